@@ -1,0 +1,16 @@
+//! The actors of sitewatch-node and what they share.
+//!
+//! Each component is a folder: its `mod.rs` is the actor, one file does the I/O, pure decisions have files of their own.
+//! Components never import one another: they share the types in [`model`], send through an [`intake::Intake`], and are
+//! connected by the node.
+
+pub mod intake;
+pub mod kafka;
+pub mod metrics;
+pub mod model;
+pub mod publisher;
+pub mod retry;
+pub mod site;
+pub mod supervision;
+pub mod tls;
+pub mod writer;

@@ -1,0 +1,226 @@
+//! What is counted, and how it is shown: the Prometheus text format, names by its conventions (base units, `_total`).
+
+use std::sync::Arc;
+
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector,
+};
+
+/// All counters of a process. Clones share them.
+#[derive(Clone)]
+pub struct Metrics(Arc<Counters>);
+
+impl std::ops::Deref for Metrics {
+    type Target = Counters;
+    fn deref(&self) -> &Counters {
+        &self.0
+    }
+}
+
+/// See each field's help text in [`Metrics::new`], which is also what `/metrics` shows.
+#[allow(missing_docs, reason = "the help texts document the fields, once")]
+pub struct Counters {
+    registry: Registry,
+    pub checks: IntCounterVec,
+    pub check_seconds: Histogram,
+    pub lateness_seconds: Histogram,
+    pub missed: IntCounter,
+    pub sites: IntGauge,
+    pub intake_permits: IntGaugeVec,
+    pub produced: IntCounter,
+    pub delivered: IntCounter,
+    pub delivery_failed: IntCounterVec,
+    pub in_flight: IntGauge,
+    pub kafka_up: IntGaugeVec,
+    pub consumed: IntCounter,
+    pub consumer_lag: IntGaugeVec,
+    pub rows_written: IntCounter,
+    pub duplicates: IntCounter,
+    pub dead_letters: IntCounterVec,
+    pub gaps: IntCounterVec,
+    pub batches: IntCounterVec,
+    pub batch_rows: Histogram,
+    pub batch_seconds: Histogram,
+    pub postgres_up: IntGauge,
+    pub restarts: IntCounterVec,
+    pub reloads: IntCounterVec,
+}
+
+impl Metrics {
+    /// A fresh set, all zero.
+    ///
+    /// # Errors
+    /// Only if two names collide, which the tests rule out.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new_custom(Some("sitewatch".to_owned()), None)?;
+        let make = Maker {
+            registry: &registry,
+        };
+        let seconds = vec![
+            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+        ];
+        let counters = Counters {
+            checks: make.counters(
+                "checks_total",
+                "Checks by outcome and error kind.",
+                &["outcome", "error"],
+            )?,
+            check_seconds: make.histogram(
+                "check_duration_seconds",
+                "Total time of a check.",
+                seconds.clone(),
+            )?,
+            lateness_seconds: make.histogram(
+                "check_lateness_seconds",
+                "Actual start of a check minus its slot.",
+                seconds.clone(),
+            )?,
+            missed: make.counter("slots_missed_total", "Slots that passed without a check.")?,
+            sites: make.gauge("sites", "Sites being checked.")?,
+            intake_permits: make.gauges(
+                "intake_permits_in_use",
+                "Messages queued or in work, by actor.",
+                &["actor"],
+            )?,
+            produced: make.counter(
+                "messages_produced_total",
+                "Messages handed to the Kafka client.",
+            )?,
+            delivered: make.counter(
+                "messages_delivered_total",
+                "Messages that Kafka has acknowledged.",
+            )?,
+            delivery_failed: make.counters(
+                "messages_lost_total",
+                "Messages that did not reach Kafka, by reason.",
+                &["reason"],
+            )?,
+            in_flight: make.gauge(
+                "messages_in_flight",
+                "Messages handed to the Kafka client and not yet acknowledged.",
+            )?,
+            kafka_up: make.gauges("kafka_up", "1 while Kafka answers, by role.", &["role"])?,
+            consumed: make.counter("messages_consumed_total", "Messages read from Kafka.")?,
+            consumer_lag: make.gauges(
+                "consumer_lag_messages",
+                "Messages in the partition that are not yet in the database.",
+                &["partition"],
+            )?,
+            rows_written: make.counter("rows_written_total", "Rows committed to PostgreSQL.")?,
+            duplicates: make.counter(
+                "duplicates_absorbed_total",
+                "Rows that were already in PostgreSQL.",
+            )?,
+            dead_letters: make.counters(
+                "dead_letters_total",
+                "Messages set aside, by reason.",
+                &["reason"],
+            )?,
+            gaps: make.counters(
+                "kafka_gaps_total",
+                "Breaks in a topic's offsets, by reason.",
+                &["reason"],
+            )?,
+            batches: make.counters("batches_total", "Batches by how they ended.", &["end"])?,
+            batch_rows: make.histogram(
+                "batch_rows",
+                "Rows in a batch.",
+                vec![
+                    1., 10., 100., 500., 1_000., 2_500., 5_000., 10_000., 50_000.,
+                ],
+            )?,
+            batch_seconds: make.histogram(
+                "batch_duration_seconds",
+                "Time to store a batch, commit included.",
+                seconds,
+            )?,
+            postgres_up: make.gauge("postgres_up", "1 while PostgreSQL answers.")?,
+            restarts: make.counters(
+                "actor_restarts_total",
+                "Failures of actors, by actor and reason.",
+                &["actor", "reason"],
+            )?,
+            reloads: make.counters(
+                "reloads_total",
+                "Reloads of the settings, by result.",
+                &["result"],
+            )?,
+            registry,
+        };
+        Ok(Self(Arc::new(counters)))
+    }
+
+    /// Everything, in the Prometheus text format 0.0.4.
+    ///
+    /// # Errors
+    /// If a collector yields an inconsistent family; the client library's own checks rule it out.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+struct Maker<'a> {
+    registry: &'a Registry,
+}
+
+impl Maker<'_> {
+    fn keep<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C, prometheus::Error> {
+        self.registry.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.keep(IntCounter::new(name, help)?)
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        self.keep(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.keep(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, prometheus::Error> {
+        self.keep(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: Vec<f64>,
+    ) -> Result<Histogram, prometheus::Error> {
+        self.keep(Histogram::with_opts(
+            HistogramOpts::new(name, help).buckets(buckets),
+        )?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_rendered() {
+        let metrics = Metrics::new().unwrap();
+        metrics.checks.with_label_values(&["up", ""]).inc();
+        let text = metrics.render().unwrap();
+        assert!(
+            text.contains("sitewatch_checks_total{error=\"\",outcome=\"up\"} 1"),
+            "{text}"
+        );
+        assert!(text.contains("# TYPE sitewatch_check_duration_seconds histogram"));
+    }
+}

@@ -1,0 +1,180 @@
+//! What the consumer hands to the writer, and what it hears back.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{ErrorKind, Outcome, Slot};
+
+/// Who was checked from where. Shared by all rows that say the same.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The site's name.
+    pub site: String,
+    /// The site's URL.
+    pub url: String,
+    /// Where it was checked from.
+    pub location: String,
+}
+
+/// One check as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Who was checked from where.
+    pub origin: Arc<Origin>,
+    /// When the check was due.
+    pub slot: Slot,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What was wrong.
+    pub error: Option<ErrorKind>,
+    /// HTTP status, 0 to 999.
+    pub status: Option<i16>,
+    /// Total time in microseconds.
+    pub total_us: Option<i32>,
+    /// Actual start minus slot, in milliseconds.
+    pub lateness_ms: i32,
+    /// What was wrong, in words.
+    pub detail: Option<Box<str>>,
+    /// The message it came from: partition and offset.
+    pub source: (i32, i64),
+    /// The message itself, kept so that a row which the database refuses can become a dead letter as it came.
+    pub payload: Box<[u8]>,
+}
+
+/// Why a message became a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadReason {
+    /// Not a JSON object, or a field is missing or of the wrong type.
+    Malformed,
+    /// A version that this program does not know.
+    UnknownVersion,
+    /// A slot too far in the past or in the future.
+    AbsurdSlot,
+    /// A text or number that does not fit its column.
+    DoesNotFit,
+    /// The database refused the row.
+    Refused,
+}
+
+impl DeadReason {
+    /// The word in the column `dead_letter.reason` and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::UnknownVersion => "unknown_version",
+            Self::AbsurdSlot => "absurd_slot",
+            Self::DoesNotFit => "does_not_fit",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// A message that can't be stored as a check, with the reason.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// Partition and offset.
+    pub source: (i32, i64),
+    /// The class of reason.
+    pub reason: DeadReason,
+    /// The reason in words.
+    pub detail: String,
+    /// The message's key, as it came.
+    pub key: Option<Vec<u8>>,
+    /// The message, as it came.
+    pub payload: Vec<u8>,
+}
+
+/// A run of offsets of one partition that a batch covers: `from` inclusive, `next` exclusive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffsetRange {
+    /// Which partition.
+    pub partition: i32,
+    /// The offset that the database must hold as `next` for the batch to count.
+    pub from: i64,
+    /// The offset that follows the batch.
+    pub next: i64,
+    /// Offsets inside the run that Kafka did not hold, each as first inclusive and end exclusive.
+    pub absent: Vec<(i64, i64)>,
+}
+
+/// What the consumer read, to be stored in one transaction.
+pub struct Batch {
+    /// The topic of all ranges.
+    pub topic: Arc<str>,
+    /// One range a partition.
+    pub ranges: Vec<OffsetRange>,
+    /// Checks.
+    pub rows: Vec<Row>,
+    /// What is not a check.
+    pub dead: Vec<DeadLetter>,
+    /// Where the consumer hears of the batch's end.
+    pub receipt: Receipt,
+}
+
+/// How a batch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchEnd {
+    /// Committed: every row is in the database.
+    Stored,
+    /// Not stored: another consumer owns a partition by now, so the buffers of this one are stale.
+    Fenced,
+    /// Not stored, or not known to be: the writer failed with the batch in its hands.
+    Lost,
+}
+
+/// The promise to tell the consumer how its batch ended. Dropped without a word, as in a panic, it tells `Lost`.
+pub struct Receipt(Option<oneshot::Sender<BatchEnd>>);
+
+impl Receipt {
+    /// A receipt and where its word is heard.
+    pub fn new() -> (Self, oneshot::Receiver<BatchEnd>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Some(sender)), receiver)
+    }
+
+    /// Tells the consumer.
+    pub fn settle(mut self, end: BatchEnd) {
+        if let Some(sender) = self.0.take() {
+            // A consumer that is gone has no buffers to forget.
+            let _ = sender.send(end);
+        }
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if let Some(sender) = self.0.take() {
+            let _ = sender.send(BatchEnd::Lost);
+        }
+    }
+}
+
+/// Asks the writer where to read on, told what the broker holds.
+pub struct Locate {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// What the broker holds of each partition.
+    pub held: Vec<Watermarks>,
+    /// Where the answer goes: for each partition the offset to read next.
+    pub answer: oneshot::Sender<Vec<(i32, i64)>>,
+}
+
+/// What the broker holds of a partition: `low` inclusive, `high` exclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// Which partition.
+    pub partition: i32,
+    /// The oldest offset held.
+    pub low: i64,
+    /// The offset that the next message will get.
+    pub high: i64,
+}
+
+/// What the consumer asks of the writer.
+pub enum WriterOrder {
+    /// Store this.
+    Store(Batch),
+    /// Say where to read on.
+    Locate(Locate),
+}

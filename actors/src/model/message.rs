@@ -1,0 +1,363 @@
+//! From a Kafka message to a row or a dead letter.
+
+use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use serde::Deserialize;
+
+use super::{DeadLetter, DeadReason, ErrorKind, Origin, Outcome, Row, Slot};
+
+/// The message version that this program writes and reads.
+pub const MESSAGE_VERSION: u32 = 1;
+
+/// Longest texts that are stored, in bytes. Names and URLs beyond them are mistakes or attacks.
+const MAX_NAME: usize = 512;
+const MAX_URL: usize = 4096;
+const MAX_DETAIL: usize = 1024;
+
+/// Origins remembered before the memory is emptied: a flood of made-up names can't fill it.
+const MAX_ORIGINS: usize = 200_000;
+
+/// The fields that are stored. Others are allowed and ignored.
+#[derive(Deserialize)]
+struct Wire<'a> {
+    v: u32,
+    #[serde(borrow, default = "check")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    site: Cow<'a, str>,
+    #[serde(borrow)]
+    url: Cow<'a, str>,
+    #[serde(borrow)]
+    location: Cow<'a, str>,
+    slot: Slot,
+    lateness_us: i64,
+    outcome: Outcome,
+    error: Option<ErrorKind>,
+    error_detail: Option<String>,
+    status: Option<u32>,
+    total_us: Option<u64>,
+}
+
+fn check() -> Cow<'static, str> {
+    Cow::Borrowed("check")
+}
+
+/// What is read when the whole can't be: does the message at least say that it is of another version?
+#[derive(Deserialize)]
+struct Envelope {
+    v: Option<serde_json::Value>,
+}
+
+/// Turns messages into rows. Remembers origins, so that rows of one site share one.
+pub struct Decoder {
+    max_age: Duration,
+    max_ahead: Duration,
+    origins: HashMap<String, Vec<Arc<Origin>>>,
+    remembered: usize,
+}
+
+impl Decoder {
+    /// A decoder that accepts slots from `max_age` before to `max_ahead` after the present.
+    pub fn new(max_age: Duration, max_ahead: Duration) -> Self {
+        Self {
+            max_age,
+            max_ahead,
+            origins: HashMap::new(),
+            remembered: 0,
+        }
+    }
+
+    /// Reads one message. `source` is its partition and offset, `now` the wall clock.
+    ///
+    /// # Errors
+    /// The dead letter that it becomes: malformed, of an unknown version, with an absurd slot, or not fitting.
+    pub fn decode(
+        &mut self,
+        source: (i32, i64),
+        key: Option<&[u8]>,
+        payload: &[u8],
+        now: Slot,
+    ) -> Result<Row, DeadLetter> {
+        self.read(source, payload, now)
+            .map_err(|(reason, detail)| DeadLetter {
+                source,
+                reason,
+                detail,
+                key: key.map(<[u8]>::to_vec),
+                payload: payload.to_vec(),
+            })
+    }
+
+    fn read(
+        &mut self,
+        source: (i32, i64),
+        payload: &[u8],
+        now: Slot,
+    ) -> Result<Row, (DeadReason, String)> {
+        let wire: Wire<'_> =
+            serde_json::from_slice(payload).map_err(|error| why_unreadable(payload, &error))?;
+        if wire.v != MESSAGE_VERSION {
+            return Err(unknown_version(&wire.v));
+        }
+        if wire.kind != "check" {
+            return Err((
+                DeadReason::UnknownVersion,
+                format!("kind {:?}; this program knows \"check\"", wire.kind),
+            ));
+        }
+        self.refuse_absurd(wire.slot, now)?;
+        fits("site", &wire.site, MAX_NAME)?;
+        fits("url", &wire.url, MAX_URL)?;
+        fits("location", &wire.location, MAX_NAME)?;
+        fits(
+            "error_detail",
+            wire.error_detail.as_deref().unwrap_or_default(),
+            MAX_DETAIL,
+        )?;
+        let status = wire
+            .status
+            .map(|status| number("status", status, 999))
+            .transpose()?;
+        let total_us = wire
+            .total_us
+            .map(|total| number("total_us", total, u64::from(i32::MAX.unsigned_abs())))
+            .transpose()?;
+        let lateness_ms = i32::try_from(wire.lateness_us / 1000).map_err(|_| {
+            (
+                DeadReason::DoesNotFit,
+                format!("lateness_us {} is too large", wire.lateness_us),
+            )
+        })?;
+        Ok(Row {
+            origin: self.origin(&wire.site, &wire.url, &wire.location),
+            slot: wire.slot,
+            outcome: wire.outcome,
+            error: wire.error,
+            status,
+            total_us,
+            lateness_ms,
+            detail: wire.error_detail.map(String::into_boxed_str),
+            source,
+            payload: payload.into(),
+        })
+    }
+
+    fn refuse_absurd(&self, slot: Slot, now: Slot) -> Result<(), (DeadReason, String)> {
+        let age = now.micros_since(slot);
+        let limit = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        if age > limit(self.max_age) || -age > limit(self.max_ahead) {
+            let side = if age > 0 {
+                "in the past"
+            } else {
+                "in the future"
+            };
+            return Err((
+                DeadReason::AbsurdSlot,
+                format!("slot {slot} is too far {side}"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn origin(&mut self, site: &str, url: &str, location: &str) -> Arc<Origin> {
+        if let Some(known) = self.origins.get(site)
+            && let Some(origin) = known
+                .iter()
+                .find(|origin| origin.location == location && origin.url == url)
+        {
+            return Arc::clone(origin);
+        }
+        if self.remembered >= MAX_ORIGINS {
+            self.origins.clear();
+            self.remembered = 0;
+        }
+        let origin = Arc::new(Origin {
+            site: site.to_owned(),
+            url: url.to_owned(),
+            location: location.to_owned(),
+        });
+        self.origins
+            .entry(site.to_owned())
+            .or_default()
+            .push(Arc::clone(&origin));
+        self.remembered += 1;
+        origin
+    }
+}
+
+fn why_unreadable(payload: &[u8], error: &serde_json::Error) -> (DeadReason, String) {
+    match serde_json::from_slice(payload) {
+        Ok(Envelope { v: Some(version) }) if version != MESSAGE_VERSION => {
+            unknown_version(&version)
+        }
+        _ => (DeadReason::Malformed, error.to_string()),
+    }
+}
+
+fn unknown_version(version: &impl fmt::Display) -> (DeadReason, String) {
+    (
+        DeadReason::UnknownVersion,
+        format!("version {version}; this program knows {MESSAGE_VERSION}"),
+    )
+}
+
+fn fits(field: &str, text: &str, max: usize) -> Result<(), (DeadReason, String)> {
+    if text.len() > max {
+        return Err((
+            DeadReason::DoesNotFit,
+            format!("{field} has {} bytes, at most {max} are stored", text.len()),
+        ));
+    }
+    if text.contains('\0') {
+        return Err((
+            DeadReason::DoesNotFit,
+            format!("{field} holds a NUL character, which PostgreSQL can't store"),
+        ));
+    }
+    Ok(())
+}
+
+fn number<N, T>(field: &str, value: N, max: N) -> Result<T, (DeadReason, String)>
+where
+    N: PartialOrd + fmt::Display + Copy + TryInto<T>,
+{
+    let refused = || {
+        (
+            DeadReason::DoesNotFit,
+            format!("{field} is {value}, at most {max} is stored"),
+        )
+    };
+    if value > max {
+        return Err(refused());
+    }
+    value.try_into().map_err(|_| refused())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_700_000_000_000_000;
+
+    fn message() -> serde_json::Value {
+        serde_json::json!({
+            "v": 1, "site": "a", "url": "http://a/", "location": "here", "slot": "2023-11-14T22:13:20.000000Z",
+            "lateness_us": 1500, "outcome": "down", "error": "status_mismatch", "error_detail": "500", "status": 500,
+            "total_us": 1234, "attempts": 1, "config_hash": "x", "a_later_field": [1]
+        })
+    }
+
+    fn decode(message: &serde_json::Value) -> Result<Row, DeadLetter> {
+        decode_bytes(message.to_string().as_bytes())
+    }
+
+    fn decode_bytes(payload: &[u8]) -> Result<Row, DeadLetter> {
+        let mut decoder = Decoder::new(Duration::from_secs(3600), Duration::from_secs(60));
+        decoder.decode((0, 7), Some(b"a"), payload, Slot::from_micros(NOW))
+    }
+
+    fn refusal(change: impl FnOnce(&mut serde_json::Value)) -> (DeadReason, String) {
+        let mut message = message();
+        change(&mut message);
+        let letter = decode(&message).unwrap_err();
+        assert_eq!(
+            letter.payload,
+            message.to_string().into_bytes(),
+            "the message is kept as it came"
+        );
+        (letter.reason, letter.detail)
+    }
+
+    #[test]
+    fn a_message_becomes_a_row_and_unknown_fields_are_accepted() {
+        let row = decode(&message()).unwrap();
+        assert_eq!(
+            (row.slot.as_micros(), row.lateness_ms, row.status),
+            (NOW, 1, Some(500))
+        );
+        assert_eq!(row.error, Some(ErrorKind::StatusMismatch));
+    }
+
+    #[test]
+    fn each_mistake_has_its_reason() {
+        assert_eq!(
+            decode_bytes(b"{nonsense").unwrap_err().reason,
+            DeadReason::Malformed
+        );
+        assert_eq!(decode_bytes(b"").unwrap_err().reason, DeadReason::Malformed);
+        let missing = refusal(|m| drop(m.as_object_mut().unwrap().remove("location")));
+        assert_eq!(missing.0, DeadReason::Malformed);
+        assert!(missing.1.contains("location"), "{}", missing.1);
+        assert_eq!(refusal(|m| m["v"] = 2.into()).0, DeadReason::UnknownVersion);
+        assert_eq!(
+            decode_bytes(br#"{"v":"next","shape":"other"}"#)
+                .unwrap_err()
+                .reason,
+            DeadReason::UnknownVersion
+        );
+        assert_eq!(
+            refusal(|m| m["kind"] = "site".into()).0,
+            DeadReason::UnknownVersion
+        );
+        assert_eq!(
+            refusal(|m| m["slot"] = "1970-01-01T00:00:00Z".into()).0,
+            DeadReason::AbsurdSlot
+        );
+        assert_eq!(
+            refusal(|m| m["slot"] = "2999-01-01T00:00:00Z".into()).0,
+            DeadReason::AbsurdSlot
+        );
+        assert_eq!(
+            refusal(|m| m["error_detail"] = "x".repeat(2000).into()).0,
+            DeadReason::DoesNotFit
+        );
+        assert_eq!(
+            refusal(|m| m["site"] = "a\0b".into()).0,
+            DeadReason::DoesNotFit
+        );
+        assert_eq!(
+            refusal(|m| m["status"] = 1000.into()).0,
+            DeadReason::DoesNotFit
+        );
+        assert_eq!(
+            refusal(|m| m["total_us"] = 3_000_000_000u64.into()).0,
+            DeadReason::DoesNotFit
+        );
+        assert_eq!(
+            refusal(|m| m["error"] = "gremlins".into()).0,
+            DeadReason::Malformed
+        );
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let result = crate::model::CheckResult {
+            v: MESSAGE_VERSION,
+            site: "a \"quoted\" näme".into(),
+            url: "http://a/".into(),
+            location: "here".into(),
+            slot: Slot::from_micros(NOW),
+            lateness_us: 3,
+            outcome: Outcome::Up,
+            error: None,
+            error_detail: None,
+            status: Some(200),
+            http_version: Some("1.1"),
+            remote_ip: None,
+            phases: crate::model::Phases {
+                total_us: Some(9),
+                ..Default::default()
+            },
+            body_bytes: Some(0),
+            redirects: None,
+            attempts: 1,
+            body_match: None,
+            config_hash: "0".repeat(16),
+        };
+        let row = decode_bytes(&serde_json::to_vec(&result).unwrap()).unwrap();
+        assert_eq!(
+            (row.origin.site.as_str(), row.total_us, row.outcome),
+            (result.site.as_str(), Some(9), Outcome::Up)
+        );
+    }
+}

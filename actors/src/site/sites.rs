@@ -1,0 +1,197 @@
+//! The group of site actors: one for each site, spread over the worker threads, changed by reloads.
+
+use std::{collections::HashMap, sync::Arc};
+
+use actix::prelude::*;
+use actix_rt::ArbiterHandle;
+use sitewatch_config::{RestartSettings, Site as SiteSettings, diff_sites};
+use slog::{Logger, debug, info};
+
+use super::{Site, Surroundings};
+use crate::{
+    intake::{Delivery, Intake},
+    model::CheckResult,
+    supervision::{Children, Ended, Exit, Fault, Life, RestartPolicy, Stop, Supervision, Unborn},
+};
+
+/// What the settings actor tells the sites.
+pub enum SitesOrder {
+    /// These are the sites from now on. Those that did not change are left alone.
+    Replace(Vec<Arc<SiteSettings>>),
+}
+
+/// Starts, stops and replaces site actors.
+pub struct Sites {
+    sites: Vec<Arc<SiteSettings>>,
+    around: Arc<Surroundings>,
+    results: Intake<CheckResult>,
+    workers: Vec<ArbiterHandle>,
+    restart: RestartSettings,
+    fault: Fault,
+    children: Children,
+    /// Sites on each worker, so that a new one goes where there are the fewest.
+    load: Vec<usize>,
+    places: HashMap<String, usize>,
+    stopping: bool,
+    log: Logger,
+}
+
+impl Sites {
+    /// The group of these sites on these worker threads (at least one).
+    pub fn new(
+        sites: Vec<Arc<SiteSettings>>,
+        around: Arc<Surroundings>,
+        results: Intake<CheckResult>,
+        workers: Vec<ArbiterHandle>,
+        restart: RestartSettings,
+        fault: Fault,
+    ) -> Self {
+        let (children, _) = Children::new();
+        let log = around.log.clone();
+        let load = vec![0; workers.len()];
+        Self {
+            sites,
+            around,
+            results,
+            workers,
+            restart,
+            fault,
+            children,
+            load,
+            places: HashMap::new(),
+            stopping: false,
+            log,
+        }
+    }
+
+    fn begin(&mut self, ctx: &mut Context<Self>) {
+        let (children, ends) = Children::new();
+        self.children = children;
+        self.load.fill(0);
+        self.places.clear();
+        ctx.add_stream(ends);
+        for site in self.sites.clone() {
+            self.start(&site);
+        }
+        info!(self.log, "checking"; "sites" => self.sites.len(), "workers" => self.workers.len());
+    }
+
+    fn start(&mut self, site: &Arc<SiteSettings>) {
+        let Some(place) = (0..self.workers.len()).min_by_key(|place| self.load[*place]) else {
+            return;
+        };
+        self.load[place] += 1;
+        self.places.insert(site.name.clone(), place);
+        let life = self.life(Arc::clone(site));
+        self.children
+            .start(&site.name, self.workers.get(place), life);
+        self.around.metrics.sites.inc();
+    }
+
+    fn life(&self, site: Arc<SiteSettings>) -> Life {
+        let (around, results) = (Arc::clone(&self.around), self.results.clone());
+        let supervision = Supervision {
+            kind: "site",
+            log: around.log.clone(),
+            policy: RestartPolicy::new(&self.restart),
+            metrics: around.metrics.clone(),
+        };
+        Box::new(move |stop| {
+            let living = Living(around.metrics.clone());
+            Box::pin(async move {
+                let _living = living;
+                Unborn::default()
+                    .live(
+                        |fault| Site::new(site, around, results, fault),
+                        supervision,
+                        stop,
+                    )
+                    .await
+            })
+        })
+    }
+
+    fn stop(&mut self, name: &str) {
+        self.children.retire(name);
+        if let Some(place) = self.places.remove(name) {
+            self.load[place] -= 1;
+        }
+    }
+
+    fn replace(&mut self, sites: Vec<Arc<SiteSettings>>) {
+        let changes = diff_sites(&self.sites, &sites);
+        for name in &changes.stop {
+            self.stop(name);
+        }
+        for site in &changes.replace {
+            self.stop(&site.name);
+            self.start(site);
+        }
+        for site in &changes.start {
+            self.start(site);
+        }
+        info!(self.log, "sites reloaded"; "started" => changes.start.len(), "stopped" => changes.stop.len(),
+            "replaced" => changes.replace.len(), "unchanged" => changes.unchanged);
+        self.sites = sites;
+    }
+}
+
+/// Counts a site down when its life ends, however it ends.
+struct Living(crate::metrics::Metrics);
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        self.0.sites.dec();
+    }
+}
+
+impl Actor for Sites {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.begin(ctx);
+    }
+}
+
+impl Supervised for Sites {
+    fn restarting(&mut self, ctx: &mut Self::Context) {
+        self.begin(ctx);
+    }
+}
+
+impl StreamHandler<Ended> for Sites {
+    fn handle(&mut self, end: Ended, ctx: &mut Self::Context) {
+        self.children.note(&end);
+        if matches!(end.exit, Exit::GaveUp(_)) && !self.stopping {
+            self.fault.raise(format!("site {}: {}", end.id, end.exit));
+            ctx.stop();
+        } else if self.stopping && self.children.is_empty() {
+            debug!(self.log, "all sites have stopped");
+            ctx.stop();
+        }
+    }
+}
+
+impl Handler<Delivery<SitesOrder>> for Sites {
+    type Result = ();
+
+    fn handle(&mut self, order: Delivery<SitesOrder>, _: &mut Self::Context) {
+        fail::fail_point!("sites::reload");
+        match order.message {
+            SitesOrder::Replace(sites) if !self.stopping => self.replace(sites),
+            SitesOrder::Replace(_) => {}
+        }
+    }
+}
+
+impl Handler<Stop> for Sites {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        self.stopping = true;
+        self.children.stop_all();
+        if self.children.is_empty() {
+            ctx.stop();
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Drives one actor's life and starts it again after a panic or a fault.
+//!
+//! `actix::Supervisor` does not survive a panic: the task dies and the address closes. This loop drives the public
+//! `ContextFut` under `catch_unwind` and calls its `restart`, so the address and the queue survive and only the message
+//! in work is lost.
+
+use std::{panic::AssertUnwindSafe, time::Instant};
+
+use actix::{dev::ContextFut, prelude::*};
+use futures_util::{FutureExt, future::Either};
+use slog::{Logger, error, warn};
+use tokio::sync::oneshot;
+
+use super::{Exit, Fault, RestartPolicy};
+use crate::metrics::Metrics;
+
+/// Asks an actor to finish what it has accepted and then to stop its context.
+#[derive(Debug, Clone, Copy)]
+pub struct Stop;
+
+impl Message for Stop {
+    type Result = ();
+}
+
+/// What an actor needs to be supervised: it is started again by `restarting`, and it stops when asked.
+pub trait SupervisedActor: Actor<Context = Context<Self>> + Supervised + Handler<Stop> {}
+impl<A: Actor<Context = Context<A>> + Supervised + Handler<Stop>> SupervisedActor for A {}
+
+/// What the supervision of one actor is told about it.
+pub struct Supervision {
+    /// The kind of actor, for logs and metrics: `site`, `publisher`, `writer` …
+    pub kind: &'static str,
+    /// Where its restarts are logged.
+    pub log: Logger,
+    /// How often and how soon it is started again.
+    pub policy: RestartPolicy,
+    /// Where its restarts are counted.
+    pub metrics: Metrics,
+}
+
+/// An actor's context that is not driven yet: its address is already known, so intakes can be made before it starts.
+pub struct Unborn<A: Actor<Context = Context<A>>> {
+    ctx: Context<A>,
+    address: Addr<A>,
+}
+
+impl<A: SupervisedActor> Default for Unborn<A> {
+    fn default() -> Self {
+        let ctx = Context::new();
+        let address = ctx.address();
+        Self { ctx, address }
+    }
+}
+
+impl<A: SupervisedActor> Unborn<A> {
+    /// The address that stays valid for the actor's whole life, restarts included.
+    pub fn address(&self) -> Addr<A> {
+        self.address.clone()
+    }
+
+    /// Drives the actor until it stops, is told to stop, or fails beyond its policy.
+    ///
+    /// `stop`: a message on it asks the actor to finish its work first; dropping its sender ends it at once.
+    pub async fn live(
+        self,
+        make: impl FnOnce(Fault) -> A,
+        mut supervision: Supervision,
+        mut stop: oneshot::Receiver<()>,
+    ) -> Exit {
+        let fault = Fault::default();
+        let address = self.address;
+        let mut life = match std::panic::catch_unwind(AssertUnwindSafe(|| make(fault.clone()))) {
+            Ok(actor) => self.ctx.into_future(actor),
+            // Without an actor there is nothing to restart: its supervisor decides.
+            Err(panic) => return Exit::GaveUp(Box::new(Exit::read(Err(panic), &fault))),
+        };
+        let mut stopping = false;
+        loop {
+            let exit = match drive(&mut life, &address, &fault, &mut stop, &mut stopping).await {
+                Some(exit) => exit,
+                None => return Exit::Stopped,
+            };
+            if exit == Exit::Stopped || stopping {
+                return exit;
+            }
+            if exit.refusal().is_some() {
+                return Exit::GaveUp(Box::new(exit));
+            }
+            supervision
+                .metrics
+                .restarts
+                .with_label_values(&[supervision.kind, exit.label()])
+                .inc();
+            let Some(delay) = supervision.policy.after_failure(Instant::now()) else {
+                error!(supervision.log, "actor failed too often, giving up"; "actor" => supervision.kind, "reason" => %exit);
+                return Exit::GaveUp(Box::new(exit));
+            };
+            warn!(supervision.log, "actor failed, restarting";
+                "actor" => supervision.kind, "reason" => %exit, "delay_ms" => delay.as_millis());
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                _ = &mut stop => return exit,
+            }
+            if let Err(exit) = restart(&mut life, &fault) {
+                return Exit::GaveUp(Box::new(exit));
+            }
+        }
+    }
+}
+
+/// Runs one life to its end. `None`: the supervisor is gone and so is the reason to live.
+async fn drive<A: SupervisedActor>(
+    life: &mut ContextFut<A, Context<A>>,
+    address: &Addr<A>,
+    fault: &Fault,
+    stop: &mut oneshot::Receiver<()>,
+    stopping: &mut bool,
+) -> Option<Exit> {
+    let mut life = AssertUnwindSafe(life).catch_unwind();
+    if !*stopping {
+        match futures_util::future::select(&mut life, &mut *stop).await {
+            Either::Left((end, _)) => return Some(Exit::read(end, fault)),
+            Either::Right((Err(_), _)) => return None,
+            Either::Right((Ok(()), _)) => {
+                *stopping = true;
+                address.do_send(Stop);
+            }
+        }
+    }
+    Some(Exit::read(life.await, fault))
+}
+
+fn restart<A: SupervisedActor>(
+    life: &mut ContextFut<A, Context<A>>,
+    fault: &Fault,
+) -> Result<(), Exit> {
+    match std::panic::catch_unwind(AssertUnwindSafe(|| life.restart())) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Exit::Failed("its mailbox is closed".to_owned())),
+        Err(panic) => Err(Exit::read(Err(panic), fault)),
+    }
+}

@@ -1,0 +1,380 @@
+//! The writer actor: stores the consumer's batches in PostgreSQL, one transaction each.
+//!
+//! The offsets live in the database and move in the same transaction as the rows, so a message is stored exactly once
+//! whatever fails in between. While PostgreSQL is away the writer tries on for ever with its batch in its hands; its
+//! intake stays full meanwhile, and the consumer pauses.
+
+mod origins;
+mod partitions;
+mod position;
+mod schema;
+mod secure;
+mod session;
+mod sqlstate;
+mod store;
+
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use sitewatch_config::PostgresSettings;
+use slog::{Logger, debug, error, info, warn};
+
+pub use self::session::{SchemaText, SessionError, migrate};
+use self::{
+    position::reconcile,
+    session::Session,
+    store::{End, Try},
+};
+use crate::{
+    intake::Delivery,
+    metrics::Metrics,
+    model::{Batch, BatchEnd, Locate, WriterOrder},
+    retry::Retry,
+    supervision::{Fault, Stop},
+};
+
+/// How often an idle writer looks after its connection.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+
+/// What the settings actor tells the writer.
+pub enum WriterControl {
+    /// Use these settings from now on, with a new connection.
+    Reconfigure(PostgresSettings),
+}
+
+/// Stores batches.
+pub struct Writer {
+    /// Absent while a future of this actor works with it.
+    worker: Option<Worker>,
+    settings: PostgresSettings,
+    schema: SchemaText,
+    metrics: Metrics,
+    log: Logger,
+    fault: Fault,
+}
+
+impl Writer {
+    /// A writer to the PostgreSQL of `settings`, which is brought to `schema` at each connection.
+    pub fn new(
+        settings: PostgresSettings,
+        schema: SchemaText,
+        metrics: Metrics,
+        log: Logger,
+        fault: Fault,
+    ) -> Self {
+        Self {
+            worker: None,
+            settings,
+            schema,
+            metrics,
+            log,
+            fault,
+        }
+    }
+
+    fn begin(&mut self, ctx: &mut Context<Self>) {
+        self.worker = Some(self.new_worker());
+        ctx.run_interval(IDLE_LOOK, |me, ctx| {
+            if me.worker.as_ref().is_some_and(Worker::is_disconnected) {
+                me.work(ctx, async |worker| worker.connect_once().await);
+            }
+        });
+    }
+
+    fn new_worker(&self) -> Worker {
+        Worker {
+            settings: self.settings.clone(),
+            schema: self.schema.clone(),
+            session: None,
+            retry: Retry::for_connections(),
+            not_before: None,
+            down: false,
+            metrics: self.metrics.clone(),
+            log: self.log.clone(),
+        }
+    }
+
+    /// Lets the worker do `task`; the mailbox waits until it has finished.
+    fn work<F>(&mut self, ctx: &mut Context<Self>, task: F)
+    where
+        F: AsyncFnOnce(&mut Worker) -> Result<(), SessionError> + 'static,
+    {
+        let mut worker = self.worker.take().unwrap_or_else(|| self.new_worker());
+        let done = async move {
+            let end = task(&mut worker).await;
+            (worker, end)
+        };
+        ctx.wait(done.into_actor(self).map(|(worker, end), me, ctx| {
+            me.worker = Some(worker);
+            if let Err(problem) = end {
+                me.fault.refuse(problem);
+                ctx.stop();
+            }
+        }));
+    }
+}
+
+impl Actor for Writer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.begin(ctx);
+    }
+}
+
+impl Supervised for Writer {
+    fn restarting(&mut self, ctx: &mut Self::Context) {
+        self.begin(ctx);
+    }
+}
+
+impl Handler<Delivery<WriterOrder>> for Writer {
+    type Result = ();
+
+    fn handle(&mut self, order: Delivery<WriterOrder>, ctx: &mut Self::Context) {
+        fail::fail_point!("writer::fault", |_| {
+            self.fault.raise("injected fault");
+            ctx.stop();
+        });
+        let (order, permit) = order.into_parts();
+        self.work(ctx, async move |worker| {
+            let _until_done = permit;
+            match order {
+                WriterOrder::Store(batch) => worker.store(batch).await,
+                WriterOrder::Locate(question) => worker.locate(question).await,
+            }
+        });
+    }
+}
+
+impl Handler<Delivery<WriterControl>> for Writer {
+    type Result = ();
+
+    fn handle(&mut self, control: Delivery<WriterControl>, _: &mut Self::Context) {
+        match control.message {
+            WriterControl::Reconfigure(settings) => {
+                info!(self.log, "PostgreSQL settings changed, connecting anew");
+                self.settings = settings;
+                self.worker = Some(self.new_worker());
+            }
+        }
+    }
+}
+
+impl Handler<Stop> for Writer {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        // What was queued before has been stored: the mailbox is served in order.
+        ctx.stop();
+    }
+}
+
+/// Does the writer's work, and holds the session while it does.
+struct Worker {
+    settings: PostgresSettings,
+    schema: SchemaText,
+    session: Option<Session>,
+    retry: Retry,
+    /// When an idle writer may next try to connect.
+    not_before: Option<Instant>,
+    /// Whether the absence of PostgreSQL has been logged.
+    down: bool,
+    metrics: Metrics,
+    log: Logger,
+}
+
+impl Worker {
+    fn is_disconnected(&self) -> bool {
+        let closed = self
+            .session
+            .as_ref()
+            .is_none_or(|session| session.client.is_closed());
+        closed && self.not_before.is_none_or(|time| time <= Instant::now())
+    }
+
+    /// One try to connect.
+    ///
+    /// # Errors
+    /// Only those that trying again can't mend.
+    async fn connect_once(&mut self) -> Result<(), SessionError> {
+        self.session = None;
+        match Session::open(
+            &self.settings,
+            &self.schema,
+            &self.metrics.postgres_up,
+            &self.log,
+        )
+        .await
+        {
+            Ok(session) => {
+                self.session = Some(session);
+                (self.not_before, self.down) = (None, false);
+                self.retry.reset();
+                Ok(())
+            }
+            Err(problem) if problem.is_final() => Err(problem),
+            Err(problem) => {
+                self.failed(&problem);
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes that PostgreSQL does not work, in one log line for each outage, and sets the time of the next try.
+    fn failed(&mut self, problem: &SessionError) {
+        self.session = None;
+        self.metrics.postgres_up.set(0);
+        if self.down {
+            debug!(self.log, "PostgreSQL still can't be used"; "reason" => %problem);
+        } else {
+            self.down = true;
+            warn!(self.log, "PostgreSQL can't be used, trying on"; "reason" => %problem);
+        }
+        self.not_before = Some(Instant::now() + self.retry.next_delay());
+    }
+
+    /// The session, however long it takes to get one.
+    async fn session(&mut self) -> Result<&mut Session, SessionError> {
+        while self
+            .session
+            .as_ref()
+            .is_none_or(|session| session.client.is_closed())
+        {
+            if let Some(time) = self.not_before.take() {
+                tokio::time::sleep_until(time.into()).await;
+            }
+            self.connect_once().await?;
+        }
+        self.session.as_mut().ok_or(SessionError::NoUrl)
+    }
+
+    async fn store(&mut self, batch: Batch) -> Result<(), SessionError> {
+        let (start, mut commit_unknown) = (Instant::now(), false);
+        let end = loop {
+            fail::fail_point!("writer::store");
+            let log = self.log.clone();
+            let session = self.session().await?;
+            let next_try = Try {
+                session,
+                log: &log,
+                commit_unknown: &mut commit_unknown,
+            };
+            match next_try.store(&batch).await {
+                Ok(end) => break end,
+                Err(problem) => self.failed(&problem),
+            }
+        };
+        self.metrics
+            .batch_seconds
+            .observe(start.elapsed().as_secs_f64());
+        self.metrics.batch_rows.observe(batch.rows.len() as f64);
+        self.settle(batch, &end);
+        Ok(())
+    }
+
+    fn settle(&self, batch: Batch, end: &End) {
+        let (label, told) = match end {
+            End::Stored(stored) => {
+                self.metrics.rows_written.inc_by(stored.rows);
+                self.metrics.duplicates.inc_by(stored.duplicates);
+                self.metrics
+                    .dead_letters
+                    .with_label_values(&["refused"])
+                    .inc_by(stored.refused);
+                self.count_dead_letters(&batch);
+                debug!(self.log, "batch stored"; "rows" => stored.rows, "duplicates" => stored.duplicates,
+                    "dead_letters" => batch.dead.len() as u64 + stored.refused);
+                ("stored", BatchEnd::Stored)
+            }
+            End::AlreadyStored => {
+                info!(self.log, "a batch whose commit was not heard of is there"; "rows" => batch.rows.len());
+                self.metrics.rows_written.inc_by(batch.rows.len() as u64);
+                self.count_dead_letters(&batch);
+                ("stored", BatchEnd::Stored)
+            }
+            End::Fenced => {
+                warn!(self.log, "batch dropped: its offsets are not the stored ones, another consumer was here";
+                    "ranges" => ?batch.ranges);
+                ("fenced", BatchEnd::Fenced)
+            }
+        };
+        self.metrics.batches.with_label_values(&[label]).inc();
+        batch.receipt.settle(told);
+    }
+
+    fn count_dead_letters(&self, batch: &Batch) {
+        for letter in &batch.dead {
+            self.metrics
+                .dead_letters
+                .with_label_values(&[letter.reason.as_str()])
+                .inc();
+            warn!(self.log, "message set aside in dead_letter"; "topic" => &*batch.topic,
+                "partition" => letter.source.0, "offset" => letter.source.1,
+                "reason" => letter.reason.as_str(), "detail" => &letter.detail);
+        }
+        if let Some(gaps) = batch
+            .ranges
+            .iter()
+            .map(|range| range.absent.len() as u64)
+            .reduce(|a, b| a + b)
+        {
+            self.metrics
+                .gaps
+                .with_label_values(&["absent"])
+                .inc_by(gaps);
+        }
+    }
+
+    async fn locate(&mut self, question: Locate) -> Result<(), SessionError> {
+        let positions = loop {
+            match self.try_locate(&question).await {
+                Ok(positions) => break positions,
+                Err(problem) if problem.is_final() => return Err(problem),
+                Err(problem) => self.failed(&problem),
+            }
+        };
+        // A consumer that is gone has lost its partitions.
+        let _ = question.answer.send(positions);
+        Ok(())
+    }
+
+    async fn try_locate(&mut self, question: &Locate) -> Result<Vec<(i32, i64)>, SessionError> {
+        let (log, metrics) = (self.log.clone(), self.metrics.clone());
+        let session = self.session().await?;
+        let transaction = session.client.transaction().await?;
+        let mut positions = Vec::with_capacity(question.held.len());
+        for held in &question.held {
+            let stored = transaction
+                .query_opt(
+                    "SELECT next FROM kafka_offset WHERE topic = $1 AND partition = $2 FOR UPDATE",
+                    &[&&*question.topic, &held.partition],
+                )
+                .await?
+                .map(|row| row.get(0));
+            let (next, gap) = reconcile(stored, *held);
+            if let (Some(gap), Some(stored)) = (gap, stored) {
+                error!(log, "the topic's offsets do not go on where the database left off";
+                    "topic" => &*question.topic, "partition" => held.partition, "reason" => gap.as_str(),
+                    "stored_next" => stored, "broker_low" => held.low, "broker_high" => held.high, "reading_from" => next);
+                metrics.gaps.with_label_values(&[gap.as_str()]).inc();
+                transaction
+                    .execute(
+                        "INSERT INTO kafka_gap (topic, partition, reason, from_offset, to_offset) VALUES ($1, $2, $3, $4, $5)",
+                        &[&&*question.topic, &held.partition, &gap.as_str(), &stored, &next],
+                    )
+                    .await?;
+            }
+            transaction
+                .execute(
+                    "INSERT INTO kafka_offset (topic, partition, next) VALUES ($1, $2, $3)
+                     ON CONFLICT (topic, partition) DO UPDATE SET next = excluded.next, updated_at = now()",
+                    &[&&*question.topic, &held.partition, &next],
+                )
+                .await?;
+            positions.push((held.partition, next));
+        }
+        transaction.commit().await?;
+        Ok(positions)
+    }
+}

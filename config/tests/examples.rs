@@ -1,0 +1,124 @@
+//! Every shipped example loads.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use sitewatch_config::{Role, Settings, SslMode};
+use support::folder;
+
+/// A new example must be added here, to be loaded for the role it is for.
+const EXAMPLES: [(&str, Role, usize); 4] = [
+    ("aiven.example.yaml", Role::Consumer, 1),
+    ("demo.yaml", Role::Standalone, 6),
+    ("sitewatch.example.yaml", Role::Consumer, 3),
+    ("url_config.yaml", Role::Standalone, 2),
+];
+
+fn example(name: &str, role: Role) -> Settings {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    ["ca.pem", "service.cert", "service.key"]
+        .into_iter()
+        .fold(folder(), |folder, downloaded| folder.file(downloaded, ""))
+        .file(name, &text)
+        .config(name)
+        .load_for(role)
+        .unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn every_example_loads() {
+    let mut shipped: Vec<String> = fs::read_dir(env!("CARGO_MANIFEST_DIR"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".yaml"))
+        .collect();
+    shipped.sort();
+    assert_eq!(shipped, EXAMPLES.map(|(name, _, _)| name));
+
+    for (name, role, sites) in EXAMPLES {
+        let settings = example(name, role);
+        assert_eq!(settings.sites.len(), sites, "{name}");
+        if name != "url_config.yaml" {
+            assert_eq!(
+                settings.node.listen,
+                Some("127.0.0.1:9464".parse().unwrap()),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_aiven_example_verifies_both_servers() {
+    let settings = example("aiven.example.yaml", Role::Consumer);
+    let tls = settings.kafka.tls.unwrap();
+    assert!(tls.ca.is_some() && tls.identity.is_some());
+    let url = settings.postgres.url.unwrap();
+    assert_eq!(url.ssl_mode(), SslMode::VerifyCa);
+    assert!(url.root_cert().is_some() && !url.connection_url().contains("ssl"));
+}
+
+/// The variants that are commented out must load too.
+#[test]
+fn the_sasl_variant_of_the_aiven_example_loads() {
+    let text = include_str!("../aiven.example.yaml");
+    let mut variant = String::new();
+    for line in text.lines() {
+        match line.strip_prefix("  # ") {
+            _ if line.starts_with("  cert:")
+                || line.starts_with("  key:")
+                || line.starts_with("  ca:") => {}
+            Some(setting)
+                if setting
+                    .trim_start()
+                    .split(' ')
+                    .next()
+                    .is_some_and(|word| word.ends_with(':')) =>
+            {
+                variant += &format!("  {setting}\n");
+            }
+            _ => variant += &format!("{line}\n"),
+        }
+    }
+    let settings = folder()
+        .file("ca.pem", "")
+        .file("sitewatch.yaml", &variant)
+        .load();
+    assert_eq!(settings.kafka.sasl.unwrap().username, "avnadmin");
+    assert!(settings.kafka.tls.unwrap().identity.is_none());
+}
+
+/// What the full example calls a default is one.
+#[test]
+fn the_full_example_tells_the_defaults() {
+    let example = example("sitewatch.example.yaml", Role::Consumer);
+    let default = folder().load();
+    assert_eq!(example.node.log, default.node.log);
+    assert_eq!(example.node.restart, default.node.restart);
+    assert_eq!(example.node.drain_timeout, default.node.drain_timeout);
+    assert_eq!(
+        (example.kafka.topic, example.kafka.group),
+        (default.kafka.topic, default.kafka.group)
+    );
+    assert_eq!(example.kafka.queue, default.kafka.queue);
+    assert_eq!(example.postgres.batch, default.postgres.batch);
+    assert_eq!(
+        example.postgres.partition_days,
+        default.postgres.partition_days
+    );
+    assert_eq!(example.postgres.max_slot_age, default.postgres.max_slot_age);
+    assert_eq!(
+        example.postgres.max_slot_ahead,
+        default.postgres.max_slot_ahead
+    );
+
+    let (site, plain) = (
+        &example.sites[2],
+        folder().site("https://www.rust-lang.org/").load().sites[0].clone(),
+    );
+    let mut site = site.as_ref().clone();
+    site.headers.clear();
+    assert_eq!(site, *plain);
+}

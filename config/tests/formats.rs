@@ -1,0 +1,157 @@
+//! The same settings in YAML, TOML and JSON are the same.
+
+mod support;
+
+use std::path::PathBuf;
+
+use sitewatch_config::Settings;
+use support::folder;
+
+const YAML: &str = r#"
+node: { location: fra1, restart: { max: 3, base: 1s } }
+kafka:
+  brokers: [one:9092, 'two:9092, [::1]:9092']
+  options: { socket.timeout.ms: 1000, socket.keepalive.enable: true, client.rack: a }
+defaults:
+  headers: { X-Zebra: z, Accept: '*/*', x-Answer: 42 }
+sites:
+  - name: search
+    url: https://example.org/search
+    interval: 1m 30s
+    headers: { accept: text/html, X-Debug: true }
+    body: { zebra: 1, apple: [1.5, null, "x"] }
+    body_matches: 'a\d+'
+    expected_status: [200, 301-302, 4xx]
+"#;
+
+const TOML: &str = r#"
+[node]
+location = "fra1"
+restart = { max = 3, base = "1s" }
+[kafka]
+brokers = "one:9092,two:9092,[::1]:9092"
+[kafka.options]
+socket.timeout.ms = 1000
+"socket.keepalive.enable" = true
+"client.rack" = "a"
+[defaults.headers]
+X-Zebra = "z"
+Accept = "*/*"
+x-Answer = 42
+[[sites]]
+name = "search"
+url = "https://example.org/search"
+interval = "1m 30s"
+headers = { accept = "text/html", X-Debug = true }
+body = '{"zebra":1,"apple":[1.5,null,"x"]}'
+body_matches = 'a\d+'
+expected_status = [200, "301-302", "4xx"]
+"#;
+
+const JSON: &str = r#"{
+  "node": { "location": "fra1", "restart": { "max": 3, "base": "1s" } },
+  "kafka": {
+    "brokers": ["one:9092", "two:9092", "[::1]:9092"],
+    "options": { "socket.timeout.ms": "1000", "socket.keepalive.enable": true, "client.rack": "a" }
+  },
+  "defaults": { "headers": { "X-Zebra": "z", "Accept": "*/*", "x-Answer": 42 } },
+  "sites": [{
+    "name": "search", "url": "https://example.org/search", "interval": "1m 30s",
+    "headers": { "accept": "text/html", "X-Debug": true },
+    "body": { "zebra": 1, "apple": [1.5, null, "x"] },
+    "body_matches": "a\\d+", "expected_status": [200, "301-302", "4xx"]
+  }]
+}"#;
+
+/// Without what must differ: the paths, and a body that TOML cannot write as a mapping because of its null.
+fn load(name: &str, text: &str) -> Settings {
+    let mut settings = folder().file(name, text).load();
+    settings.files.clear();
+    settings.node.data_dir = PathBuf::new();
+    settings
+}
+
+#[test]
+fn yaml_keeps_order_case_and_dots() {
+    let settings = load("sitewatch.yml", YAML);
+    assert_eq!(
+        settings.kafka.brokers.as_deref(),
+        Some("one:9092,two:9092,[::1]:9092")
+    );
+    let options: Vec<_> = settings
+        .kafka
+        .options
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(
+        options,
+        [
+            ("client.rack", "a"),
+            ("socket.keepalive.enable", "true"),
+            ("socket.timeout.ms", "1000")
+        ]
+    );
+
+    let site = &settings.sites[0];
+    let headers: Vec<_> = site
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(
+        headers,
+        [
+            ("X-Zebra", "z"),
+            ("accept", "text/html"),
+            ("x-Answer", "42"),
+            ("X-Debug", "true")
+        ]
+    );
+    let body = site.body.as_ref().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&body.bytes),
+        r#"{"zebra":1,"apple":[1.5,null,"x"]}"#
+    );
+    assert_eq!(site.expected_status.to_string(), "200,301-302,400-499");
+    assert!(site.body_matches.as_ref().unwrap().is_match(b"-a12-"));
+}
+
+#[test]
+fn json_says_the_same() {
+    assert_eq!(load("sitewatch.json", JSON), load("sitewatch.yaml", YAML));
+}
+
+#[test]
+fn toml_says_the_same() {
+    let mut yaml = load("sitewatch.yaml", YAML);
+    let mut site = yaml.sites[0].as_ref().clone();
+    site.body.as_mut().unwrap().is_json = false;
+    yaml.sites[0] = site.into();
+    assert_eq!(load("sitewatch.toml", TOML), yaml);
+}
+
+#[test]
+fn a_byte_order_mark_and_windows_line_ends_are_read() {
+    let settings = folder()
+        .file("sitewatch.yaml", "\u{feff}node:\r\n  location: fra1\r\n")
+        .load();
+    assert_eq!(settings.node.location, "fra1");
+}
+
+#[test]
+fn an_empty_file_and_empty_sections_say_nothing() {
+    assert!(
+        folder()
+            .file("sitewatch.yaml", "# nothing\n")
+            .try_load()
+            .is_ok()
+    );
+    assert!(
+        folder()
+            .file("sitewatch.yaml", "node:\nkafka:\n  sasl:\nsites:\n")
+            .try_load()
+            .is_ok()
+    );
+    assert!(folder().file("sitewatch.toml", "").try_load().is_ok());
+}
