@@ -4,6 +4,7 @@
 //! Components never import one another: they share the types in [`model`], send through an [`intake::Intake`], and are
 //! connected by the node.
 
+pub mod consumer;
 pub mod intake;
 pub mod kafka;
 pub mod metrics;

@@ -65,6 +65,15 @@ pub struct PostgresUrl {
     root_cert: Option<PathBuf>,
 }
 
+impl std::str::FromStr for PostgresUrl {
+    type Err = String;
+
+    /// Reads a URL; a relative `sslrootcert` starts at the working directory.
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text, Path::new(""))
+    }
+}
+
 impl PostgresUrl {
     /// Reads a URL; a relative `sslrootcert` starts at `folder`.
     ///

@@ -22,6 +22,7 @@ fn each_mistake_gets_its_text() {
     let mut failures = Vec::new();
     for file in &files {
         let actual = format!("{}\n", message_of(&folder, file));
+        assert!(!actual.contains("CANARY"), "a secret is told: {actual}");
         let expected_file = file.with_extension("expected");
         if std::env::var_os("UPDATE_EXPECTED").is_some() {
             fs::write(&expected_file, &actual).unwrap();

@@ -84,7 +84,7 @@ impl Sites {
         self.places.insert(site.name.clone(), place);
         let life = self.life(Arc::clone(site));
         self.children
-            .start(&site.name, self.workers.get(place), life);
+            .start_on(&self.workers[place], &site.name, life);
         self.around.metrics.sites.inc();
     }
 

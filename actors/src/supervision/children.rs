@@ -8,6 +8,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Exit;
 
+/// One child's whole supervised life on its supervisor's own thread.
+pub type LocalLife = Box<dyn FnOnce(oneshot::Receiver<()>) -> LocalBoxFuture<'static, Exit>>;
+
 /// One child's whole supervised life, made on the thread where it will run.
 pub type Life = Box<dyn FnOnce(oneshot::Receiver<()>) -> LocalBoxFuture<'static, Exit> + Send>;
 
@@ -36,6 +39,24 @@ struct Child {
     stop: Option<oneshot::Sender<()>>,
 }
 
+/// How a child's end reaches its supervisor.
+struct LastWord {
+    id: String,
+    generation: u64,
+    ended: mpsc::UnboundedSender<Ended>,
+}
+
+impl LastWord {
+    fn say(self, exit: Exit) {
+        // Nobody listens only when the supervisor itself is gone, and then nobody needs to know.
+        let _ = self.ended.send(Ended {
+            id: self.id,
+            exit,
+            generation: self.generation,
+        });
+    }
+}
+
 impl Children {
     /// No children yet, and the stream of those that end.
     pub fn new() -> (Self, impl Stream<Item = Ended> + 'static) {
@@ -53,36 +74,38 @@ impl Children {
         )
     }
 
-    /// Starts `life` under the key `id`, on `arbiter` or else on this thread. An earlier child of that key, if it still
-    /// runs, goes on to its own end.
-    pub fn start(&mut self, id: &str, arbiter: Option<&ArbiterHandle>, life: Life) {
+    /// Starts `life` on this thread under the key `id`. An earlier child of that key, if it still runs, goes on to its own
+    /// end.
+    pub fn start(&mut self, id: &str, life: LocalLife) {
+        let (stopped, last_word) = self.enter(id);
+        actix_rt::spawn(async move { last_word.say(life(stopped).await) });
+    }
+
+    /// Starts `life` on the thread of `arbiter`, else as [`Children::start`].
+    pub fn start_on(&mut self, arbiter: &ArbiterHandle, id: &str, life: Life) {
+        let (stopped, last_word) = self.enter(id);
+        // Refused only if the worker thread is gone, at process exit.
+        arbiter.spawn_fn(move || {
+            actix_rt::spawn(async move { last_word.say(life(stopped).await) });
+        });
+    }
+
+    fn enter(&mut self, id: &str) -> (oneshot::Receiver<()>, LastWord) {
         let (stop, stopped) = oneshot::channel();
         self.generations += 1;
-        let generation = self.generations;
-        let (id, ended) = (id.to_owned(), self.ended.clone());
+        let last_word = LastWord {
+            id: id.to_owned(),
+            generation: self.generations,
+            ended: self.ended.clone(),
+        };
         self.running.insert(
-            id.clone(),
+            id.to_owned(),
             Child {
-                generation,
+                generation: self.generations,
                 stop: Some(stop),
             },
         );
-        let run = move || {
-            actix_rt::spawn(async move {
-                let exit = life(stopped).await;
-                // Nobody listens only when the supervisor itself is gone, and then nobody needs to know.
-                let _ = ended.send(Ended {
-                    id,
-                    exit,
-                    generation,
-                });
-            });
-        };
-        match arbiter {
-            // A refused closure is dropped with `ended` unsent only if the worker thread is gone, at process exit.
-            Some(arbiter) => drop(arbiter.spawn_fn(run)),
-            None => run(),
-        }
+        (stopped, last_word)
     }
 
     /// Asks the child to finish its work and stop. Its end comes on the stream.

@@ -3,14 +3,14 @@
 use actix::prelude::*;
 use slog::{Logger, debug};
 
-use super::{Children, Ended, Exit, Fault, Life, Stop};
+use super::{Children, Ended, Exit, Fault, LocalLife, Stop};
 
 /// One child of a [`Group`].
 pub struct ChildSpec {
     /// Its key and its kind.
     pub id: &'static str,
     /// Makes its life.
-    pub life: Life,
+    pub life: LocalLife,
 }
 
 /// Children that are started together. If one gives up, the group fails and, when it is restarted, starts all anew; a
@@ -47,7 +47,7 @@ impl Group {
         let specs = (self.plan)();
         self.order = specs.iter().map(|spec| spec.id).collect();
         for spec in specs.into_iter().rev() {
-            self.children.start(spec.id, None, spec.life);
+            self.children.start(spec.id, spec.life);
         }
     }
 

@@ -11,7 +11,7 @@ mod group;
 mod policy;
 mod supervise;
 
-pub use children::{Children, Ended, Life};
+pub use children::{Children, Ended, Life, LocalLife};
 pub use exit::{Exit, Fault};
 pub use group::{ChildSpec, Group};
 pub use policy::RestartPolicy;

@@ -1,0 +1,149 @@
+//! Messages on their way into a batch. Pure: the caller says what time it is.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::model::{Batch, DeadLetter, OffsetRange, Receipt, Row};
+
+/// What was read and is not handed over yet.
+#[derive(Default)]
+pub(super) struct Buffer {
+    ranges: BTreeMap<i32, OffsetRange>,
+    rows: Vec<Row>,
+    dead: Vec<DeadLetter>,
+    /// When the oldest message came in.
+    since: Option<Instant>,
+}
+
+impl Buffer {
+    /// Adds the message at `offset` of `partition`, which was `expected` to be there or later.
+    pub(super) fn add(
+        &mut self,
+        partition: i32,
+        offset: i64,
+        expected: i64,
+        content: Result<Row, DeadLetter>,
+        now: Instant,
+    ) {
+        let range = self.ranges.entry(partition).or_insert_with(|| OffsetRange {
+            partition,
+            from: expected,
+            next: expected,
+            absent: Vec::new(),
+        });
+        if offset > expected {
+            range.absent.push((expected, offset));
+        }
+        range.next = offset + 1;
+        match content {
+            Ok(row) => self.rows.push(row),
+            Err(letter) => self.dead.push(letter),
+        }
+        self.since.get_or_insert(now);
+    }
+
+    /// Forgets what was read from `partition`.
+    pub(super) fn forget(&mut self, partition: i32) {
+        if self.ranges.remove(&partition).is_some() {
+            self.rows.retain(|row| row.source.0 != partition);
+            self.dead.retain(|letter| letter.source.0 != partition);
+        }
+        if self.ranges.is_empty() {
+            self.since = None;
+        }
+    }
+
+    /// How long until the batch must go; zero if it is due.
+    pub(super) fn due_in(
+        &self,
+        max_rows: usize,
+        max_age: Duration,
+        now: Instant,
+    ) -> Option<Duration> {
+        let since = self.since?;
+        if self.rows.len() + self.dead.len() >= max_rows {
+            return Some(Duration::ZERO);
+        }
+        Some((since + max_age).saturating_duration_since(now))
+    }
+
+    /// Takes everything out as a batch. `None` if there is nothing.
+    pub(super) fn take(&mut self, topic: &Arc<str>, receipt: Receipt) -> Option<Batch> {
+        self.since.take()?;
+        Some(Batch {
+            topic: Arc::clone(topic),
+            ranges: std::mem::take(&mut self.ranges).into_values().collect(),
+            rows: std::mem::take(&mut self.rows),
+            dead: std::mem::take(&mut self.dead),
+            receipt,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::DeadReason;
+
+    fn letter(partition: i32, offset: i64) -> Result<Row, DeadLetter> {
+        let (reason, detail) = (DeadReason::Malformed, String::new());
+        Err(DeadLetter {
+            source: (partition, offset),
+            reason,
+            detail,
+            key: None,
+            payload: vec![],
+        })
+    }
+
+    #[test]
+    fn a_batch_covers_its_offsets_without_a_hole_and_tells_the_absent_ones() {
+        let (mut buffer, now) = (Buffer::default(), Instant::now());
+        buffer.add(0, 5, 5, letter(0, 5), now);
+        buffer.add(0, 8, 6, letter(0, 8), now);
+        buffer.add(1, 3, 1, letter(1, 3), now);
+        let batch = buffer.take(&"t".into(), Receipt::new().0).unwrap();
+        assert_eq!(
+            batch.ranges[0],
+            OffsetRange {
+                partition: 0,
+                from: 5,
+                next: 9,
+                absent: vec![(6, 8)]
+            }
+        );
+        assert_eq!(
+            batch.ranges[1],
+            OffsetRange {
+                partition: 1,
+                from: 1,
+                next: 4,
+                absent: vec![(1, 3)]
+            }
+        );
+        assert!(buffer.take(&"t".into(), Receipt::new().0).is_none());
+    }
+
+    #[test]
+    fn it_is_due_by_size_or_by_age() {
+        let (mut buffer, now) = (Buffer::default(), Instant::now());
+        let due = |buffer: &Buffer, later| {
+            buffer.due_in(
+                2,
+                Duration::from_secs(1),
+                now + Duration::from_millis(later),
+            )
+        };
+        assert_eq!(due(&buffer, 5000), None);
+        buffer.add(0, 0, 0, letter(0, 0), now);
+        assert_eq!(due(&buffer, 400), Some(Duration::from_millis(600)));
+        assert_eq!(due(&buffer, 1400), Some(Duration::ZERO));
+        buffer.add(0, 1, 1, letter(0, 1), now);
+        assert_eq!(due(&buffer, 0), Some(Duration::ZERO));
+        buffer.forget(0);
+        assert_eq!(due(&buffer, 5000), None);
+    }
+}

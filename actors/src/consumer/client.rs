@@ -1,0 +1,156 @@
+//! The Kafka client of the consumer: its properties and what it hears from Kafka.
+
+use std::sync::{Mutex, PoisonError};
+
+use rdkafka::{
+    ClientConfig, ClientContext, Offset, Statistics, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+    error::{KafkaError, RDKafkaErrorCode},
+    types::RDKafkaRespErr,
+};
+use sitewatch_config::KafkaSettings;
+use slog::{info, warn};
+
+use crate::{
+    kafka::{Client, client_config},
+    metrics::Metrics,
+};
+
+/// The properties of the consumer. What the node relies on can't be overridden: the settings refuse it.
+pub(super) fn properties(settings: &KafkaSettings, client_id: &str) -> ClientConfig {
+    let mut config = client_config(settings, client_id);
+    config
+        .set("group.id", &settings.group)
+        .set("enable.auto.commit", "true")
+        .set("enable.auto.offset.store", "false")
+        // Positions come from the database. Were Kafka to move one by itself, messages would be passed over in silence.
+        .set("auto.offset.reset", "error")
+        .set("allow.auto.create.topics", "true");
+    let defaults = [
+        ("partition.assignment.strategy", "cooperative-sticky"),
+        ("queued.max.messages.kbytes", "16384"),
+        // A topic that is made, or made again, is noticed within seconds instead of five minutes.
+        ("topic.metadata.refresh.interval.ms", "10000"),
+    ];
+    for (property, value) in defaults {
+        if !settings.options.contains_key(property) {
+            config.set(property, value);
+        }
+    }
+    config
+}
+
+/// A change of the partitions that this consumer owns.
+#[derive(Debug)]
+pub(super) enum Change {
+    Assigned(Vec<i32>),
+    Revoked(Vec<i32>),
+}
+
+/// Hears of rebalances, statistics and errors.
+pub(super) struct Context {
+    pub(super) client: Client,
+    metrics: Metrics,
+    topic: String,
+    /// Few: two a rebalance.
+    changes: Mutex<Vec<Change>>,
+}
+
+impl Context {
+    pub(super) fn new(client: Client, metrics: Metrics, topic: String) -> Self {
+        Self {
+            client,
+            metrics,
+            topic,
+            changes: Mutex::default(),
+        }
+    }
+
+    /// The changes since the last call, oldest first.
+    pub(super) fn take_changes(&self) -> Vec<Change> {
+        std::mem::take(&mut self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, change: Change) {
+        self.changes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(change);
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.client.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.client.error(error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let partitions = statistics
+            .topics
+            .get(&self.topic)
+            .map(|topic| &topic.partitions);
+        for (partition, state) in partitions
+            .into_iter()
+            .flatten()
+            .filter(|(_, state)| state.consumer_lag_stored >= 0)
+        {
+            let label = partition.to_string();
+            self.metrics
+                .consumer_lag
+                .with_label_values(&[label.as_str()])
+                .set(state.consumer_lag_stored);
+        }
+        self.client.stats(statistics);
+    }
+}
+
+impl ConsumerContext for Context {
+    /// New partitions are taken but not read: the database knows where to begin, and the answer may take a while.
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        code: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let partitions: Vec<_> = list
+            .elements()
+            .iter()
+            .map(|element| element.partition())
+            .collect();
+        let outcome = if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            info!(self.client.log, "partitions assigned"; "partitions" => ?partitions);
+            list.set_all_offsets(Offset::Beginning)
+                .and_then(|()| consumer.incremental_assign(list))
+                .and_then(|()| consumer.pause(list))
+                .map(|()| self.note(Change::Assigned(partitions)))
+        } else {
+            info!(self.client.log, "partitions revoked"; "partitions" => ?partitions);
+            for partition in &partitions {
+                // Absent if nothing was read from it.
+                let _ = self
+                    .metrics
+                    .consumer_lag
+                    .remove_label_values(&[partition.to_string().as_str()]);
+            }
+            self.note(Change::Revoked(partitions));
+            consumer.incremental_unassign(list)
+        };
+        if let Err(problem) = outcome {
+            warn!(self.client.log, "a rebalance failed"; "error" => %problem);
+        }
+    }
+
+    fn commit_callback(&self, result: Result<(), KafkaError>, _: &TopicPartitionList) {
+        // A hint only: the database holds the truth.
+        if let Err(problem) = result
+            && problem.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset)
+        {
+            slog::debug!(self.client.log, "offsets not committed to Kafka"; "error" => %problem);
+        }
+    }
+}

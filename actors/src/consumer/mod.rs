@@ -1,0 +1,192 @@
+//! The consumer actor: owns the thread that reads Kafka and hands batches to the writer.
+
+mod assignment;
+mod buffer;
+mod client;
+mod reader;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use actix::prelude::*;
+use sitewatch_config::{KafkaSettings, PostgresSettings};
+use slog::{Logger, info};
+use tokio::sync::oneshot;
+
+use self::reader::{Parts, Reader};
+use crate::{
+    intake::{Delivery, Intake},
+    metrics::Metrics,
+    model::WriterOrder,
+    supervision::{Fault, Stop},
+};
+
+/// What the settings actor tells the consumer.
+pub enum ConsumerControl {
+    /// Use these settings from now on: what was read is stored first.
+    Reconfigure(KafkaSettings, PostgresSettings),
+}
+
+/// Reads Kafka.
+pub struct Consumer {
+    kafka: KafkaSettings,
+    postgres: PostgresSettings,
+    client_id: String,
+    /// How long stopping may take.
+    patience: Duration,
+    writer: Intake<WriterOrder>,
+    metrics: Metrics,
+    log: Logger,
+    fault: Fault,
+    /// Ends the reading thread when it is dropped.
+    reading: Option<Reading>,
+    stopping: bool,
+}
+
+/// A running thread; dropped, it is told to end.
+struct Reading(Arc<AtomicBool>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Consumer {
+    /// A consumer of the topic in `kafka` that hands batches as described in `postgres` to `writer`.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is a thing of its own, named at the only call"
+    )]
+    pub fn new(
+        kafka: KafkaSettings,
+        postgres: PostgresSettings,
+        client_id: String,
+        patience: Duration,
+        writer: Intake<WriterOrder>,
+        metrics: Metrics,
+        log: Logger,
+        fault: Fault,
+    ) -> Self {
+        Self {
+            kafka,
+            postgres,
+            client_id,
+            patience,
+            writer,
+            metrics,
+            log,
+            fault,
+            reading: None,
+            stopping: false,
+        }
+    }
+
+    fn begin(&mut self, ctx: &mut Context<Self>) {
+        let stop = Arc::new(AtomicBool::new(false));
+        // A thread that outlived a failure of this actor is told to end here.
+        self.reading = Some(Reading(Arc::clone(&stop)));
+        let reader = Reader::new(Parts {
+            kafka: &self.kafka,
+            postgres: &self.postgres,
+            client_id: &self.client_id,
+            patience: self.patience,
+            writer: self.writer.clone(),
+            stop: Arc::clone(&stop),
+            metrics: self.metrics.clone(),
+            log: self.log.clone(),
+        });
+        let reader = match reader {
+            Ok(reader) => reader,
+            Err(problem) => {
+                self.fault.refuse(format!(
+                    "the Kafka client can't be made from these settings (see kafka.* and kafka.options): {problem}"
+                ));
+                return ctx.stop();
+            }
+        };
+        let (done, end) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("kafka-reader".to_owned())
+            .spawn(move || {
+                // Nobody listens to the thread of an earlier life.
+                let _ = done.send(reader.run());
+            });
+        if let Err(problem) = thread {
+            self.fault
+                .raise(format!("no thread to read Kafka on: {problem}"));
+            return ctx.stop();
+        }
+        ctx.spawn(
+            end.into_actor(self)
+                .map(move |end, me, ctx| me.ended(end, &stop, ctx)),
+        );
+    }
+
+    fn ended(
+        &mut self,
+        end: Result<Result<(), String>, oneshot::error::RecvError>,
+        stop: &AtomicBool,
+        ctx: &mut Context<Self>,
+    ) {
+        match end {
+            Ok(Ok(())) if self.stopping => ctx.stop(),
+            Ok(Ok(())) if stop.load(Ordering::Relaxed) => self.begin(ctx),
+            Ok(Ok(())) => {
+                self.fault.raise("the reading thread ended by itself");
+                ctx.stop();
+            }
+            Ok(Err(problem)) => {
+                self.fault.raise(problem);
+                ctx.stop();
+            }
+            // The thread is gone without a word; its panic goes on here, so that it is told as one.
+            Err(_) => std::panic::panic_any("the reading thread panicked"),
+        }
+    }
+}
+
+impl Actor for Consumer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.begin(ctx);
+    }
+}
+
+impl Supervised for Consumer {
+    fn restarting(&mut self, ctx: &mut Self::Context) {
+        self.begin(ctx);
+    }
+}
+
+impl Handler<Delivery<ConsumerControl>> for Consumer {
+    type Result = ();
+
+    fn handle(&mut self, control: Delivery<ConsumerControl>, _: &mut Self::Context) {
+        match control.message {
+            ConsumerControl::Reconfigure(kafka, postgres) => {
+                info!(self.log, "Kafka or batch settings changed, reading anew");
+                (self.kafka, self.postgres) = (kafka, postgres);
+                // The thread ends in order, and its end starts the next one.
+                self.reading = None;
+            }
+        }
+    }
+}
+
+impl Handler<Stop> for Consumer {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        self.stopping = true;
+        if self.reading.take().is_none() {
+            ctx.stop();
+        }
+    }
+}

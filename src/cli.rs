@@ -1,0 +1,91 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Checks many websites on a schedule, publishes each result to Kafka, and stores the results in PostgreSQL exactly once.
+#[derive(Debug, Parser)]
+#[command(version, after_help = AFTER_HELP)]
+pub struct Arguments {
+    /// What this process does
+    #[arg(long, value_enum)]
+    pub role: Option<RoleName>,
+
+    /// Settings file: YAML, TOML or JSON [default: sitewatch.yaml, if it is there]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+
+    /// Check this URL too; may be repeated, needs no file
+    #[arg(long = "site", value_name = "URL")]
+    pub sites: Vec<String>,
+
+    /// Show the latest results as a table (standalone)
+    #[arg(long)]
+    pub watch: bool,
+
+    /// A command instead of a role
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Commands that do one thing and end.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check one URL now. Exit code: 0 up, 1 not up, 2 could not tell
+    Check {
+        /// What to check
+        url: String,
+        /// Print the message that would go to Kafka
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read the settings, report every mistake, start nothing
+    Validate,
+    /// Bring the database's schema up to date
+    Migrate,
+}
+
+/// The roles, as words.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum RoleName {
+    /// Check sites, publish results to Kafka
+    Producer,
+    /// Store results from Kafka in PostgreSQL
+    Consumer,
+    /// Both in one process, on an embedded broker and a private PostgreSQL: for evaluation
+    Standalone,
+}
+
+impl From<RoleName> for sitewatch_config::Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Producer => Self::Producer,
+            RoleName::Consumer => Self::Consumer,
+            RoleName::Standalone => Self::Standalone,
+        }
+    }
+}
+
+const AFTER_HELP: &str = "\
+Settings come from the file, then from the environment: KAFKA_SERVER, KAFKA_TOPIC, POSTGRES_URL, URL_CONFIG_FILE, and
+SITEWATCH__SECTION__KEY for any key of the file (SITEWATCH__KAFKA__BROKERS). A file .env is read where present.
+
+Examples:
+  sitewatch-node check https://example.org/
+  sitewatch-node --role standalone --site https://example.org/ --watch
+  KAFKA_SERVER=localhost:9092 sitewatch-node --role producer --config sitewatch.yaml
+  KAFKA_SERVER=localhost:9092 POSTGRES_URL=postgres://user@localhost/db sitewatch-node --role consumer
+
+Signals: SIGHUP reloads the settings; SIGTERM or SIGINT drains and ends, a second one ends at once.
+Exit codes: 0 ended in order, 64 usage, 69 a service is unavailable, 70 an actor failed for good, 78 the settings are wrong.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

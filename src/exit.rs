@@ -1,0 +1,55 @@
+//! How the program ends when it can't do what it was asked, with the codes of sysexits.h.
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+/// Why the program ends, and with which code.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// The command line makes no sense (EX_USAGE).
+    pub fn usage(message: impl Display) -> Self {
+        Self {
+            code: 64,
+            message: message.to_string(),
+        }
+    }
+
+    /// A service is not there (EX_UNAVAILABLE).
+    pub fn unavailable(message: impl Display) -> Self {
+        Self {
+            code: 69,
+            message: message.to_string(),
+        }
+    }
+
+    /// The program itself failed (EX_SOFTWARE).
+    pub fn software(message: impl Display) -> Self {
+        Self {
+            code: 70,
+            message: message.to_string(),
+        }
+    }
+
+    /// The settings are wrong (EX_CONFIG).
+    pub fn config(message: impl Display) -> Self {
+        Self {
+            code: 78,
+            message: message.to_string(),
+        }
+    }
+
+    /// Prints the message where people look for it and gives the code.
+    pub fn tell(&self) -> ExitCode {
+        // With standard error closed there is nobody to tell; the code still says it.
+        let _ = writeln!(io::stderr(), "sitewatch-node: {}", self.message);
+        ExitCode::from(self.code)
+    }
+}

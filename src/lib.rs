@@ -1,0 +1,39 @@
+//! sitewatch-node: builds the actor tree of a role, runs it, and holds the commands.
+//!
+//! Arrows point down only: this crate → `sitewatch-actors` → `sitewatch-config`.
+
+pub mod cli;
+mod commands;
+mod exit;
+mod http;
+mod logging;
+mod node;
+mod settings;
+mod standalone;
+
+use std::process::ExitCode;
+
+use cli::{Arguments, Command};
+pub use exit::Failure;
+use sitewatch_config::Sources;
+
+/// The text of `schema.sql`.
+pub const SCHEMA: &str = include_str!("../schema.sql");
+
+/// Runs the program with these arguments to its end.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let sources = Sources::from_process(arguments.config, arguments.sites);
+    let end = match (arguments.command, arguments.role) {
+        (Some(Command::Check { url, json }), _) => return commands::check(&url, json),
+        (Some(Command::Validate), role) => commands::validate(&sources, role.map(Into::into)),
+        (Some(Command::Migrate), _) => commands::migrate(&sources),
+        (None, Some(role)) => node::run(role.into(), sources, arguments.watch),
+        (None, None) => Err(Failure::usage(
+            "say what to do: --role producer|consumer|standalone, or a command; see --help",
+        )),
+    };
+    match end {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}

@@ -1,0 +1,337 @@
+//! Builds the actor tree of a role, runs it, and ends it in order.
+
+use std::{sync::Arc, time::Duration};
+
+use actix_rt::{Arbiter, ArbiterHandle, System};
+use futures_util::future::{Either, select};
+use sitewatch_actors::{
+    consumer::Consumer,
+    intake::Intake,
+    metrics::Metrics,
+    publisher::Publisher,
+    site::{Sites, Surroundings},
+    supervision::{
+        ChildSpec, Exit, Fault, Group, LocalLife, RestartPolicy, SupervisedActor, Supervision,
+        Unborn,
+    },
+    tls,
+    writer::Writer,
+};
+use sitewatch_config::{RestartSettings, Role, Settings, Sources, load};
+use slog::{Logger, info, warn};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
+
+use crate::{
+    SCHEMA,
+    exit::Failure,
+    http::{self, Status},
+    logging::Logging,
+    settings::{Concerned, InForce, Overlay, SettingsActor},
+    standalone::Embedded,
+};
+
+/// Results that may wait for the publisher, or be in its hands.
+const PUBLISHER_INTAKE: usize = 4096;
+/// Batches that may wait for the writer, or be in its hands: one in work and one behind it.
+const WRITER_INTAKE: usize = 2;
+/// Orders from a reload that may wait.
+const CONTROL_INTAKE: usize = 4;
+
+/// Runs the role until it is told to stop or fails for good.
+///
+/// # Errors
+/// If the settings are wrong, a part can't be started, or an actor failed beyond its restart intensity.
+pub(crate) fn run(role: Role, sources: Sources, watch: bool) -> Result<(), Failure> {
+    let mut settings = load(role, &sources).map_err(Failure::config)?;
+    let logging = Logging::start(&settings.node.log);
+    let log = logging.log.clone();
+    System::new().block_on(async {
+        let embedded = if role == Role::Standalone {
+            Some(Embedded::start(&settings, &log).await?)
+        } else {
+            None
+        };
+        let overlay = embedded.as_ref().map_or_else(
+            || Arc::new(|_: &mut Settings| {}) as Overlay,
+            Embedded::overlay,
+        );
+        overlay(&mut settings);
+        let metrics = Metrics::new().map_err(Failure::software)?;
+        let status = Status::new(role, metrics.clone());
+        if let Some(address) = settings.node.listen {
+            actix_rt::spawn(http::serve(address, status.clone())?);
+            info!(log, "serving /metrics, /healthz and /readyz"; "address" => %address);
+        }
+        if watch && let Some(url) = &settings.postgres.url {
+            actix_rt::spawn(crate::standalone::watch(url.clone()));
+        }
+        let tree = Tree::new(
+            role,
+            sources,
+            overlay,
+            settings,
+            logging.level(),
+            metrics,
+            status,
+            log.clone(),
+        )?;
+        let end = tree.live().await;
+        if let Some(embedded) = embedded {
+            embedded.stop(&log).await;
+        }
+        end
+    })
+}
+
+/// What the actors are made of.
+struct Tree {
+    role: Role,
+    sources: Sources,
+    overlay: Overlay,
+    in_force: InForce,
+    level: crate::logging::LevelHandle,
+    around: Arc<Surroundings>,
+    workers: Vec<ArbiterHandle>,
+    metrics: Metrics,
+    status: Status,
+    log: Logger,
+}
+
+impl Tree {
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is a thing of its own, named at the only call"
+    )]
+    fn new(
+        role: Role,
+        sources: Sources,
+        overlay: Overlay,
+        settings: Settings,
+        level: crate::logging::LevelHandle,
+        metrics: Metrics,
+        status: Status,
+        log: Logger,
+    ) -> Result<Self, Failure> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = match role {
+            Role::Consumer => 0,
+            _ => settings.node.workers.unwrap_or(cores).max(1),
+        };
+        let around = Arc::new(Surroundings {
+            location: settings.node.location.clone(),
+            tls: tls::system_client().map_err(Failure::software)?,
+            metrics: metrics.clone(),
+            log: log.clone(),
+        });
+        let workers = (0..workers).map(|_| Arbiter::new().handle()).collect();
+        let in_force = InForce::new(settings);
+        Ok(Self {
+            role,
+            sources,
+            overlay,
+            in_force,
+            level,
+            around,
+            workers,
+            metrics,
+            status,
+            log,
+        })
+    }
+
+    async fn live(self) -> Result<(), Failure> {
+        let (log, settings) = (self.log.clone(), self.in_force.get());
+        info!(log, "starting"; "role" => %self.role, "version" => env!("CARGO_PKG_VERSION"),
+            "location" => &settings.node.location);
+        let supervision = self.supervision("node", &settings.node.restart);
+        let (stop, stopped) = oneshot::channel();
+        let group_log = log.clone();
+        let root = Unborn::default();
+        let life = root.live(
+            move |fault| Group::new(group_log, fault, move || self.plan()),
+            supervision,
+            stopped,
+        );
+        let exit = end_in_order(Box::pin(life), stop, settings.node.drain_timeout, &log).await?;
+        match exit {
+            Exit::Stopped => {
+                info!(log, "ended in order");
+                Ok(())
+            }
+            exit => match exit.refusal() {
+                Some(reason) => Err(Failure::config(reason)),
+                None => Err(Failure::software(format!("failed for good: {exit}"))),
+            },
+        }
+    }
+
+    fn supervision(&self, kind: &'static str, restart: &RestartSettings) -> Supervision {
+        Supervision {
+            kind,
+            log: self.log.clone(),
+            policy: RestartPolicy::new(restart),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    /// The children of the root, connected to each other, in the order in which they are stopped.
+    fn plan(&self) -> Vec<ChildSpec> {
+        let settings = self.in_force.get();
+        let (mut specs, mut gauges) = (
+            Vec::new(),
+            Vec::<(&'static str, Box<dyn Fn() -> usize + Send>)>::new(),
+        );
+        let mut concerned = Concerned::default();
+        if self.role != Role::Consumer {
+            let (publisher, sites) = (Unborn::<Publisher>::default(), Unborn::<Sites>::default());
+            let results = Intake::new(publisher.address().recipient(), PUBLISHER_INTAKE);
+            let orders = Intake::new(publisher.address().recipient(), CONTROL_INTAKE);
+            concerned.publisher = Some(orders.clone());
+            concerned.sites = Some(Intake::new(sites.address().recipient(), CONTROL_INTAKE));
+            let gauge = results.clone();
+            gauges.push(("publisher", Box::new(move || gauge.in_use())));
+            let (around, workers, list) = (
+                Arc::clone(&self.around),
+                self.workers.clone(),
+                settings.sites.clone(),
+            );
+            let restart = settings.node.restart.clone();
+            specs.push(self.child("sites", &settings, sites, move |fault| {
+                Sites::new(list, around, results, workers, restart, fault)
+            }));
+            let (kafka, patience, id) = (
+                settings.kafka.clone(),
+                settings.node.drain_timeout,
+                client_id(&settings, "producer"),
+            );
+            let (metrics, log) = (self.metrics.clone(), self.log.clone());
+            specs.push(self.child("publisher", &settings, publisher, move |fault| {
+                Publisher::new(kafka, patience, id, orders, metrics, log, fault)
+            }));
+        }
+        if self.role != Role::Producer {
+            let (consumer, writer) = (Unborn::<Consumer>::default(), Unborn::<Writer>::default());
+            let batches = Intake::new(writer.address().recipient(), WRITER_INTAKE);
+            concerned.writer = Some(Intake::new(writer.address().recipient(), CONTROL_INTAKE));
+            concerned.consumer = Some(Intake::new(consumer.address().recipient(), CONTROL_INTAKE));
+            let gauge = batches.clone();
+            gauges.push(("writer", Box::new(move || gauge.in_use())));
+            let (kafka, postgres, id) = (
+                settings.kafka.clone(),
+                settings.postgres.clone(),
+                client_id(&settings, "consumer"),
+            );
+            let (patience, metrics, log) = (
+                settings.node.drain_timeout,
+                self.metrics.clone(),
+                self.log.clone(),
+            );
+            specs.push(self.child("consumer", &settings, consumer, move |fault| {
+                Consumer::new(kafka, postgres, id, patience, batches, metrics, log, fault)
+            }));
+            let (postgres, metrics, log) = (
+                settings.postgres.clone(),
+                self.metrics.clone(),
+                self.log.clone(),
+            );
+            specs.push(self.child("writer", &settings, writer, move |fault| {
+                Writer::new(postgres, SCHEMA.into(), metrics, log, fault)
+            }));
+        }
+        let (role, sources, overlay) = (self.role, self.sources.clone(), Arc::clone(&self.overlay));
+        let (in_force, level) = (self.in_force.clone(), self.level.clone());
+        let (metrics, log) = (self.metrics.clone(), self.log.clone());
+        specs.push(
+            self.child("settings", &settings, Unborn::default(), move |fault| {
+                SettingsActor {
+                    role,
+                    sources,
+                    overlay,
+                    in_force,
+                    concerned,
+                    level,
+                    metrics,
+                    log,
+                    fault,
+                }
+            }),
+        );
+        self.status.show_intakes(gauges);
+        specs
+    }
+
+    fn child<A: SupervisedActor>(
+        &self,
+        id: &'static str,
+        settings: &Settings,
+        unborn: Unborn<A>,
+        make: impl FnOnce(Fault) -> A + 'static,
+    ) -> ChildSpec {
+        let supervision = self.supervision(id, &settings.node.restart);
+        let life: LocalLife = Box::new(move |stop| Box::pin(unborn.live(make, supervision, stop)));
+        ChildSpec { id, life }
+    }
+}
+
+/// Unique among the processes of a host, readable in the broker's logs.
+fn client_id(settings: &Settings, role: &str) -> String {
+    format!(
+        "sitewatch-{role}-{}-{}",
+        settings.node.location,
+        std::process::id()
+    )
+}
+
+/// Waits for the tree's end. The first SIGTERM or SIGINT makes it drain, for as long as is allowed; the second ends it at
+/// once.
+async fn end_in_order(
+    life: impl Future<Output = Exit> + Unpin,
+    stop: oneshot::Sender<()>,
+    patience: Duration,
+    log: &Logger,
+) -> Result<Exit, Failure> {
+    let listen = |kind| {
+        signal(kind)
+            .map_err(|error| Failure::software(format!("can't listen for signals: {error}")))
+    };
+    let (mut terminate, mut interrupt) = (
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+    );
+    let life = match select(life, Box::pin(either(&mut terminate, &mut interrupt))).await {
+        Either::Left((exit, _)) => return Ok(exit),
+        Either::Right(((), life)) => life,
+    };
+    info!(log, "stopping: draining in order"; "at_most" => ?patience);
+    // A tree that has ended meanwhile needs no word.
+    let _ = stop.send(());
+    let bounded = tokio::time::timeout(patience, life);
+    match select(
+        Box::pin(bounded),
+        Box::pin(either(&mut terminate, &mut interrupt)),
+    )
+    .await
+    {
+        Either::Left((Ok(exit), _)) => Ok(exit),
+        Either::Left((Err(_), _)) => {
+            warn!(
+                log,
+                "not everything could be drained in time; what is in Kafka is read again at the next start"
+            );
+            Ok(Exit::Stopped)
+        }
+        Either::Right(_) => Err(Failure::software(
+            "a second signal: ended at once, without draining",
+        )),
+    }
+}
+
+async fn either(first: &mut Signal, second: &mut Signal) {
+    tokio::select! {
+        _ = first.recv() => {}
+        _ = second.recv() => {}
+    }
+}

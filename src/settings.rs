@@ -1,0 +1,189 @@
+//! The settings actor: on SIGHUP loads, validates, compares, and tells each actor what has changed for it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix::prelude::*;
+use sitewatch_actors::{
+    consumer::ConsumerControl,
+    intake::Intake,
+    metrics::Metrics,
+    publisher::PublisherOrder,
+    site::SitesOrder,
+    supervision::{Fault, Stop},
+    writer::WriterControl,
+};
+use sitewatch_config::{Role, Settings, Sources, load};
+use slog::{Logger, error, info, warn};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::logging::LevelHandle;
+
+/// The settings in force: what a restarted group starts from.
+#[derive(Clone)]
+pub(crate) struct InForce(Arc<Mutex<Settings>>);
+
+impl InForce {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self(Arc::new(Mutex::new(settings)))
+    }
+
+    pub(crate) fn get(&self) -> Settings {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set(&self, settings: Settings) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+}
+
+/// The actors that a reload may concern; absent where the role has none.
+#[derive(Clone, Default)]
+pub(crate) struct Concerned {
+    pub(crate) sites: Option<Intake<SitesOrder>>,
+    pub(crate) publisher: Option<Intake<PublisherOrder>>,
+    pub(crate) consumer: Option<Intake<ConsumerControl>>,
+    pub(crate) writer: Option<Intake<WriterControl>>,
+}
+
+/// What standalone lays over the settings that it reads: where its embedded parts are.
+pub(crate) type Overlay = Arc<dyn Fn(&mut Settings) + Send + Sync>;
+
+/// Reloads the settings.
+pub(crate) struct SettingsActor {
+    pub(crate) role: Role,
+    pub(crate) sources: Sources,
+    pub(crate) overlay: Overlay,
+    pub(crate) in_force: InForce,
+    pub(crate) concerned: Concerned,
+    pub(crate) level: LevelHandle,
+    pub(crate) metrics: Metrics,
+    pub(crate) log: Logger,
+    pub(crate) fault: Fault,
+}
+
+/// The hang-up signal has come.
+struct HangUp;
+
+impl SettingsActor {
+    fn begin(&mut self, ctx: &mut Context<Self>) {
+        let signals = match signal(SignalKind::hangup()) {
+            Ok(signals) => signals,
+            Err(problem) => {
+                self.fault
+                    .raise(format!("can't listen for SIGHUP: {problem}"));
+                return ctx.stop();
+            }
+        };
+        ctx.add_stream(futures_util::stream::unfold(
+            signals,
+            |mut signals| async move { signals.recv().await.map(|()| (HangUp, signals)) },
+        ));
+    }
+
+    fn reload(&self) {
+        fail::fail_point!("settings::reload");
+        // The environment of a process does not change: files do.
+        match load(self.role, &self.sources) {
+            Err(problems) => {
+                self.metrics.reloads.with_label_values(&["invalid"]).inc();
+                error!(self.log, "settings not reloaded, nothing has changed"; "problems" => problems.0.len());
+                for problem in &problems.0 {
+                    error!(self.log, "{}", problem);
+                }
+            }
+            Ok(mut new) => {
+                (self.overlay)(&mut new);
+                let old = self.in_force.get();
+                self.in_force.set(new.clone());
+                self.apply(&old, new);
+                self.metrics.reloads.with_label_values(&["ok"]).inc();
+            }
+        }
+    }
+
+    fn apply(&self, old: &Settings, new: Settings) {
+        info!(self.log, "settings reloaded"; "sites" => new.sites.len());
+        self.level.set(new.node.log.level);
+        let (was, is) = (&old.node, &new.node);
+        if (
+            &was.location,
+            was.listen,
+            was.workers,
+            was.log.format,
+            &was.data_dir,
+        ) != (
+            &is.location,
+            is.listen,
+            is.workers,
+            is.log.format,
+            &is.data_dir,
+        ) {
+            warn!(
+                self.log,
+                "node.location, listen, workers, data_dir and log.format apply at the next start only"
+            );
+        }
+        if new.kafka != old.kafka {
+            self.tell(
+                self.concerned.publisher.as_ref(),
+                "publisher",
+                PublisherOrder::Reconfigure(new.kafka.clone()),
+            );
+        }
+        if new.postgres != old.postgres {
+            self.tell(
+                self.concerned.writer.as_ref(),
+                "writer",
+                WriterControl::Reconfigure(new.postgres.clone()),
+            );
+        }
+        if new.kafka != old.kafka || new.postgres != old.postgres {
+            let order = ConsumerControl::Reconfigure(new.kafka, new.postgres);
+            self.tell(self.concerned.consumer.as_ref(), "consumer", order);
+        }
+        if new.sites != old.sites {
+            self.tell(
+                self.concerned.sites.as_ref(),
+                "sites",
+                SitesOrder::Replace(new.sites),
+            );
+        }
+    }
+
+    fn tell<M: Send + 'static>(&self, intake: Option<&Intake<M>>, actor: &str, order: M) {
+        if intake.is_some_and(|intake| intake.try_offer(order).is_err()) {
+            error!(self.log, "an actor is still busy with earlier reloads, send SIGHUP again later"; "actor" => actor);
+        }
+    }
+}
+
+impl Actor for SettingsActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.begin(ctx);
+    }
+}
+
+impl Supervised for SettingsActor {
+    fn restarting(&mut self, ctx: &mut Self::Context) {
+        self.begin(ctx);
+    }
+}
+
+impl StreamHandler<HangUp> for SettingsActor {
+    fn handle(&mut self, _: HangUp, _: &mut Self::Context) {
+        self.reload();
+    }
+}
+
+impl Handler<Stop> for SettingsActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
