@@ -22,6 +22,9 @@ pub const SCHEMA: &str = include_str!("../schema.sql");
 
 /// Runs the program with these arguments to its end.
 pub fn run(arguments: Arguments) -> ExitCode {
+    // Reads FAILPOINTS from the environment; without the feature nothing of it is compiled.
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
     let sources = Sources::from_process(arguments.config, arguments.sites);
     let end = match (arguments.command, arguments.role) {
         (Some(Command::Check { url, json }), _) => return commands::check(&url, json),

@@ -25,7 +25,7 @@ pub(crate) struct PrivatePostgres {
     pub(crate) url: PostgresUrl,
     binaries: PathBuf,
     cluster: PathBuf,
-    run_as: Option<u32>,
+    run_as: Option<User>,
 }
 
 impl PrivatePostgres {
@@ -105,7 +105,7 @@ impl PrivatePostgres {
         let file = fs::File::create(&errors).map_err(|error| trouble(&errors.display(), &error))?;
         command.stderr(file);
         if let Some(user) = self.run_as {
-            command.uid(user).gid(user);
+            command.uid(user.uid).gid(user.gid);
         }
         let status = command
             .status()
@@ -120,6 +120,13 @@ impl PrivatePostgres {
             said.trim()
         )))
     }
+}
+
+/// Whom the server runs as.
+#[derive(Clone, Copy)]
+struct User {
+    uid: u32,
+    gid: u32,
 }
 
 fn trouble(what: &dyn std::fmt::Display, error: &std::io::Error) -> Failure {
@@ -169,7 +176,7 @@ async fn fetched(home: &Path, log: &Logger) -> Result<PathBuf, Failure> {
 }
 
 /// The user to run the server as: PostgreSQL refuses to run as root. `None` if this process is an ordinary one.
-fn ordinary_user(home: &Path) -> Result<Option<u32>, Failure> {
+fn ordinary_user(home: &Path) -> Result<Option<User>, Failure> {
     let ours = fs::metadata("/proc/self")
         .map_err(|error| trouble(&"/proc/self", &error))?
         .uid();
@@ -178,21 +185,24 @@ fn ordinary_user(home: &Path) -> Result<Option<u32>, Failure> {
     }
     let users =
         fs::read_to_string("/etc/passwd").map_err(|error| trouble(&home.display(), &error))?;
-    let id_of = |name: &str| {
+    let find = |name: &str| {
         let mut fields = users
             .lines()
             .map(|line| line.split(':').collect::<Vec<_>>());
-        fields
-            .find(|fields| fields.first() == Some(&name))
-            .and_then(|fields| fields.get(2)?.parse().ok())
+        let user = fields.find(|fields| fields.first() == Some(&name))?;
+        Some(User {
+            uid: user.get(2)?.parse().ok()?,
+            gid: user.get(3)?.parse().ok()?,
+        })
     };
-    Ok(id_of("postgres")
-        .or_else(|| id_of("nobody"))
-        .or(Some(65534)))
+    Ok(find("postgres").or_else(|| find("nobody")).or(Some(User {
+        uid: 65534,
+        gid: 65534,
+    })))
 }
 
 /// A directory that the server's user may enter: below root's home it may not, so then one under /var/tmp.
-fn reachable(home: PathBuf, run_as: Option<u32>, log: &Logger) -> Result<PathBuf, Failure> {
+fn reachable(home: PathBuf, run_as: Option<User>, log: &Logger) -> Result<PathBuf, Failure> {
     let Some(user) = run_as else { return Ok(home) };
     let open = home.ancestors().skip(1).all(|directory| {
         fs::metadata(directory).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
@@ -208,7 +218,7 @@ fn reachable(home: PathBuf, run_as: Option<u32>, log: &Logger) -> Result<PathBuf
     let problem = |error| trouble(&place.display(), &error);
     fs::create_dir_all(&place).map_err(problem)?;
     fs::set_permissions(&place, fs::Permissions::from_mode(0o700)).map_err(problem)?;
-    chown(&place, Some(user), Some(user)).map_err(problem)?;
+    chown(&place, Some(user.uid), Some(user.gid)).map_err(problem)?;
     Ok(place)
 }
 

@@ -176,14 +176,17 @@ impl Supervised for Publisher {
 impl Handler<Delivery<CheckResult>> for Publisher {
     type Result = ();
 
+    #[cfg_attr(
+        not(feature = "failpoints"),
+        allow(unused_variables, reason = "only injected faults stop here")
+    )]
     fn handle(&mut self, result: Delivery<CheckResult>, ctx: &mut Self::Context) {
         fail::fail_point!("publisher::publish");
-        fail::fail_point!("publisher::fault", |_| {
+        self.publish(&result.message);
+        fail::fail_point!("publisher::idle_fault", |_| {
             self.fault.raise("injected fault");
             ctx.stop();
         });
-        let _ = &ctx;
-        self.publish(&result.message);
     }
 }
 

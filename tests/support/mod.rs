@@ -1,0 +1,373 @@
+//! What the whole-node tests are told with: a world of its own for each test (a topic and a database on the real services
+//! of `scripts/test`), real processes of the node, and a local web server that behaves in known ways.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test binary uses a part of it"
+)]
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    producer::{BaseRecord, Producer, ThreadedProducer},
+};
+use tokio_postgres::{Client, NoTls, Row};
+
+pub fn required(variable: &str) -> String {
+    std::env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} is not set: run the tests by scripts/test"))
+}
+
+/// A topic and a database of one test's own.
+pub struct World {
+    pub topic: String,
+    pub database_url: String,
+    pub folder: tempfile::TempDir,
+    pub db: Client,
+}
+
+impl World {
+    pub async fn new(name: &str) -> Self {
+        let nanos = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_nanos();
+        let topic = format!("t_{name}_{nanos}");
+        let base = required("POSTGRES_URL");
+        let maintenance = connect(&base).await;
+        maintenance
+            .batch_execute(&format!("CREATE DATABASE {topic}"))
+            .await
+            .unwrap();
+        let database_url = format!("{}/{topic}", base.rsplit_once('/').unwrap().0);
+        let db = connect(&database_url).await;
+        Self {
+            topic,
+            database_url,
+            folder: tempfile::tempdir().unwrap(),
+            db,
+        }
+    }
+
+    pub async fn create_topic(&self, partitions: i32) {
+        let topic = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1));
+        self.admin()
+            .create_topics([&topic], &AdminOptions::new())
+            .await
+            .unwrap();
+    }
+
+    pub async fn delete_topic(&self) {
+        self.admin()
+            .delete_topics(&[&self.topic], &AdminOptions::new())
+            .await
+            .unwrap();
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new()
+            .set("bootstrap.servers", required("KAFKA_SERVER"))
+            .create()
+            .unwrap()
+    }
+
+    /// Puts messages into the topic, all acknowledged.
+    pub fn produce(&self, payloads: impl IntoIterator<Item = Vec<u8>>) {
+        let producer: ThreadedProducer<_> = ClientConfig::new()
+            .set("bootstrap.servers", required("KAFKA_SERVER"))
+            .set("linger.ms", "20")
+            .set("queue.buffering.max.messages", "1000000")
+            .create()
+            .unwrap();
+        for (n, payload) in payloads.into_iter().enumerate() {
+            producer
+                .send(
+                    BaseRecord::to(&self.topic)
+                        .key(&n.to_string())
+                        .payload(&payload),
+                )
+                .map_err(|e| e.0)
+                .unwrap();
+        }
+        producer.flush(Duration::from_secs(30)).unwrap();
+    }
+
+    /// Starts a node; `settings` is the text of its settings file.
+    pub fn node(&self, role: &str, settings: &str) -> Node {
+        self.node_with(role, settings, &[])
+    }
+
+    pub fn node_with(&self, role: &str, settings: &str, environment: &[(&str, &str)]) -> Node {
+        static NUMBER: AtomicU16 = AtomicU16::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let file = self.folder.path().join(format!("{role}-{number}.yaml"));
+        fs::write(&file, settings).unwrap();
+        let log = self.folder.path().join(format!("{role}-{number}.log"));
+        let child = Command::new(env!("CARGO_BIN_EXE_sitewatch-node"))
+            .args(["--role", role, "--config"])
+            .arg(&file)
+            .current_dir(self.folder.path())
+            .env("KAFKA_SERVER", required("KAFKA_SERVER"))
+            .env("KAFKA_TOPIC", &self.topic)
+            .env("SITEWATCH__KAFKA__GROUP", &self.topic)
+            .env("POSTGRES_URL", &self.database_url)
+            .env_remove("URL_CONFIG_FILE")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Node { child, log, file }
+    }
+
+    /// Connects the test itself anew, after PostgreSQL was away.
+    pub async fn reconnect(&mut self) {
+        self.db = connect(&self.database_url).await;
+    }
+
+    pub async fn query(&self, sql: &str) -> Vec<Row> {
+        // Before the consumer has made them, the tables are not there.
+        self.db.query(sql, &[]).await.unwrap_or_default()
+    }
+
+    pub async fn number(&self, sql: &str) -> i64 {
+        self.query(sql).await.first().map_or(0, |row| row.get(0))
+    }
+
+    /// Waits until `sql` gives at least `wanted`.
+    pub async fn wait_for(&self, what: &str, sql: &str, wanted: i64) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.number(sql).await < wanted {
+            assert!(
+                Instant::now() < deadline,
+                "{what}: {} of {wanted}\n{}",
+                self.number(sql).await,
+                self.logs()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Every site's slots are there without a hole and once: (site, rows, slots that passed from the first to the last).
+    pub async fn assert_complete(&self, interval_seconds: f64) {
+        let rows = self
+            .query(&format!(
+                "SELECT site, count(*), (round(extract(epoch FROM max(slot) - min(slot)) / {interval_seconds}) + 1)::int8
+                   FROM checks GROUP BY site"
+            ))
+            .await;
+        assert!(!rows.is_empty(), "no rows\n{}", self.logs());
+        for row in rows {
+            let (site, rows, slots): (String, i64, i64) = (row.get(0), row.get(1), row.get(2));
+            assert_eq!(
+                rows,
+                slots,
+                "{site}: rows and slots differ\n{}",
+                self.logs()
+            );
+        }
+    }
+
+    pub fn logs(&self) -> String {
+        let files = fs::read_dir(self.folder.path())
+            .into_iter()
+            .flatten()
+            .flatten();
+        let logs = files.filter(|file| {
+            file.path()
+                .extension()
+                .is_some_and(|extension| extension == "log")
+        });
+        logs.map(|file| {
+            format!(
+                "--- {}\n{}",
+                file.path().display(),
+                fs::read_to_string(file.path()).unwrap_or_default()
+            )
+        })
+        .collect()
+    }
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    client
+}
+
+/// A running process of the node; killed when it is dropped.
+pub struct Node {
+    child: Child,
+    log: std::path::PathBuf,
+    pub file: std::path::PathBuf,
+}
+
+impl Node {
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks for an orderly end and gives the exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.signal("TERM");
+        self.wait().code()
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the node does not end\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub async fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !self.log().contains(text) {
+            assert!(
+                Instant::now() < deadline,
+                "the log never says {text:?}:\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A web server on loopback: `/up`, `/500`, `/slow` (3 s), `/reset`, `/text`, `/moved` (leads to `/up`), `/redirects` (to
+/// itself), `/garbage`, `/stalls` (the body never ends), `/large` (100 kB).
+pub struct Web {
+    pub port: u16,
+    pub paths: Arc<Mutex<Vec<String>>>,
+}
+
+impl Web {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let paths = Arc::<Mutex<Vec<String>>>::default();
+        let seen = Arc::clone(&paths);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let seen = Arc::clone(&seen);
+                std::thread::spawn(move || answer(stream, &seen));
+            }
+        });
+        Self { port, paths }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+}
+
+fn answer(mut stream: TcpStream, seen: &Mutex<Vec<String>>) {
+    let mut request = [0; 4096];
+    let read = stream.read(&mut request).unwrap_or(0);
+    let head = String::from_utf8_lossy(&request[..read]).into_owned();
+    let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    seen.lock().unwrap().push(path.clone());
+    let respond = |status: &str, headers: &str, body: &str| {
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n{body}",
+            body.len()
+        )
+    };
+    let text = match path.as_str() {
+        "/reset" => return,
+        "/500" => respond("500 Internal Server Error", "", "oops"),
+        "/slow" => {
+            std::thread::sleep(Duration::from_secs(3));
+            respond("200 OK", "", "at last")
+        }
+        "/moved" => respond("302 Found", "location: /up\r\n", ""),
+        "/redirects" => respond("302 Found", "location: /redirects\r\n", ""),
+        "/garbage" => "this is not HTTP\r\n\r\n".to_owned(),
+        "/stalls" => "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nsome".to_owned(),
+        "/large" => respond("200 OK", "", &"x".repeat(100_000)),
+        _ => respond("200 OK", "", "all is well"),
+    };
+    // A client that has gone away is part of the game.
+    let _ = stream.write_all(text.as_bytes());
+    if path == "/stalls" {
+        std::thread::sleep(Duration::from_secs(5));
+    }
+}
+
+/// A valid message; `n` makes its slot.
+pub fn message(site: &str, n: i64) -> serde_json::Value {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let second = i64::try_from(now).unwrap() - 40_000 + n;
+    let (day, rest) = (second.div_euclid(86_400), second.rem_euclid(86_400));
+    // Civil from days (Howard Hinnant's algorithm).
+    let z = day + 719_468;
+    let (era, doe) = (z.div_euclid(146_097), z.rem_euclid(146_097));
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let (d, m) = (
+        doy - (153 * mp + 2) / 5 + 1,
+        if mp < 10 { mp + 3 } else { mp - 9 },
+    );
+    let y = yoe + era * 400 + i64::from(m <= 2);
+    let slot = format!(
+        "{y:04}-{m:02}-{d:02}T{:02}:{:02}:{:02}.000000Z",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60
+    );
+    serde_json::json!({
+        "v": 1, "site": site, "url": "http://a/", "location": "test", "slot": slot, "lateness_us": 10, "outcome": "up",
+        "status": 200, "total_us": 1234, "attempts": 1, "config_hash": "0000000000000000"
+    })
+}
