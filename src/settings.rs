@@ -168,11 +168,7 @@ impl Actor for SettingsActor {
     }
 }
 
-impl Supervised for SettingsActor {
-    fn restarting(&mut self, ctx: &mut Self::Context) {
-        self.begin(ctx);
-    }
-}
+impl Supervised for SettingsActor {}
 
 impl StreamHandler<HangUp> for SettingsActor {
     fn handle(&mut self, _: HangUp, _: &mut Self::Context) {

@@ -53,6 +53,14 @@ async fn survives(name: &str, role: &str, failpoint: &str, restarted: &str) {
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     world.assert_complete(1.0).await;
+    let up = world
+        .number("SELECT count(*) FROM checks WHERE outcome = 'up'")
+        .await;
+    let requests = i64::try_from(web.paths.lock().unwrap().len()).unwrap();
+    assert_eq!(
+        requests, up,
+        "each check was made once: a restarted site does not check twice"
+    );
 }
 
 #[actix_rt::test]
@@ -167,7 +175,7 @@ async fn an_actor_that_never_recovers_ends_the_process_with_a_code() {
     world.create_topic(1).await;
     let mut producer = world.node_with(
         "producer",
-        &two_sites(&web),
+        &two_sites(&web).replace("max: 3", "max: 1"),
         &[("FAILPOINTS", "site::check::named=panic(boom)")],
     );
     assert_eq!(producer.wait().code(), Some(70), "{}", producer.log());

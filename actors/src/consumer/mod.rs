@@ -159,11 +159,7 @@ impl Actor for Consumer {
     }
 }
 
-impl Supervised for Consumer {
-    fn restarting(&mut self, ctx: &mut Self::Context) {
-        self.begin(ctx);
-    }
-}
+impl Supervised for Consumer {}
 
 impl Handler<Delivery<ConsumerControl>> for Consumer {
     type Result = ();

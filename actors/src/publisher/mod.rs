@@ -167,11 +167,7 @@ impl Actor for Publisher {
     }
 }
 
-impl Supervised for Publisher {
-    fn restarting(&mut self, ctx: &mut Self::Context) {
-        self.begin(ctx);
-    }
-}
+impl Supervised for Publisher {}
 
 impl Handler<Delivery<CheckResult>> for Publisher {
     type Result = ();

@@ -168,11 +168,7 @@ impl Actor for Site {
     }
 }
 
-impl Supervised for Site {
-    fn restarting(&mut self, ctx: &mut Self::Context) {
-        self.begin(ctx);
-    }
-}
+impl Supervised for Site {}
 
 impl Handler<Stop> for Site {
     type Result = ();

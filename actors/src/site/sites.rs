@@ -153,11 +153,7 @@ impl Actor for Sites {
     }
 }
 
-impl Supervised for Sites {
-    fn restarting(&mut self, ctx: &mut Self::Context) {
-        self.begin(ctx);
-    }
-}
+impl Supervised for Sites {}
 
 impl StreamHandler<Ended> for Sites {
     fn handle(&mut self, end: Ended, ctx: &mut Self::Context) {

@@ -75,11 +75,7 @@ impl Actor for Group {
     }
 }
 
-impl Supervised for Group {
-    fn restarting(&mut self, ctx: &mut Self::Context) {
-        self.start_children(ctx);
-    }
-}
+impl Supervised for Group {}
 
 impl StreamHandler<Ended> for Group {
     fn handle(&mut self, end: Ended, ctx: &mut Self::Context) {

@@ -22,7 +22,8 @@ impl Message for Stop {
     type Result = ();
 }
 
-/// What an actor needs to be supervised: it is started again by `restarting`, and it stops when asked.
+/// What an actor needs to be supervised: it stops when asked. A restart calls `started` again on the same actor value
+/// (actix clears its futures and its started flag), so `started` is where an actor begins each of its lives.
 pub trait SupervisedActor: Actor<Context = Context<Self>> + Supervised + Handler<Stop> {}
 impl<A: Actor<Context = Context<A>> + Supervised + Handler<Stop>> SupervisedActor for A {}
 

@@ -122,11 +122,7 @@ impl Actor for Writer {
     }
 }
 
-impl Supervised for Writer {
-    fn restarting(&mut self, ctx: &mut Self::Context) {
-        self.begin(ctx);
-    }
-}
+impl Supervised for Writer {}
 
 impl Handler<Delivery<WriterOrder>> for Writer {
     type Result = ();
