@@ -130,7 +130,7 @@ impl SettingsActor {
             self.tell(
                 self.concerned.publisher.as_ref(),
                 "publisher",
-                PublisherOrder::Reconfigure(new.kafka.clone()),
+                PublisherOrder::Reconfigure(Box::new(new.kafka.clone())),
             );
         }
         if new.postgres != old.postgres {

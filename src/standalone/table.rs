@@ -41,7 +41,7 @@ pub(crate) async fn watch(url: PostgresUrl) {
                 ""
             };
             // Nobody looks if standard output is closed; the node goes on.
-            let _ = write!(io::stdout(), "{clear}{}\n", table(&rows));
+            let _ = writeln!(io::stdout(), "{clear}{}", table(&rows));
         }
     }
 }

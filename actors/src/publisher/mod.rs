@@ -24,7 +24,7 @@ use crate::{
 /// What others tell the publisher.
 pub enum PublisherOrder {
     /// Use these settings from now on: what is queued is flushed first.
-    Reconfigure(KafkaSettings),
+    Reconfigure(Box<KafkaSettings>),
     /// The Kafka client has failed for good and must be replaced.
     ClientFailed(String),
 }
@@ -196,7 +196,7 @@ impl Handler<Delivery<PublisherOrder>> for Publisher {
                     self.log,
                     "Kafka settings changed, flushing and connecting anew"
                 );
-                self.settings = settings;
+                self.settings = *settings;
                 let flushed = self
                     .flush()
                     .map(|(), me: &mut Self, ctx: &mut Context<Self>| me.begin(ctx));
