@@ -1,5 +1,5 @@
 # Thin: the work is in scripts/.
-.PHONY: build producer consumer test dev.psql demo
+.PHONY: build producer consumer test dev.psql demo bench
 
 build:
 	cargo build --release
@@ -12,6 +12,9 @@ test:
 
 demo:
 	scripts/demo
+
+bench:
+	scripts/bench
 
 dev.psql:
 	@[ -n "$$POSTGRES_URL" ] || eval "$$(scripts/services env)"; psql "$$POSTGRES_URL"

@@ -24,6 +24,7 @@ use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
+    error::RDKafkaErrorCode,
     producer::{BaseRecord, Producer, ThreadedProducer},
 };
 use tokio_postgres::{Client, NoTls, Row};
@@ -79,6 +80,16 @@ impl World {
             .unwrap();
     }
 
+    /// Deletes the topic and the database: what a benchmark leaves would be large.
+    pub async fn drop_all(&self) {
+        self.delete_topic().await;
+        let maintenance = connect(&required("POSTGRES_URL")).await;
+        maintenance
+            .batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.topic))
+            .await
+            .unwrap();
+    }
+
     fn admin(&self) -> AdminClient<DefaultClientContext> {
         ClientConfig::new()
             .set("bootstrap.servers", required("KAFKA_SERVER"))
@@ -88,23 +99,28 @@ impl World {
 
     /// Puts messages into the topic, all acknowledged.
     pub fn produce(&self, payloads: impl IntoIterator<Item = Vec<u8>>) {
+        let numbered = payloads.into_iter().enumerate();
+        self.produce_keyed(numbered.map(|(n, payload)| (n.to_string(), payload)));
+    }
+
+    /// Puts messages with their keys into the topic, all acknowledged.
+    pub fn produce_keyed(&self, messages: impl IntoIterator<Item = (String, Vec<u8>)>) {
         let producer: ThreadedProducer<_> = ClientConfig::new()
             .set("bootstrap.servers", required("KAFKA_SERVER"))
             .set("linger.ms", "20")
-            .set("queue.buffering.max.messages", "1000000")
+            .set("compression.type", "zstd")
             .create()
             .unwrap();
-        for (n, payload) in payloads.into_iter().enumerate() {
-            producer
-                .send(
-                    BaseRecord::to(&self.topic)
-                        .key(&n.to_string())
-                        .payload(&payload),
-                )
-                .map_err(|e| e.0)
-                .unwrap();
+        for (key, payload) in messages {
+            let mut record = BaseRecord::to(&self.topic).key(&key).payload(&payload);
+            while let Err((problem, back)) = producer.send(record) {
+                let full = RDKafkaErrorCode::QueueFull;
+                assert_eq!(problem.rdkafka_error_code(), Some(full), "{problem}");
+                std::thread::sleep(Duration::from_millis(10));
+                record = back;
+            }
         }
-        producer.flush(Duration::from_secs(30)).unwrap();
+        producer.flush(Duration::from_secs(60)).unwrap();
     }
 
     /// Starts a node; `settings` is the text of its settings file.
@@ -250,6 +266,11 @@ impl Node {
             );
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn runs(&mut self) -> bool {

@@ -1,0 +1,259 @@
+//! What checking costs: many sites each second against a local server, beside bare HTTP exchanges with the same server;
+//! then how fast many idle sites start, and what they weigh.
+
+mod process;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{Read, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use rdkafka::{
+    ClientConfig, Message,
+    consumer::{BaseConsumer, Consumer},
+};
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use process::{cpu_time, resident, setting};
+use support::{Node, World, required};
+
+/// Loopback addresses of the server: one alone would run out of ports for connections that are closing.
+const ADDRESSES: u8 = 16;
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 12\r\nconnection: close\r\n\r\nall is well\n";
+const WARM_UP: Duration = Duration::from_secs(5);
+
+#[derive(Deserialize)]
+struct Checked {
+    slot: String,
+    lateness_us: i64,
+    outcome: String,
+    error: Option<String>,
+}
+
+#[actix_rt::main]
+async fn main() {
+    let servers = serve();
+    let world = World::new("bench_checker").await;
+    world.create_topic(1).await;
+    checking(&world, &servers).await;
+    starting(&world, &servers).await;
+    world.drop_all().await;
+}
+
+async fn checking(world: &World, servers: &[SocketAddr]) {
+    let sites = setting("SITES", 2_000);
+    let window = Duration::from_secs(setting("SECONDS_MEASURED", 20));
+    let mut node = world.node("producer", &settings(servers, sites, "1s", free_port()));
+    std::thread::sleep(WARM_UP);
+    let (from, cpu, begun) = (unix_seconds() + 1, cpu_time(node.id()), Instant::now());
+    std::thread::sleep(window);
+    let cpu = cpu_time(node.id()) - cpu;
+    let took = begun.elapsed();
+    let memory = resident(node.id());
+    // Those of the last slots are on their way.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(node.stop(), Some(0), "{}", node.log());
+    let (mut lateness, mut up, mut missed) = (Vec::new(), 0, 0);
+    for check in read_all(world) {
+        let slot = check.slot.parse::<jiff::Timestamp>().unwrap().as_second();
+        if (from..from + i64::try_from(window.as_secs()).unwrap()).contains(&slot) {
+            lateness.push(check.lateness_us);
+            up += u64::from(check.outcome == "up");
+            missed += u64::from(check.error.as_deref() == Some("missed"));
+        }
+    }
+    lateness.sort_unstable();
+    let checks = lateness.len() as u64;
+    let at = |part: f64| lateness[((checks - 1) as f64 * part) as usize] as f64 / 1000.0;
+    let per_check = cpu.as_secs_f64() * 1e6 / (took.as_secs_f64() * sites as f64);
+    let bare = bare_exchange(servers);
+    println!("{sites} sites each second for {} s", window.as_secs());
+    println!(
+        "  checks       {:.0}/s of {sites}/s due: {up} up, {missed} missed, {} other",
+        checks as f64 / window.as_secs_f64(),
+        checks - up - missed
+    );
+    println!(
+        "  CPU a check  {per_check:.0} µs, results to Kafka included; a bare HTTP exchange costs a client {bare:.0} µs here"
+    );
+    println!(
+        "  lateness     p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
+    let small = small_node(world, servers);
+    println!(
+        "  memory       {:.1} kB a site ({} MB, with 1 site {} MB)",
+        (memory.saturating_sub(small.memory)) as f64 / sites as f64 / 1000.0,
+        memory / 1_000_000,
+        small.memory / 1_000_000
+    );
+}
+
+/// A node of many idle sites, beside one of a single site.
+async fn starting(world: &World, servers: &[SocketAddr]) {
+    let sites = setting("IDLE_SITES", 10_000);
+    let (small, large) = (small_node(world, servers), idle_node(world, servers, sites));
+    println!("{sites} sites that are checked once an hour");
+    println!(
+        "  start        {:.0} ms to all actors running, with 1 site {:.0} ms",
+        large.start.as_secs_f64() * 1e3,
+        small.start.as_secs_f64() * 1e3
+    );
+    println!(
+        "  memory       {:.2} kB a site, settings included ({} MB, with 1 site {} MB)",
+        (large.memory.saturating_sub(small.memory)) as f64 / sites as f64 / 1000.0,
+        large.memory / 1_000_000,
+        small.memory / 1_000_000
+    );
+}
+
+struct Started {
+    start: Duration,
+    memory: u64,
+}
+
+fn small_node(world: &World, servers: &[SocketAddr]) -> Started {
+    idle_node(world, servers, 1)
+}
+
+fn idle_node(world: &World, servers: &[SocketAddr], sites: u64) -> Started {
+    let port = free_port();
+    let settings = settings(servers, sites, "1h", port);
+    let begun = Instant::now();
+    let mut node = world.node("producer", &settings);
+    while running_sites(&mut node, port) < sites {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", node.log());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let start = begun.elapsed();
+    std::thread::sleep(Duration::from_secs(2));
+    let memory = resident(node.id());
+    assert_eq!(node.stop(), Some(0), "{}", node.log());
+    Started { start, memory }
+}
+
+/// `sitewatch_sites` of the node's metrics; 0 while they are not served.
+fn running_sites(node: &mut Node, port: u16) -> u64 {
+    assert!(node.runs(), "{}", node.log());
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
+        return 0;
+    };
+    let mut answer = String::new();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        .and_then(|()| stream.read_to_string(&mut answer))
+        .unwrap();
+    let line = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("sitewatch_sites "));
+    line.map_or(0, |count| count.parse().unwrap())
+}
+
+fn settings(servers: &[SocketAddr], sites: u64, interval: &str, port: u16) -> String {
+    let mut text = format!(
+        "node: {{ listen: '127.0.0.1:{port}', log: {{ level: warning }} }}\ndefaults: {{ interval: {interval}, timeout: 900ms }}\nsites:\n"
+    );
+    for n in 0..sites {
+        let server = servers[n as usize % servers.len()];
+        writeln!(text, "  - {{ name: site-{n}, url: 'http://{server}/{n}' }}").unwrap();
+    }
+    text
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_secs()).unwrap()
+}
+
+/// A server in a thread of its own that answers each connection once, as cheaply as it can.
+fn serve() -> Vec<SocketAddr> {
+    let listeners: Vec<_> = (1..=ADDRESSES)
+        .map(|last| TcpListener::bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap())
+        .collect();
+    let addresses = listeners.iter().map(|l| l.local_addr().unwrap()).collect();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let local = tokio::task::LocalSet::new();
+        for listener in listeners {
+            listener.set_nonblocking(true).unwrap();
+            local.spawn_local(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                loop {
+                    let (mut stream, _) = listener.accept().await.unwrap();
+                    tokio::task::spawn_local(async move {
+                        let mut request = [0; 2048];
+                        // A client that hangs up early is its own affair.
+                        if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                            let _ = stream.write_all(ANSWER).await;
+                        }
+                    });
+                }
+            });
+        }
+        runtime.block_on(async { local.run_until(std::future::pending::<()>()).await });
+    });
+    addresses
+}
+
+/// CPU time in µs of a client's thread for one exchange on a new connection: the floor under any checker.
+fn bare_exchange(servers: &[SocketAddr]) -> f64 {
+    const EXCHANGES: usize = 5_000;
+    let used = || -> f64 {
+        let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1000.0
+    };
+    let before = used();
+    for server in servers.iter().cycle().take(EXCHANGES) {
+        let mut stream = TcpStream::connect(server).unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, ANSWER);
+    }
+    (used() - before) / EXCHANGES as f64
+}
+
+/// All messages of the topic.
+fn read_all(world: &World) -> Vec<Checked> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", required("KAFKA_SERVER"))
+        .set("group.id", "bench")
+        .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .unwrap();
+    let mut list = rdkafka::TopicPartitionList::new();
+    list.add_partition_offset(&world.topic, 0, rdkafka::Offset::Beginning)
+        .unwrap();
+    consumer.assign(&list).unwrap();
+    let mut checks = Vec::new();
+    loop {
+        match consumer
+            .poll(Duration::from_secs(10))
+            .expect("the topic answers")
+        {
+            Ok(message) => checks.push(serde_json::from_slice(message.payload().unwrap()).unwrap()),
+            Err(rdkafka::error::KafkaError::PartitionEOF(_)) => return checks,
+            Err(problem) => panic!("{problem}"),
+        }
+    }
+}

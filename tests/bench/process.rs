@@ -1,0 +1,40 @@
+//! What a process costs, read from `/proc`.
+
+use std::{fs, time::Duration};
+
+/// Clock ticks a second in `/proc`: fixed by the Linux ABI.
+const TICKS: u64 = 100;
+
+/// User and system time that process `id` has used.
+pub(crate) fn cpu_time(id: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    // The name may hold spaces; the fields after it do not.
+    let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: u64 = [11, 12]
+        .map(|field: usize| fields[field].parse::<u64>().unwrap())
+        .iter()
+        .sum();
+    Duration::from_millis(ticks * 1000 / TICKS)
+}
+
+/// Memory of process `id` that is in RAM, in bytes.
+pub(crate) fn resident(id: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kilobytes: u64 = line
+        .unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    kilobytes * 1024
+}
+
+/// A number from the environment, or `default`.
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is not a number"))
+    })
+}

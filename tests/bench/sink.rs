@@ -1,0 +1,170 @@
+//! How fast the consumer stores a backlog, beside psql's `\copy` of the same rows into the same empty tables.
+
+mod process;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::{
+    process::Command,
+    time::{Duration, Instant, SystemTime},
+};
+
+use sitewatch_actors::model::{CheckResult, MESSAGE_VERSION, Outcome, Phases, Slot};
+
+use process::{cpu_time, resident, setting};
+use support::World;
+
+const SITES: u64 = 500;
+const PARTITIONS: i32 = 3;
+const COLUMNS: &str = "slot, site_id, location_id, total_us, lateness_ms, status, outcome, error";
+
+/// One consumer's work.
+struct Sunk {
+    /// From the first stored batch to the last row.
+    rate: f64,
+    /// From the start of the process to the last row.
+    overall: f64,
+    cpu: Duration,
+    resident: u64,
+}
+
+#[actix_rt::main]
+async fn main() {
+    let (messages, runs) = (setting("MESSAGES", 1_000_000), setting("RUNS", 3));
+    let world = World::new("bench_sink").await;
+    world.create_topic(PARTITIONS).await;
+    let start = Instant::now();
+    let now = SystemTime::now();
+    world.produce_keyed((0..messages).map(|n| message(n, messages, now)));
+    println!(
+        "preloaded {messages} messages of {SITES} sites in {PARTITIONS} partitions in {:.1} s",
+        start.elapsed().as_secs_f64()
+    );
+    println!(
+        "run   consumer rows/s   with its start   \\copy rows/s   ratio   CPU µs a row   memory"
+    );
+    for run in 1..=runs {
+        empty(&world).await;
+        let sunk = sink(&world, messages).await;
+        let copied = copy(&world, messages).await;
+        println!(
+            "{run:3}   {:15.0}   {:14.0}   {copied:12.0}   {:5.2}   {:12.2}   {:3} MB",
+            sunk.rate,
+            sunk.overall,
+            sunk.rate / copied,
+            sunk.cpu.as_secs_f64() * 1e6 / messages as f64,
+            sunk.resident / 1_000_000
+        );
+    }
+    world.drop_all().await;
+}
+
+/// What a producer sends for an ordinary check; the rows go back from `now`, a slot a minute.
+fn message(n: u64, of: u64, now: SystemTime) -> (String, Vec<u8>) {
+    let site = format!("https://shop-{}.example.com/", n % SITES);
+    let age = Duration::from_secs((of - n) / SITES * 60);
+    let phase = Duration::from_micros((n % SITES) * 119_993);
+    let slot = Slot::from_system_time(now - age + phase);
+    let result = CheckResult {
+        v: MESSAGE_VERSION,
+        site: site.clone(),
+        url: site.clone(),
+        location: "fra1".to_owned(),
+        slot,
+        lateness_us: i64::try_from(n % 1777).unwrap(),
+        outcome: Outcome::Up,
+        error: None,
+        error_detail: None,
+        status: Some(200),
+        http_version: Some("1.1"),
+        remote_ip: Some([192, 0, 2, 7].into()),
+        phases: Phases {
+            dns_us: Some(812),
+            connect_us: Some(11_034),
+            tls_us: Some(24_871),
+            ttfb_us: Some(61_220),
+            body_us: Some(1_733),
+            total_us: Some(90_000 + u32::try_from(n % 50_000).unwrap()),
+        },
+        body_bytes: Some(48_211),
+        redirects: Some(0),
+        attempts: 1,
+        body_match: None,
+        config_hash: "0123456789abcdef".to_owned(),
+    };
+    (site, serde_json::to_vec(&result).unwrap())
+}
+
+async fn empty(world: &World) {
+    // Before the first run the tables are not there.
+    let _ = world
+        .db
+        .batch_execute("TRUNCATE check_result, check_detail; DELETE FROM kafka_offset")
+        .await;
+    world.db.batch_execute("CHECKPOINT").await.unwrap();
+}
+
+async fn sink(world: &World, messages: u64) -> Sunk {
+    let stored = "SELECT coalesce(sum(next), 0)::int8 FROM kafka_offset";
+    let start = Instant::now();
+    let mut node = world.node("consumer", "node: { log: { level: warning } }\n");
+    let mut first = None;
+    let last = loop {
+        let rows = u64::try_from(world.number(stored).await).unwrap();
+        if rows > 0 {
+            first.get_or_insert((Instant::now(), rows));
+        }
+        if rows >= messages {
+            break Instant::now();
+        }
+        assert!(node.runs(), "the consumer has ended\n{}", node.log());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let (cpu, resident) = (cpu_time(node.id()), resident(node.id()));
+    assert_eq!(node.stop(), Some(0), "{}", node.log());
+    let rows = world.number("SELECT count(*) FROM check_result").await;
+    assert_eq!(u64::try_from(rows).unwrap(), messages, "{}", node.log());
+    let (begun, before) = first.unwrap();
+    Sunk {
+        rate: (messages - before) as f64 / (last - begun).as_secs_f64(),
+        overall: messages as f64 / (last - start).as_secs_f64(),
+        cpu,
+        resident,
+    }
+}
+
+/// Rows a second that psql copies.
+async fn copy(world: &World, messages: u64) -> f64 {
+    let file = world.folder.path().join("rows.copy");
+    psql(
+        world,
+        &format!(
+            "\\copy (SELECT {COLUMNS} FROM check_result ORDER BY slot) TO '{}'",
+            file.display()
+        ),
+    );
+    empty(world).await;
+    let start = Instant::now();
+    psql(
+        world,
+        &format!("\\copy check_result ({COLUMNS}) FROM '{}'", file.display()),
+    );
+    let took = start.elapsed();
+    let rows = world.number("SELECT count(*) FROM check_result").await;
+    assert_eq!(u64::try_from(rows).unwrap(), messages);
+    messages as f64 / took.as_secs_f64()
+}
+
+fn psql(world: &World, command: &str) {
+    let status = Command::new("psql")
+        .args([
+            "-qX",
+            "-v",
+            "ON_ERROR_STOP=1",
+            &world.database_url,
+            "-c",
+            command,
+        ])
+        .status();
+    assert!(status.expect("psql is there").success(), "{command}");
+}
