@@ -107,7 +107,11 @@ async fn empty(world: &World) {
 async fn sink(world: &World, messages: u64) -> Sunk {
     let stored = "SELECT coalesce(sum(next), 0)::int8 FROM kafka_offset";
     let start = Instant::now();
-    let mut node = world.node("consumer", "node: { log: { level: warning } }\n");
+    let settings = format!(
+        "node: {{ log: {{ level: warning }} }}\npostgres: {{ batch: {{ max_rows: {} }} }}\n",
+        setting("BATCH", 5000)
+    );
+    let mut node = world.node("consumer", &settings);
     let mut first = None;
     let last = loop {
         let rows = u64::try_from(world.number(stored).await).unwrap();

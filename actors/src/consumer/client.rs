@@ -30,6 +30,9 @@ pub(super) fn properties(settings: &KafkaSettings, client_id: &str) -> ClientCon
     let defaults = [
         ("partition.assignment.strategy", "cooperative-sticky"),
         ("queued.max.messages.kbytes", "16384"),
+        // How long a full queue is left alone before more is fetched. The default of a second is longer than the queue
+        // lasts: with it, half the time of a backlog is spent waiting.
+        ("fetch.queue.backoff.ms", "20"),
         // A topic that is made, or made again, is noticed within seconds instead of five minutes.
         ("topic.metadata.refresh.interval.ms", "10000"),
     ];
