@@ -10,15 +10,31 @@ use std::{
     fs,
     io::{Read, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    process::Command,
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use actix::prelude::*;
+use actix_rt::Arbiter;
 use rdkafka::{
     ClientConfig, Message,
     consumer::{BaseConsumer, Consumer},
 };
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use sitewatch_actors::{
+    intake::{Delivery, Intake},
+    metrics::Metrics,
+    model::CheckResult,
+    site::{Sites, Surroundings},
+    supervision::{RestartPolicy, Supervision, Unborn},
+};
+use sitewatch_config::{RestartSettings, Site};
+use slog::Logger;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::oneshot,
+};
 
 use process::{cpu_time, resident, setting};
 use support::{Node, World, required};
@@ -27,6 +43,8 @@ use support::{Node, World, required};
 const ADDRESSES: u8 = 16;
 const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 12\r\nconnection: close\r\n\r\nall is well\n";
+/// Set for the process in which the actors are measured alone: how many of them.
+const ACTORS_ALONE: &str = "SITEWATCH_BENCH_ACTORS";
 const WARM_UP: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
@@ -39,6 +57,9 @@ struct Checked {
 
 #[actix_rt::main]
 async fn main() {
+    if let Ok(sites) = std::env::var(ACTORS_ALONE) {
+        return actors_alone(sites.parse().unwrap()).await;
+    }
     let servers = serve();
     let world = World::new("bench_checker").await;
     world.create_topic(1).await;
@@ -98,10 +119,16 @@ async fn checking(world: &World, servers: &[SocketAddr]) {
     );
 }
 
-/// A node of many idle sites, beside one of a single site.
+/// A node of many idle sites, beside one of a single site; and the actors alone, without the reading of settings.
 async fn starting(world: &World, servers: &[SocketAddr]) {
     let sites = setting("IDLE_SITES", 10_000);
     let (small, large) = (small_node(world, servers), idle_node(world, servers, sites));
+    // A process of its own: in a used heap the actors would seem to cost nothing.
+    let alone = Command::new(std::env::current_exe().unwrap())
+        .env(ACTORS_ALONE, sites.to_string())
+        .output()
+        .unwrap();
+    assert!(alone.status.success(), "{alone:?}");
     println!("{sites} sites that are checked once an hour");
     println!(
         "  start        {:.0} ms to all actors running, with 1 site {:.0} ms",
@@ -109,11 +136,78 @@ async fn starting(world: &World, servers: &[SocketAddr]) {
         small.start.as_secs_f64() * 1e3
     );
     println!(
-        "  memory       {:.2} kB a site, settings included ({} MB, with 1 site {} MB)",
+        "  actors       {}",
+        String::from_utf8_lossy(&alone.stdout).trim()
+    );
+    println!(
+        "  process      {:.2} kB a site, with what reading the settings left in the heap ({} MB, with 1 site {} MB)",
         (large.memory.saturating_sub(small.memory)) as f64 / sites as f64 / 1000.0,
         large.memory / 1_000_000,
         small.memory / 1_000_000
     );
+}
+
+/// Starts the group of site actors in this process and prints what they cost.
+async fn actors_alone(sites: u64) {
+    let list: Vec<_> = (0..sites)
+        .map(|n| {
+            let mut site = Site::for_testing(&format!("http://127.0.0.1:1/{n}"));
+            site.name = format!("site-{n}");
+            site.interval = Duration::from_secs(3600);
+            Arc::new(site)
+        })
+        .collect();
+    let (metrics, log) = (
+        Metrics::new().unwrap(),
+        Logger::root(slog::Discard, slog::o!()),
+    );
+    let around = Arc::new(Surroundings {
+        location: "here".to_owned(),
+        tls: sitewatch_actors::tls::system_client().unwrap(),
+        metrics: metrics.clone(),
+        log: log.clone(),
+    });
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let workers = (0..cores).map(|_| Arbiter::new().handle()).collect();
+    let results = Intake::new(Nobody.start().recipient(), 4096);
+    let restart = RestartSettings::default();
+    let supervision = Supervision {
+        kind: "sites",
+        log,
+        policy: RestartPolicy::new(&restart),
+        metrics: metrics.clone(),
+    };
+    let (_stop, stopped) = oneshot::channel();
+    let (before, begun) = (resident(std::process::id()), Instant::now());
+    actix_rt::spawn(Unborn::default().live(
+        move |fault| Sites::new(list, around, results, workers, restart, fault),
+        supervision,
+        stopped,
+    ));
+    while metrics.sites.get() < i64::try_from(sites).unwrap() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let took = begun.elapsed();
+    // The last of them are counted a moment before they sleep.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let cost = resident(std::process::id()) - before;
+    println!(
+        "{:.2} kB each, all started in {:.0} ms, without settings",
+        cost as f64 / sites as f64 / 1000.0,
+        took.as_secs_f64() * 1e3
+    );
+}
+
+/// Where the results of the actors alone go.
+struct Nobody;
+
+impl Actor for Nobody {
+    type Context = Context<Self>;
+}
+
+impl Handler<Delivery<CheckResult>> for Nobody {
+    type Result = ();
+    fn handle(&mut self, _: Delivery<CheckResult>, _: &mut Self::Context) {}
 }
 
 struct Started {
