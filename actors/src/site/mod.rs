@@ -191,18 +191,12 @@ struct Run {
 }
 
 impl Run {
+    /// What it awaits but the timer is boxed: an idle site, as most are at most times, does not carry the room that a check
+    /// and its result need.
     async fn go_on(self) -> Result<(), String> {
         let mut from = now();
         if let Some(interrupted) = self.progress.checking.get() {
-            // The life before this one ended in the middle of a check: its slot is not passed over in silence.
-            self.hand_over(self.unwell(
-                interrupted,
-                ErrorKind::InternalError,
-                "the check was interrupted by a failure",
-            ))
-            .await;
-            self.report_missed(interrupted).await;
-            self.progress.checking.set(None);
+            Box::pin(self.make_up_for(interrupted)).await;
             from = from.max(now());
         }
         while !self.progress.stopping.get() {
@@ -211,22 +205,34 @@ impl Run {
             tokio::time::sleep(Duration::from_micros(wait)).await;
             // A timer may be a little early against the wall clock; a check never starts before its slot.
             from = now().max(slot);
-
-            self.progress.checking.set(Some(slot));
-            fail::fail_point!("site::check", |_| Err("injected fault".to_owned()));
-            fail::fail_point!(
-                "site::check::named",
-                self.settings.name.contains("failing"),
-                |_| { Err("injected fault".to_owned()) }
-            );
-            // Boxed: an idle site, as most are at most times, does not carry the room that a check needs.
-            let result = Box::pin(check(&self.settings, slot, &self.around)).await;
-            self.hand_over(result).await;
-            self.report_missed(slot).await;
-            self.progress.checking.set(None);
+            Box::pin(self.check(slot)).await?;
             from = from.max(now());
         }
         Ok(())
+    }
+
+    async fn check(&self, slot: Slot) -> Result<(), String> {
+        self.progress.checking.set(Some(slot));
+        fail::fail_point!("site::check", |_| Err("injected fault".to_owned()));
+        fail::fail_point!(
+            "site::check::named",
+            self.settings.name.contains("failing"),
+            |_| { Err("injected fault".to_owned()) }
+        );
+        let result = check(&self.settings, slot, &self.around).await;
+        self.hand_over(result).await;
+        self.report_missed(slot).await;
+        self.progress.checking.set(None);
+        Ok(())
+    }
+
+    /// The life before this one ended in the middle of the check of `slot`, which is not passed over in silence.
+    async fn make_up_for(&self, slot: Slot) {
+        let detail = "the check was interrupted by a failure";
+        self.hand_over(self.unwell(slot, ErrorKind::InternalError, detail))
+            .await;
+        self.report_missed(slot).await;
+        self.progress.checking.set(None);
     }
 
     /// Reports the slots after `slot` that have passed by now.
