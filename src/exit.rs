@@ -14,10 +14,13 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The command line makes no sense (EX_USAGE).
+    /// The code of a command line that makes no sense (EX_USAGE).
+    pub const USAGE: u8 = 64;
+
+    /// The command line makes no sense.
     pub fn usage(message: impl Display) -> Self {
         Self {
-            code: 64,
+            code: Self::USAGE,
             message: message.to_string(),
         }
     }

@@ -48,7 +48,8 @@ pub(crate) fn run(role: Role, sources: Sources, watch: bool) -> Result<(), Failu
     let mut settings = load(role, &sources).map_err(Failure::config)?;
     let logging = Logging::start(&settings.node.log);
     let log = logging.log.clone();
-    System::new().block_on(async {
+    let system = System::new();
+    let end = system.block_on(async {
         let embedded = if role == Role::Standalone {
             Some(Embedded::start(&settings, &log).await?)
         } else {
@@ -83,7 +84,10 @@ pub(crate) fn run(role: Role, sources: Sources, watch: bool) -> Result<(), Failu
             embedded.stop(&log).await;
         }
         end
-    })
+    });
+    // What there was to wait for has been waited for. Dropped, it would also wait for a flush that nobody has time for.
+    std::mem::forget(system);
+    end
 }
 
 /// What the actors are made of.
@@ -204,7 +208,7 @@ impl Tree {
             }));
             let (kafka, patience, id) = (
                 settings.kafka.clone(),
-                settings.node.drain_timeout,
+                patience(&settings),
                 client_id(&settings, "producer"),
             );
             let (metrics, log) = (self.metrics.clone(), self.log.clone());
@@ -224,11 +228,8 @@ impl Tree {
                 settings.postgres.clone(),
                 client_id(&settings, "consumer"),
             );
-            let (patience, metrics, log) = (
-                settings.node.drain_timeout,
-                self.metrics.clone(),
-                self.log.clone(),
-            );
+            let (patience, metrics, log) =
+                (patience(&settings), self.metrics.clone(), self.log.clone());
             specs.push(self.child("consumer", &settings, consumer, move |fault| {
                 Consumer::new(kafka, postgres, id, patience, batches, metrics, log, fault)
             }));
@@ -274,6 +275,11 @@ impl Tree {
         let life: LocalLife = Box::new(move |stop| Box::pin(unborn.live(make, supervision, stop)));
         ChildSpec { id, life }
     }
+}
+
+/// How long one actor may take to drain: a little less than the whole node, so that it can still say what is lost.
+fn patience(settings: &Settings) -> Duration {
+    settings.node.drain_timeout * 9 / 10
 }
 
 /// Unique among the processes of a host, readable in the broker's logs.

@@ -97,6 +97,57 @@ async fn a_fault_of_the_publisher() {
 }
 
 #[actix_rt::test]
+async fn a_panic_of_the_publisher_costs_the_result_in_its_hands_and_says_so() {
+    let (world, web) = (World::new("publisher_panic").await, Web::start());
+    world.create_topic(2).await;
+    let failing = [("FAILPOINTS", "publisher::publish=4*off->1*panic(boom)->off")];
+    let mut producer = world.node_with("producer", &two_sites(&web), &failing);
+    let mut consumer = world.node("consumer", QUICK);
+    let rows = "SELECT count(*) FROM checks";
+    world.wait_for("rows", rows, 12).await;
+    assert_eq!(producer.stop(), Some(0), "{}", producer.log());
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
+    let log = producer.log();
+    assert!(log.contains("actor: publisher"), "{log}");
+    let lost = log
+        .matches("a result is lost: publishing it failed")
+        .count();
+    assert_eq!(lost, 1, "{log}");
+    let requests = web.paths.lock().unwrap().len();
+    let stored = usize::try_from(world.number(rows).await).unwrap();
+    assert_eq!(stored, requests - 1, "those queued behind it came through");
+}
+
+#[actix_rt::test]
+async fn a_panic_of_the_group_of_sites_starts_them_all_again_with_the_new_settings() {
+    let (world, web) = (World::new("sites_panic").await, Web::start());
+    world.create_topic(1).await;
+    let failing = [("FAILPOINTS", "sites::reload=1*panic(boom)->off")];
+    let mut producer = world.node_with("producer", &two_sites(&web), &failing);
+    let mut consumer = world.node("consumer", QUICK);
+    let of = |site| format!("SELECT count(*) FROM checks WHERE site = '{site}'");
+    world.wait_for("rows", &of("steady"), 2).await;
+    let renamed = two_sites(&web).replace("failing", "added");
+    std::fs::write(&producer.file, renamed).unwrap();
+    producer.signal("HUP");
+    producer.wait_for_log("actor: sites").await;
+    world.wait_for("the new site", &of("added"), 3).await;
+    assert_eq!(producer.stop(), Some(0), "{}", producer.log());
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
+    let twice =
+        "SELECT count(*) FROM (SELECT FROM checks GROUP BY site, slot HAVING count(*) > 1) AS t";
+    assert_eq!(world.number(twice).await, 0);
+    let steady = world.number(&of("steady")).await;
+    let span = "SELECT (round(extract(epoch FROM max(slot) - min(slot))) + 1)::int8 FROM checks WHERE site = 'steady'";
+    assert!(
+        world.number(span).await - steady <= 1,
+        "at most the slot in work is missing"
+    );
+}
+
+#[actix_rt::test]
 async fn a_panic_of_the_writer() {
     survives(
         "writer_panic",

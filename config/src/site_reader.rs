@@ -22,6 +22,9 @@ const LONGEST_URL: usize = 2048;
 const LARGEST_BODY: u64 = 256 << 20;
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// The total time of a check is stored in microseconds, in 31 bits: 35 minutes.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
 pub(crate) fn read(root: &Fields<'_>, lists: &[SiteList], extras: &[String]) -> Vec<Arc<Site>> {
     let written = root.section("defaults");
     let defaults = common(&written, &Common::default());
@@ -159,10 +162,10 @@ fn common(fields: &Fields<'_>, base: &Common) -> Common {
             .and_then(|item| item.flag())
             .unwrap_or(base)
     };
-    let duration = |name, least, base| {
+    let duration = |name, range, base| {
         fields
             .item(name)
-            .and_then(|item| item.duration(least..=DAY))
+            .and_then(|item| item.duration(range))
             .unwrap_or(base)
     };
     let status = fields
@@ -172,8 +175,12 @@ fn common(fields: &Fields<'_>, base: &Common) -> Common {
         .item("max_body_bytes")
         .and_then(|item| item.whole(1..=LARGEST_BODY));
     Common {
-        interval: duration("interval", Duration::from_secs(1), base.interval),
-        timeout: duration("timeout", Duration::from_millis(1), base.timeout),
+        interval: duration("interval", Duration::from_secs(1)..=DAY, base.interval),
+        timeout: duration(
+            "timeout",
+            Duration::from_millis(1)..=LONGEST_TIMEOUT,
+            base.timeout,
+        ),
         method: fields
             .item("method")
             .and_then(|item| method(&item))

@@ -21,7 +21,7 @@ use std::{
 };
 
 use rdkafka::{
-    ClientConfig,
+    ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     error::RDKafkaErrorCode,
@@ -129,12 +129,24 @@ impl World {
     }
 
     pub fn node_with(&self, role: &str, settings: &str, environment: &[(&str, &str)]) -> Node {
+        self.node_but(role, settings, environment, &[])
+    }
+
+    /// Starts a node with more in its environment, and less.
+    pub fn node_but(
+        &self,
+        role: &str,
+        settings: &str,
+        environment: &[(&str, &str)],
+        absent: &[&str],
+    ) -> Node {
         static NUMBER: AtomicU16 = AtomicU16::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let file = self.folder.path().join(format!("{role}-{number}.yaml"));
         fs::write(&file, settings).unwrap();
         let log = self.folder.path().join(format!("{role}-{number}.log"));
-        let child = Command::new(env!("CARGO_BIN_EXE_sitewatch-node"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sitewatch-node"));
+        command
             .args(["--role", role, "--config"])
             .arg(&file)
             .current_dir(self.folder.path())
@@ -146,10 +158,23 @@ impl World {
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
+            .stderr(fs::File::create(&log).unwrap());
+        for variable in absent {
+            command.env_remove(variable);
+        }
+        let child = command.spawn().unwrap();
         Node { child, log, file }
+    }
+
+    /// Lets Kafka forget the messages before `offset` of the first partition, as retention does.
+    pub async fn expire_before(&self, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, 0, Offset::Offset(offset))
+            .unwrap();
+        self.admin()
+            .delete_records(&list, &AdminOptions::new())
+            .await
+            .unwrap();
     }
 
     /// Connects the test itself anew, after PostgreSQL was away.

@@ -17,7 +17,7 @@ use self::producer::{Producer, Refused};
 use crate::{
     intake::{Delivery, Intake},
     metrics::Metrics,
-    model::CheckResult,
+    model::{CheckResult, Slot},
     supervision::{Fault, Stop},
 };
 
@@ -38,6 +38,8 @@ pub struct Publisher {
     producer: Option<Arc<Producer>>,
     /// Results lost since the queue was last seen with room.
     losing: u64,
+    /// Site and slot of the result that is being published.
+    in_work: Option<(String, Slot)>,
     orders: Intake<PublisherOrder>,
     metrics: Metrics,
     log: Logger,
@@ -61,6 +63,7 @@ impl Publisher {
             client_id,
             producer: None,
             losing: 0,
+            in_work: None,
             orders,
             metrics,
             log,
@@ -118,6 +121,17 @@ impl Publisher {
         }
     }
 
+    /// The life before this one ended with a result in its hands: what it would do to this one is not tried out.
+    fn give_up_in_work(&mut self) {
+        if let Some((site, slot)) = self.in_work.take() {
+            error!(self.log, "a result is lost: publishing it failed"; "site" => site, "slot" => %slot);
+            self.metrics
+                .delivery_failed
+                .with_label_values(&["panic"])
+                .inc();
+        }
+    }
+
     fn lose(&mut self, reason: &str) {
         if self.losing == 0 {
             error!(self.log, "results are being lost: the Kafka queue can't hold them";
@@ -163,6 +177,7 @@ impl Actor for Publisher {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.give_up_in_work();
         self.begin(ctx);
     }
 }
@@ -177,8 +192,11 @@ impl Handler<Delivery<CheckResult>> for Publisher {
         allow(unused_variables, reason = "only injected faults stop here")
     )]
     fn handle(&mut self, result: Delivery<CheckResult>, ctx: &mut Self::Context) {
+        let result = &result.message;
+        self.in_work = Some((result.site.clone(), result.slot));
         fail::fail_point!("publisher::publish");
-        self.publish(&result.message);
+        self.publish(result);
+        self.in_work = None;
         fail::fail_point!("publisher::idle_fault", |_| {
             self.fault.raise("injected fault");
             ctx.stop();

@@ -162,7 +162,15 @@ impl ProducerContext for Deliveries {
                     .delivery_failed
                     .with_label_values(&[reason.as_str()])
                     .inc();
-                if !self.failing.swap(true, Ordering::Relaxed) {
+                // What is purged when the client ends has been told by who ended it, as a number.
+                let purged = [
+                    RDKafkaErrorCode::PurgeQueue,
+                    RDKafkaErrorCode::PurgeInflight,
+                ];
+                let told = problem
+                    .rdkafka_error_code()
+                    .is_some_and(|code| purged.contains(&code));
+                if !told && !self.failing.swap(true, Ordering::Relaxed) {
                     error!(self.client.log, "Kafka did not take a message, results are lost";
                         "topic" => message.topic(), "error" => %problem);
                 }

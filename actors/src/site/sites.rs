@@ -119,7 +119,10 @@ impl Sites {
     }
 
     fn replace(&mut self, sites: Vec<Arc<SiteSettings>>) {
-        let changes = diff_sites(&self.sites, &sites);
+        // First of all, so that a life after a failure in the middle starts with these too.
+        let old = std::mem::replace(&mut self.sites, sites);
+        fail::fail_point!("sites::reload");
+        let changes = diff_sites(&old, &self.sites);
         for name in &changes.stop {
             self.stop(name);
         }
@@ -132,7 +135,6 @@ impl Sites {
         }
         info!(self.log, "sites reloaded"; "started" => changes.start.len(), "stopped" => changes.stop.len(),
             "replaced" => changes.replace.len(), "unchanged" => changes.unchanged);
-        self.sites = sites;
     }
 }
 
@@ -172,7 +174,6 @@ impl Handler<Delivery<SitesOrder>> for Sites {
     type Result = ();
 
     fn handle(&mut self, order: Delivery<SitesOrder>, _: &mut Self::Context) {
-        fail::fail_point!("sites::reload");
         match order.message {
             SitesOrder::Replace(sites) if !self.stopping => self.replace(sites),
             SitesOrder::Replace(_) => {}

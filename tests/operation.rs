@@ -1,0 +1,305 @@
+//! What the person meets who runs a node: health pages, commands and their exit codes, signals, reloads of everything.
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Command, Output},
+    time::Duration,
+};
+
+use support::{Web, World, message, required};
+
+/// A port that is free now. Another process could take it meanwhile, but none of these tests asks for it.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Status line and body of a page of the node.
+fn page(port: u16, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+/// The value of a metric.
+fn metric(port: u16, name: &str) -> f64 {
+    let text = page(port, "/metrics").1;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.unwrap_or_else(|| panic!("no {name} in\n{text}"));
+    value.trim().parse().unwrap()
+}
+
+fn sites(web: &Web, node: &str, kafka: &str) -> String {
+    format!(
+        "node: {{ {node} }}\nkafka: {{ {kafka} }}\ndefaults: {{ interval: 1s, timeout: 800ms }}\nsites:
+  - {{ name: up, url: '{}' }}\n  - {{ name: broken, url: '{}' }}\n",
+        web.url("/up"),
+        web.url("/500")
+    )
+}
+
+#[actix_rt::test]
+async fn the_pages_tell_how_a_node_is() {
+    let (world, web) = (World::new("pages").await, Web::start());
+    let (produces, consumes) = (free_port(), free_port());
+    let node = |port| format!("listen: '127.0.0.1:{port}'");
+    let mut producer = world.node("producer", &sites(&web, &node(produces), ""));
+    let mut consumer = world.node("consumer", &format!("node: {{ {} }}\n", node(consumes)));
+    world
+        .wait_for("rows", "SELECT count(*) FROM checks", 6)
+        .await;
+    for port in [produces, consumes] {
+        assert!(page(port, "/healthz").0.contains("200"));
+        let (status, body) = page(port, "/readyz");
+        assert!(status.contains("200"), "{status} {body}");
+    }
+    assert!(
+        metric(
+            produces,
+            "sitewatch_checks_total{error=\"\",outcome=\"up\"}"
+        ) >= 3.0
+    );
+    let broken = "sitewatch_checks_total{error=\"status_mismatch\",outcome=\"down\"}";
+    assert!(metric(produces, broken) >= 3.0);
+    assert!(metric(produces, "sitewatch_messages_delivered_total") >= 6.0);
+    assert!(metric(consumes, "sitewatch_rows_written_total") >= 6.0);
+    assert!(metric(consumes, "sitewatch_batch_rows_sum") >= 6.0);
+    assert_eq!(metric(consumes, "sitewatch_duplicates_absorbed_total"), 0.0);
+
+    // A second node on the same port says so and starts nothing.
+    let mut second = world.node("consumer", &format!("node: {{ {} }}\n", node(consumes)));
+    assert_eq!(second.wait().code(), Some(69));
+    let said = format!("node.listen: can't serve on 127.0.0.1:{consumes}");
+    assert!(second.log().contains(&said), "{}", second.log());
+    assert_eq!((producer.stop(), consumer.stop()), (Some(0), Some(0)));
+}
+
+#[actix_rt::test]
+async fn a_node_that_is_not_ready_says_why() {
+    let world = World::new("not_ready").await;
+    let port = free_port();
+    let nowhere = format!("127.0.0.1:{}", free_port());
+    let database = format!("postgres://sitewatch@{nowhere}/none");
+    let environment = [
+        ("KAFKA_SERVER", nowhere.as_str()),
+        ("POSTGRES_URL", &database),
+    ];
+    let settings = format!("node: {{ listen: '127.0.0.1:{port}', drain_timeout: 1s }}\n");
+    let node = world.node_with("consumer", &settings, &environment);
+    node.wait_for_log("PostgreSQL can't be used").await;
+    node.wait_for_log("Kafka can't be reached").await;
+    let (status, body) = page(port, "/readyz");
+    assert!(status.contains("503"), "{status}");
+    assert_eq!(
+        body,
+        "not ready: the consumer has no answer from Kafka; no connection to PostgreSQL\n"
+    );
+    assert!(page(port, "/healthz").0.contains("200"), "it lives");
+}
+
+#[actix_rt::test]
+async fn a_second_signal_ends_a_node_at_once() {
+    let (world, web) = (World::new("second_signal").await, Web::start());
+    let nowhere = format!("127.0.0.1:{}", free_port());
+    let settings = sites(&web, "drain_timeout: 50s", "");
+    let mut node = world.node_with("producer", &settings, &[("KAFKA_SERVER", &nowhere)]);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    node.signal("TERM");
+    node.wait_for_log("stopping: draining in order").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(node.runs(), "it drains");
+    let begun = std::time::Instant::now();
+    node.signal("INT");
+    assert_eq!(node.wait().code(), Some(70));
+    assert!(begun.elapsed() < Duration::from_secs(5), "not at once");
+}
+
+#[actix_rt::test]
+async fn what_could_not_be_sent_before_the_end_is_told_as_a_number() {
+    let (world, web) = (World::new("lost_at_end").await, Web::start());
+    let nowhere = format!("127.0.0.1:{}", free_port());
+    let settings = sites(&web, "drain_timeout: 2s", "");
+    let mut node = world.node_with("producer", &settings, &[("KAFKA_SERVER", &nowhere)]);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(node.stop(), Some(0));
+    let log = node.log();
+    let said = "results are lost: Kafka did not take them in time, lost: ";
+    let lost = log.split(said).nth(1).unwrap_or_else(|| panic!("{log}"));
+    let lost: String = lost.chars().take_while(char::is_ascii_digit).collect();
+    assert!(lost.parse::<u32>().unwrap() >= 4, "{log}");
+}
+
+#[actix_rt::test]
+async fn settings_of_kafka_batches_and_the_log_apply_without_a_restart() {
+    let (world, web) = (World::new("reload_all").await, Web::start());
+    let (old, new) = (world.topic.clone(), format!("{}_new", world.topic));
+    let producing = |topic: &str| sites(&web, "", &format!("topic: {topic}"));
+    let consuming = |topic: &str, level: &str, rows: u32| {
+        format!(
+            "node: {{ log: {{ level: {level} }} }}\nkafka: {{ topic: {topic} }}\npostgres: {{ batch: {{ max_rows: {rows}, max_age: 200ms }} }}\n"
+        )
+    };
+    // Without KAFKA_TOPIC in the environment, which would rank over the file.
+    let unset = ["KAFKA_TOPIC"];
+    let mut producer = world.node_but("producer", &producing(&old), &[], &unset);
+    let mut consumer = world.node_but("consumer", &consuming(&old, "info", 5000), &[], &unset);
+    let rows = "SELECT count(*) FROM checks";
+    world.wait_for("rows", rows, 4).await;
+    assert!(
+        !consumer.log().contains("batch stored"),
+        "that is for debug"
+    );
+    std::fs::write(&producer.file, producing(&new)).unwrap();
+    std::fs::write(&consumer.file, consuming(&new, "debug", 1)).unwrap();
+    producer.signal("HUP");
+    consumer.signal("HUP");
+    let moved =
+        format!("SELECT coalesce(sum(next), 0)::int8 FROM kafka_offset WHERE topic = '{new}'");
+    world.wait_for("rows by the new topic", &moved, 6).await;
+    consumer.wait_for_log("batch stored").await;
+    assert_eq!(producer.stop(), Some(0), "{}", producer.log());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
+    world.assert_complete(1.0).await;
+    assert!(consumer.log().contains(" rows: 1\n"), "{}", consumer.log());
+}
+
+#[actix_rt::test]
+async fn messages_that_expired_unread_are_recorded_and_reading_goes_on() {
+    let world = World::new("retention").await;
+    world.create_topic(1).await;
+    let payload = |n| message("a", n).to_string().into_bytes();
+    world.produce((0..10).map(payload));
+    let mut consumer = world.node("consumer", "node: {}\n");
+    let rows = "SELECT count(*) FROM checks";
+    world.wait_for("rows", rows, 10).await;
+    assert_eq!(consumer.stop(), Some(0));
+    world.produce((10..20).map(payload));
+    world.expire_before(15).await;
+    let mut consumer = world.node("consumer", "node: {}\n");
+    world.wait_for("the rest", rows, 15).await;
+    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
+    let gaps = world
+        .query("SELECT reason, from_offset, to_offset FROM kafka_gap")
+        .await;
+    let gaps: Vec<(String, i64, i64)> = gaps
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect();
+    assert_eq!(gaps, [("retention".to_owned(), 10, 15)]);
+    assert!(
+        consumer
+            .log()
+            .contains("the topic's offsets do not go on where the database left off")
+    );
+}
+
+fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_sitewatch-node"))
+        .args(arguments)
+        .current_dir(folder.path())
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
+}
+
+#[actix_rt::test]
+async fn one_check_prints_its_result_and_tells_it_by_its_exit_code() {
+    let web = Web::start();
+    let up = command(&["check", &web.url("/up")], &[]);
+    let text = String::from_utf8(up.stdout).unwrap();
+    assert_eq!(up.status.code(), Some(0), "{text}");
+    assert!(
+        text.contains("/up is UP\n") && text.contains("status   200"),
+        "{text}"
+    );
+
+    let down = command(&["check", &web.url("/500"), "--json"], &[]);
+    assert_eq!(down.status.code(), Some(1));
+    let message: serde_json::Value = serde_json::from_slice(&down.stdout).unwrap();
+    assert_eq!(message["v"], 1);
+    assert_eq!(
+        (&message["outcome"], &message["error"], &message["status"]),
+        (&"down".into(), &"status_mismatch".into(), &500.into())
+    );
+    let refused = command(
+        &["check", &format!("http://127.0.0.1:{}/", free_port())],
+        &[],
+    );
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("connect_refused"));
+
+    let nonsense = command(&["check", "not a URL"], &[]);
+    assert_eq!(nonsense.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&nonsense.stderr).contains("not a URL"));
+    assert_eq!(command(&["chekc"], &[]).status.code(), Some(64));
+}
+
+#[actix_rt::test]
+async fn validate_and_migrate_do_what_they_say_and_start_nothing() {
+    let world = World::new("commands").await;
+    let file = world.folder.path().join("sitewatch.yaml");
+    std::fs::write(&file, "sites: [{ url: 'http://a.example/' }]\n").unwrap();
+    let name = file.to_str().unwrap();
+    let valid = command(&["validate", "--config", name], &[]);
+    assert_eq!(valid.status.code(), Some(0));
+    assert!(
+        String::from_utf8_lossy(&valid.stdout).starts_with("settings are valid: 1 sites from ")
+    );
+    std::fs::write(
+        &file,
+        "sites: [{ url: 'http://a.example/', intervall: 1s }]\n",
+    )
+    .unwrap();
+    let invalid = command(&["validate", "--config", name], &[]);
+    assert_eq!(invalid.status.code(), Some(78));
+    let said = String::from_utf8(invalid.stderr).unwrap();
+    assert!(
+        said.contains("intervall") && said.contains("interval"),
+        "{said}"
+    );
+
+    for _ in 0..2 {
+        let migrated = command(&["migrate"], &[("POSTGRES_URL", &world.database_url)]);
+        assert_eq!(migrated.status.code(), Some(0), "{migrated:?}");
+    }
+    assert_eq!(world.number("SELECT count(*) FROM schema_version").await, 1);
+    let nowhere = required("POSTGRES_URL").replacen(":15432", &format!(":{}", free_port()), 1);
+    let away = command(&["migrate"], &[("POSTGRES_URL", &nowhere)]);
+    assert_eq!(away.status.code(), Some(69), "{away:?}");
+    assert_eq!(command(&["migrate"], &[]).status.code(), Some(78));
+}
+
+/// The numbers in the database mean what the code means by them.
+#[actix_rt::test]
+async fn the_tables_of_outcomes_and_error_kinds_agree_with_the_code() {
+    use sitewatch_actors::model::{ErrorKind, Outcome};
+    let world = World::new("words").await;
+    command(&["migrate"], &[("POSTGRES_URL", &world.database_url)]);
+    let words = async |sql| -> Vec<(i16, String)> {
+        let rows = world.query(sql).await;
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    };
+    let outcomes = Outcome::ALL.map(|outcome| (outcome.id(), outcome.as_str().to_owned()));
+    assert_eq!(
+        words("SELECT outcome_id, name FROM outcome ORDER BY 1").await,
+        outcomes
+    );
+    let kinds = ErrorKind::ALL.map(|kind| (kind.id(), kind.as_str().to_owned()));
+    assert_eq!(
+        words("SELECT error_id, name FROM error_kind ORDER BY 1").await,
+        kinds
+    );
+}
