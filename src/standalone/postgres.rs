@@ -36,12 +36,12 @@ impl PrivatePostgres {
     pub(crate) async fn start(data_dir: &Path, log: &Logger) -> Result<Self, Failure> {
         let home = std::path::absolute(data_dir).map_err(|error| trouble(&"data_dir", &error))?;
         fs::create_dir_all(&home).map_err(|error| trouble(&home.display(), &error))?;
+        let run_as = ordinary_user(&home)?;
+        let home = reachable(home, run_as, log)?;
         let binaries = match installed() {
             Some(binaries) => binaries,
             None => fetched(&home, log).await?,
         };
-        let run_as = ordinary_user(&home)?;
-        let home = reachable(home, run_as, log)?;
         let password = password(&home)?;
         let port = free_port().map_err(|error| trouble(&"a free port", &error))?;
         let url =

@@ -124,6 +124,7 @@ impl Partitions {
                 to: row.get(1),
             })
             .collect();
+        let mut made: Option<Span> = None;
         for slot in slots {
             let Some(span) = plan(slot, self.width, &self.known) else {
                 continue;
@@ -131,10 +132,16 @@ impl Partitions {
             for table in ["check_result", "check_detail"] {
                 transaction.batch_execute(&create(table, span)).await?;
             }
-            info!(log, "partition made"; "from" => %Slot::from_micros(span.from), "to" => %Slot::from_micros(span.to));
             self.known.push(span);
+            made = Some(made.map_or(span, |all| Span {
+                from: all.from.min(span.from),
+                to: all.to.max(span.to),
+            }));
         }
         transaction.commit().await?;
+        if let Some(made) = made {
+            info!(log, "partitions made"; "to" => %Slot::from_micros(made.to), "from" => %Slot::from_micros(made.from));
+        }
         Ok(())
     }
 }
