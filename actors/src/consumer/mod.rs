@@ -3,6 +3,8 @@
 mod assignment;
 mod buffer;
 mod client;
+mod in_flight;
+mod inquiry;
 mod reader;
 
 use std::{

@@ -4,7 +4,6 @@
 //! and, by size or age, as a batch to the writer. If a batch is lost or fenced off, its partitions are located anew.
 
 use std::{
-    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,19 +19,20 @@ use rdkafka::{
 };
 use sitewatch_config::{BatchSettings, KafkaSettings, PostgresSettings};
 use slog::{Logger, info, warn};
-use tokio::{runtime::Handle, sync::oneshot, time::timeout};
+use tokio::{runtime::Handle, time::timeout};
 
 use super::{
     assignment::{Assignment, Take},
     buffer::Buffer,
     client::{Change, Context, properties},
+    in_flight::{InFlight, reach},
+    inquiry::Inquiry,
 };
 use crate::{
     intake::Intake,
     kafka::{Client, Reachability},
     metrics::Metrics,
-    model::{BatchEnd, Decoder, Locate, Receipt, Slot, Watermarks, WriterOrder},
-    retry::Retry,
+    model::{BatchEnd, Decoder, Receipt, Slot, Watermarks, WriterOrder},
 };
 
 /// The longest that one poll waits, so that the other work of the loop is done in time.
@@ -45,17 +45,6 @@ const WATERMARKS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a seek may take.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A batch that the writer has and has not settled.
-struct InFlight {
-    ranges: Vec<(i32, i64)>,
-    end: oneshot::Receiver<BatchEnd>,
-}
-
-/// A question to the writer.
-struct Asked {
-    answer: oneshot::Receiver<Vec<(i32, i64)>>,
-}
-
 /// Reads the topic until it is told to stop.
 pub(super) struct Reader {
     consumer: Arc<BaseConsumer<Context>>,
@@ -65,10 +54,8 @@ pub(super) struct Reader {
     decoder: Decoder,
     assignment: Assignment,
     buffer: Buffer,
-    in_flight: VecDeque<InFlight>,
-    asked: Option<Asked>,
-    ask_again: Instant,
-    retry: Retry,
+    in_flight: InFlight,
+    inquiry: Inquiry,
     writer: Intake<WriterOrder>,
     runtime: Handle,
     stop: Arc<AtomicBool>,
@@ -115,10 +102,8 @@ impl Reader {
             decoder: Decoder::new(parts.postgres.max_slot_age, parts.postgres.max_slot_ahead),
             assignment: Assignment::default(),
             buffer: Buffer::default(),
-            in_flight: VecDeque::new(),
-            asked: None,
-            ask_again: Instant::now(),
-            retry: Retry::for_connections(),
+            in_flight: InFlight::default(),
+            inquiry: Inquiry::new(),
             writer: parts.writer,
             runtime: Handle::current(),
             stop: parts.stop,
@@ -181,7 +166,7 @@ impl Reader {
             match change {
                 Change::Assigned(partitions) => {
                     self.assignment.assign(&partitions);
-                    self.ask_again = Instant::now();
+                    self.inquiry.hurry();
                 }
                 Change::Revoked(partitions) => {
                     self.assignment.revoke(&partitions);
@@ -249,20 +234,12 @@ impl Reader {
 
     /// Hears how the batches at the writer have ended, oldest first.
     fn settle(&mut self) {
-        while let Some(oldest) = self.in_flight.front_mut() {
-            let end = match oldest.end.try_recv() {
-                Err(oneshot::error::TryRecvError::Empty) => return,
-                Err(oneshot::error::TryRecvError::Closed) => BatchEnd::Lost,
-                Ok(end) => end,
-            };
-            let Some(batch) = self.in_flight.pop_front() else {
-                return;
-            };
+        while let Some((reach, end)) = self.in_flight.next_settled() {
             match end {
-                BatchEnd::Stored => self.hint(&batch.ranges),
+                BatchEnd::Stored => self.hint(&reach),
                 BatchEnd::Fenced | BatchEnd::Lost => {
-                    info!(self.log, "a batch was not stored, reading it again"; "end" => ?end, "ranges" => ?batch.ranges);
-                    for (partition, _) in batch.ranges {
+                    info!(self.log, "a batch was not stored, reading it again"; "end" => ?end, "up_to" => ?reach);
+                    for (partition, _) in reach {
                         self.lose_place(partition);
                     }
                 }
@@ -289,48 +266,28 @@ impl Reader {
     /// Finds out where to read on in the partitions for which that is not known: asks the broker what it holds and the
     /// database what it has.
     fn find_positions(&mut self) {
-        if let Some(asked) = &mut self.asked {
-            match asked.answer.try_recv() {
-                Err(oneshot::error::TryRecvError::Empty) => {}
-                Err(oneshot::error::TryRecvError::Closed) => {
-                    self.asked = None;
-                    self.ask_again = Instant::now() + self.retry.next_delay();
-                }
-                Ok(positions) => {
-                    self.asked = None;
-                    self.go_on(&positions);
-                }
-            }
-            return;
+        if let Some(positions) = self.inquiry.answer() {
+            self.go_on(&positions);
         }
-        if Instant::now() < self.ask_again {
+        if !self.inquiry.may_ask() {
             return;
         }
         let partitions = self.assignment.unlocated();
         if partitions.is_empty() {
             return;
         }
-        match partitions
+        let held: Result<Vec<_>, _> = partitions
             .iter()
             .map(|partition| self.watermarks(*partition))
-            .collect::<Result<Vec<_>, _>>()
-        {
-            Err(problem) => {
-                self.complain(&problem);
-                self.ask_again = Instant::now() + self.retry.next_delay();
-            }
+            .collect();
+        match held {
             Ok(held) => {
                 self.consumer.context().client.reachability.seen_up();
-                let (sender, answer) = oneshot::channel();
-                let question = Locate {
-                    topic: Arc::clone(&self.topic),
-                    held,
-                    answer: sender,
-                };
-                match self.writer.try_offer(WriterOrder::Locate(question)) {
-                    Ok(()) => self.asked = Some(Asked { answer }),
-                    Err(_) => self.ask_again = Instant::now() + POLL,
-                }
+                self.inquiry.ask(&self.writer, &self.topic, held);
+            }
+            Err(problem) => {
+                self.complain(&problem);
+                self.inquiry.back_off();
             }
         }
     }
@@ -359,12 +316,12 @@ impl Reader {
                 Ok(()) => {
                     self.assignment.locate(*partition, *next);
                     self.resume(&[*partition]);
-                    self.retry.reset();
+                    self.inquiry.succeeded();
                     info!(self.log, "reading"; "partition" => partition, "from" => next);
                 }
                 Err(problem) => {
                     slog::debug!(self.log, "can't go to an offset yet"; "partition" => partition, "error" => %problem);
-                    self.ask_again = Instant::now() + self.retry.next_delay();
+                    self.inquiry.back_off();
                 }
             }
         }
@@ -378,11 +335,7 @@ impl Reader {
         let Some(batch) = self.buffer.take(&self.topic, receipt) else {
             return Ok(());
         };
-        let ranges = batch
-            .ranges
-            .iter()
-            .map(|range| (range.partition, range.next))
-            .collect();
+        let reach = reach(&batch.ranges);
         let writer = self.writer.clone();
         let mut paused = false;
         let mut wait = SHORT_WAIT;
@@ -406,7 +359,7 @@ impl Reader {
             self.pause(&self.assignment.located());
             self.turn(POLL)?;
         }
-        self.in_flight.push_back(InFlight { ranges, end });
+        self.in_flight.push(reach, end);
         if paused {
             info!(self.log, "the writer has room again");
             self.resume(&self.assignment.located());

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use actix::prelude::*;
 use actix_rt::ArbiterHandle;
 use sitewatch_config::{RestartSettings, Site as SiteSettings, diff_sites};
-use slog::{Logger, debug, info};
+use slog::{Logger, debug, info, warn};
 
 use super::{Site, Surroundings};
 use crate::{
@@ -67,6 +67,9 @@ impl Sites {
     fn begin(&mut self, ctx: &mut Context<Self>) {
         let (children, ends) = Children::new();
         self.children = children;
+        if !self.places.is_empty() {
+            warn!(self.log, "the group of sites starts again: checks that were under way have no row"; "sites" => self.sites.len());
+        }
         self.load.fill(0);
         self.places.clear();
         ctx.add_stream(ends);

@@ -4,6 +4,7 @@
 //! whatever fails in between. While PostgreSQL is away the writer tries on for ever with its batch in its hands; its
 //! intake stays full meanwhile, and the consumer pauses.
 
+mod error;
 mod origins;
 mod partitions;
 mod position;
@@ -19,7 +20,10 @@ use actix::prelude::*;
 use sitewatch_config::PostgresSettings;
 use slog::{Logger, debug, error, info, warn};
 
-pub use self::session::{SchemaText, SessionError, migrate};
+pub use self::{
+    error::SessionError,
+    session::{SchemaText, migrate},
+};
 use self::{
     position::reconcile,
     session::Session,

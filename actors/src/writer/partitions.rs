@@ -3,7 +3,7 @@
 use slog::info;
 use tokio_postgres::Client;
 
-use super::session::SessionError;
+use super::error::SessionError;
 use crate::model::Slot;
 
 const DAY: i64 = 86_400_000_000;

@@ -23,6 +23,9 @@ impl Break {
 
 /// The offset to read next, and the break before it, if there is one. `stored` is absent at the first meeting with a
 /// partition, which begins with the oldest message that there is.
+///
+/// A partition's new leader does not answer with an end that is older than what consumers have seen (KIP-207, Kafka 2.2), so
+/// an end before the stored offset is no passing state.
 pub(super) fn reconcile(stored: Option<i64>, held: Watermarks) -> (i64, Option<Break>) {
     match stored {
         None => (held.low, None),

@@ -3,7 +3,7 @@
 use slog::{Logger, info};
 use tokio_postgres::Client;
 
-use super::session::SessionError;
+use super::error::SessionError;
 
 /// The schema that this program writes.
 pub(super) const VERSION: i32 = 1;

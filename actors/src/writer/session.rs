@@ -1,7 +1,6 @@
 //! A session with PostgreSQL: connected, on the right schema, with its partitions.
 
 use std::{
-    error::Error as _,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -9,54 +8,27 @@ use std::{
 use prometheus::IntGauge;
 use sitewatch_config::{PostgresSettings, PostgresUrl, SslMode};
 use slog::{Logger, info, warn};
-use thiserror::Error;
 use tokio_postgres::{Client, Config, NoTls, config::SslMode as WireMode};
 
-use super::{origins::Origins, partitions::Partitions, schema, secure};
-use crate::{model::Slot, tls::TlsError};
+use super::{
+    error::{SessionError, plain},
+    origins::Origins,
+    partitions::Partitions,
+    schema, secure,
+};
+use crate::model::Slot;
 
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer that has vanished without a word is noticed within about this time.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Why there is no session, or why it has ended.
-#[derive(Debug, Error)]
-pub enum SessionError {
-    /// The database or the connection to it.
-    #[error("{}", plain(.0))]
-    Database(#[from] tokio_postgres::Error),
-    /// The certificates for it.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The schema is of a later version of this program.
-    #[error(
-        "the database's schema has version {found}, this program knows {known}: use a newer sitewatch-node"
-    )]
-    NewerSchema {
-        /// What the database says.
-        found: i32,
-        /// What this program knows.
-        known: i32,
-    },
-    /// There is no URL to connect to.
-    #[error("no PostgreSQL: set postgres.url or POSTGRES_URL")]
-    NoUrl,
-}
-
-impl SessionError {
-    /// Whether trying again can't help.
-    pub fn is_final(&self) -> bool {
-        matches!(self, Self::NewerSchema { .. } | Self::NoUrl)
-    }
-}
-
-/// The library's message with its cause, which alone says what the server said.
-pub(super) fn plain(error: &tokio_postgres::Error) -> String {
-    error
-        .source()
-        .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
-}
+/// Where rows wait on the slower way that absorbs duplicates. Its rows go with each transaction.
+const STAGE: &str = "
+    CREATE TEMPORARY TABLE staged_check (
+        slot timestamptz, site_id int4, location_id int4, total_us int4, lateness_ms int4, status int2, outcome int2,
+        error int2, detail text
+    ) ON COMMIT DELETE ROWS";
 
 /// A session. Dropped, it closes.
 pub(super) struct Session {
@@ -76,7 +48,7 @@ impl Session {
         let url = settings.url.as_ref().ok_or(SessionError::NoUrl)?;
         let mut client = connect(url, up, log).await?;
         schema::apply(&mut client, schema, log).await?;
-        client.batch_execute(super::store::STAGE).await?;
+        client.batch_execute(STAGE).await?;
         let mut partitions = Partitions::new(settings.partition_days);
         partitions
             .make_ahead(&mut client, log, Slot::from_system_time(SystemTime::now()))

@@ -10,18 +10,12 @@ use tokio_postgres::{
 };
 
 use super::{
+    error::{SessionError, plain},
     origins::Origins,
-    session::{Session, SessionError, plain},
+    session::Session,
     sqlstate::{Remedy, remedy},
 };
 use crate::model::{Batch, DeadLetter, DeadReason, Row};
-
-/// Where rows wait on the slower way that absorbs duplicates. Its rows go with each transaction.
-pub(super) const STAGE: &str = "
-    CREATE TEMPORARY TABLE staged_check (
-        slot timestamptz, site_id int4, location_id int4, total_us int4, lateness_ms int4, status int2, outcome int2,
-        error int2, detail text
-    ) ON COMMIT DELETE ROWS";
 
 /// What a stored batch brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
