@@ -1,0 +1,124 @@
+//! The published schema of the message and the code agree.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use jsonschema::Validator;
+use serde_json::{Value, json};
+use sitewatch_actors::model::{
+    CheckResult, Decoder, ErrorKind, MESSAGE_VERSION, Outcome, Phases, Slot,
+};
+
+const SLOT: i64 = 1_700_000_000_000_000;
+
+fn schema() -> Value {
+    serde_json::from_str(include_str!("../src/model/message.schema.json")).unwrap()
+}
+
+fn validator() -> Validator {
+    jsonschema::draft202012::options().build(&schema()).unwrap()
+}
+
+fn everything() -> CheckResult {
+    CheckResult {
+        v: MESSAGE_VERSION,
+        site: "a".to_owned(),
+        url: "https://a.example/".to_owned(),
+        location: "fra1".to_owned(),
+        slot: Slot::from_micros(SLOT),
+        lateness_us: 15,
+        outcome: Outcome::Down,
+        error: Some(ErrorKind::BodyMismatch),
+        error_detail: Some("not found".to_owned()),
+        status: Some(200),
+        http_version: Some("1.1"),
+        remote_ip: Some([192, 0, 2, 1].into()),
+        phases: Phases {
+            dns_us: Some(1),
+            connect_us: Some(2),
+            tls_us: Some(3),
+            ttfb_us: Some(4),
+            body_us: Some(5),
+            total_us: Some(15),
+        },
+        body_bytes: Some(10),
+        redirects: Some(1),
+        attempts: 1,
+        body_match: Some(false),
+        config_hash: "0123456789abcdef".to_owned(),
+    }
+}
+
+fn least() -> CheckResult {
+    CheckResult {
+        error: None,
+        error_detail: None,
+        status: None,
+        http_version: None,
+        remote_ip: None,
+        phases: Phases::default(),
+        body_bytes: None,
+        redirects: None,
+        body_match: None,
+        ..everything()
+    }
+}
+
+#[test]
+fn what_is_written_is_valid_and_every_field_is_described() {
+    let schema = schema();
+    let described: BTreeSet<_> = schema["properties"].as_object().unwrap().keys().collect();
+    for result in [everything(), least()] {
+        let message = serde_json::to_value(&result).unwrap();
+        if let Err(problem) = validator().validate(&message) {
+            panic!("{problem}: {message}");
+        }
+        let written: BTreeSet<_> = message.as_object().unwrap().keys().collect();
+        assert!(written.is_subset(&described), "{written:?}");
+        if result == everything() {
+            // `kind` may be left out, and is.
+            assert_eq!(written.len() + 1, described.len());
+        }
+    }
+}
+
+#[test]
+fn the_words_are_those_of_the_code() {
+    let words = |field: &str| schema()["properties"][field]["enum"].clone();
+    let outcomes: Vec<_> = Outcome::ALL.map(Outcome::as_str).into();
+    assert_eq!(words("outcome"), json!(outcomes));
+    let kinds: Vec<_> = ErrorKind::ALL.map(ErrorKind::as_str).into();
+    assert_eq!(words("error"), json!(kinds));
+}
+
+/// What the schema refuses the decoder refuses too, for each field that is stored.
+#[test]
+fn schema_and_decoder_refuse_alike() {
+    let mistakes = [
+        ("v", json!(2)),
+        ("kind", json!("site")),
+        ("site", Value::Null),
+        ("site", json!("x".repeat(513))),
+        ("slot", json!("yesterday")),
+        ("lateness_us", json!("late")),
+        ("outcome", json!("fine")),
+        ("error", json!("gremlins")),
+        ("total_us", json!(-1)),
+        ("total_us", json!(1_u64 << 31)),
+        ("status", json!(1000)),
+    ];
+    let mut decoder = Decoder::new(Duration::from_secs(60), Duration::from_secs(60));
+    let mut read = |message: &Value| {
+        let payload = message.to_string().into_bytes();
+        decoder
+            .decode((0, 0), None, &payload, Slot::from_micros(SLOT))
+            .is_ok()
+    };
+    let right = serde_json::to_value(everything()).unwrap();
+    assert!(read(&right) && validator().is_valid(&right));
+    for (field, value) in mistakes {
+        let mut wrong = right.clone();
+        wrong[field] = value;
+        assert!(!validator().is_valid(&wrong), "the schema takes {wrong}");
+        assert!(!read(&wrong), "the decoder takes {wrong}");
+    }
+}
