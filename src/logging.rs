@@ -3,19 +3,19 @@
 use std::{
     io,
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use sitewatch_config::{LogFormat, LogLevel, LogSettings};
 use slog::{Drain, FnValue, Level, Logger, OwnedKVList, Record, o};
 
-/// The log and its adjustable level. Dropped, it writes out what is queued.
+/// The log. Dropped, it writes out what is queued.
 pub(crate) struct Logging {
     /// Where to log.
     pub(crate) log: Logger,
-    level: Arc<AtomicUsize>,
+    control: LogControl,
     _async: slog_async::AsyncGuard,
     _scope: slog_scope::GlobalLoggerGuard,
 }
@@ -23,69 +23,65 @@ pub(crate) struct Logging {
 impl Logging {
     /// Starts logging as the settings say.
     pub(crate) fn start(settings: &LogSettings) -> Self {
-        let level = Arc::new(AtomicUsize::new(slog_level(settings.level).as_usize()));
-        let (drain, guard) = match settings.format {
-            LogFormat::Terminal => {
-                let drain =
-                    slog_term::FullFormat::new(slog_term::TermDecorator::new().stderr().build());
-                queue(drain.use_utc_timestamp().build().fuse())
-            }
-            LogFormat::Json => {
-                let drain = slog_json::Json::new(io::stderr())
-                    .set_newlines(true)
-                    .add_key_value(o!(
-                        "ts" => FnValue(|_: &Record<'_>| now()),
-                        "level" => FnValue(|record: &Record<'_>| record.level().as_str()),
-                        "msg" => FnValue(|record: &Record<'_>| record.msg().to_string()),
-                    ));
-                queue(std::sync::Mutex::new(drain.build()).fuse())
-            }
+        let control = LogControl::default();
+        control.set(settings);
+        let terminal = slog_term::FullFormat::new(slog_term::TermDecorator::new().stderr().build())
+            .use_utc_timestamp()
+            .build();
+        let json = slog_json::Json::new(io::stderr())
+            .set_newlines(true)
+            .add_key_value(o!(
+                "ts" => FnValue(|_: &Record<'_>| now()),
+                "level" => FnValue(|record: &Record<'_>| record.level().as_str()),
+                "msg" => FnValue(|record: &Record<'_>| record.msg().to_string()),
+            ))
+            .build();
+        let formats = Formats {
+            terminal,
+            json: Mutex::new(json),
+            control: control.clone(),
         };
-        let log = Logger::root(
-            Adjustable {
-                inner: drain,
-                level: Arc::clone(&level),
-            }
-            .fuse(),
-            o!(),
-        );
+        // Blocks rather than drops when the queue is full: a log that loses lines is worth little at three in the morning.
+        let (queue, guard) = slog_async::Async::new(formats.fuse())
+            .chan_size(4096)
+            .overflow_strategy(slog_async::OverflowStrategy::Block)
+            .build_with_guard();
+        let important = Important {
+            inner: queue,
+            control: control.clone(),
+        };
+        let log = Logger::root(important.fuse(), o!());
         let scope = slog_scope::set_global_logger(log.clone());
         // Fails only if a bridge is there already.
         let _ = slog_stdlog::init_with_level(log::Level::Warn);
         Self {
             log,
-            level,
+            control,
             _async: guard,
             _scope: scope,
         }
     }
 
-    /// What a reload may change: the level.
-    pub(crate) fn level(&self) -> LevelHandle {
-        LevelHandle(Arc::clone(&self.level))
+    /// What a reload changes.
+    pub(crate) fn control(&self) -> LogControl {
+        self.control.clone()
     }
 }
 
-/// Changes the level while the program runs.
-#[derive(Clone)]
-pub(crate) struct LevelHandle(Arc<AtomicUsize>);
-
-impl LevelHandle {
-    pub(crate) fn set(&self, level: LogLevel) {
-        self.0
-            .store(slog_level(level).as_usize(), Ordering::Relaxed);
-    }
+/// Changes the level and the format while the program runs.
+#[derive(Clone, Default)]
+pub(crate) struct LogControl {
+    level: Arc<AtomicUsize>,
+    json: Arc<AtomicBool>,
 }
 
-fn queue<D>(drain: D) -> (slog_async::Async, slog_async::AsyncGuard)
-where
-    D: Drain<Err = slog::Never, Ok = ()> + Send + 'static,
-{
-    // Blocks rather than drops when the queue is full: a log that loses lines is worth little at three in the morning.
-    slog_async::Async::new(drain)
-        .chan_size(4096)
-        .overflow_strategy(slog_async::OverflowStrategy::Block)
-        .build_with_guard()
+impl LogControl {
+    pub(crate) fn set(&self, settings: &LogSettings) {
+        let level = slog_level(settings.level).as_usize();
+        self.level.store(level, Ordering::Relaxed);
+        let json = settings.format == LogFormat::Json;
+        self.json.store(json, Ordering::Relaxed);
+    }
 }
 
 fn now() -> String {
@@ -102,18 +98,43 @@ fn slog_level(level: LogLevel) -> Level {
     }
 }
 
-/// Passes on what is important enough.
-struct Adjustable<D> {
-    inner: D,
-    level: Arc<AtomicUsize>,
+/// Writes each line in the format that is wanted now.
+struct Formats<T, J> {
+    terminal: T,
+    json: Mutex<J>,
+    control: LogControl,
 }
 
-impl<D: Drain> Drain for Adjustable<D> {
+impl<T, J> Drain for Formats<T, J>
+where
+    T: Drain<Ok = (), Err = io::Error>,
+    J: Drain<Ok = (), Err = io::Error>,
+{
+    type Ok = ();
+    type Err = io::Error;
+
+    fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> io::Result<()> {
+        if self.control.json.load(Ordering::Relaxed) {
+            let json = self.json.lock().unwrap_or_else(PoisonError::into_inner);
+            json.log(record, values)
+        } else {
+            self.terminal.log(record, values)
+        }
+    }
+}
+
+/// Passes on what is important enough.
+struct Important<D> {
+    inner: D,
+    control: LogControl,
+}
+
+impl<D: Drain> Drain for Important<D> {
     type Ok = Option<D::Ok>;
     type Err = D::Err;
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<Self::Ok, Self::Err> {
-        if record.level().as_usize() > self.level.load(Ordering::Relaxed) {
+        if record.level().as_usize() > self.control.level.load(Ordering::Relaxed) {
             return Ok(None);
         }
         self.inner.log(record, values).map(Some)

@@ -28,7 +28,7 @@ use crate::{
     SCHEMA,
     exit::Failure,
     http::{self, Status},
-    logging::Logging,
+    logging::{LogControl, Logging},
     settings::{Concerned, InForce, Overlay, SettingsActor},
     standalone::Embedded,
 };
@@ -74,7 +74,7 @@ pub(crate) fn run(role: Role, sources: Sources, watch: bool) -> Result<(), Failu
             sources,
             overlay,
             settings,
-            logging.level(),
+            logging.control(),
             metrics,
             status,
             log.clone(),
@@ -96,7 +96,7 @@ struct Tree {
     sources: Sources,
     overlay: Overlay,
     in_force: InForce,
-    level: crate::logging::LevelHandle,
+    logging: LogControl,
     around: Arc<Surroundings>,
     workers: Vec<ArbiterHandle>,
     metrics: Metrics,
@@ -114,7 +114,7 @@ impl Tree {
         sources: Sources,
         overlay: Overlay,
         settings: Settings,
-        level: crate::logging::LevelHandle,
+        logging: LogControl,
         metrics: Metrics,
         status: Status,
         log: Logger,
@@ -137,7 +137,7 @@ impl Tree {
             sources,
             overlay,
             in_force,
-            level,
+            logging,
             around,
             workers,
             metrics,
@@ -243,7 +243,7 @@ impl Tree {
             }));
         }
         let (role, sources, overlay) = (self.role, self.sources.clone(), Arc::clone(&self.overlay));
-        let (in_force, level) = (self.in_force.clone(), self.level.clone());
+        let (in_force, logging) = (self.in_force.clone(), self.logging.clone());
         let (metrics, log) = (self.metrics.clone(), self.log.clone());
         specs.push(
             self.child("settings", &settings, Unborn::default(), move |fault| {
@@ -253,7 +253,7 @@ impl Tree {
                     overlay,
                     in_force,
                     concerned,
-                    level,
+                    logging,
                     metrics,
                     log,
                     fault,

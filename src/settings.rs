@@ -16,7 +16,7 @@ use sitewatch_config::{Role, Settings, Sources, load};
 use slog::{Logger, error, info, warn};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::logging::LevelHandle;
+use crate::logging::LogControl;
 
 /// The settings in force: what a restarted group starts from.
 #[derive(Clone)]
@@ -58,7 +58,7 @@ pub(crate) struct SettingsActor {
     pub(crate) overlay: Overlay,
     pub(crate) in_force: InForce,
     pub(crate) concerned: Concerned,
-    pub(crate) level: LevelHandle,
+    pub(crate) logging: LogControl,
     pub(crate) metrics: Metrics,
     pub(crate) log: Logger,
     pub(crate) fault: Fault,
@@ -106,24 +106,14 @@ impl SettingsActor {
 
     fn apply(&self, old: &Settings, new: Settings) {
         info!(self.log, "settings reloaded"; "sites" => new.sites.len());
-        self.level.set(new.node.log.level);
+        self.logging.set(&new.node.log);
         let (was, is) = (&old.node, &new.node);
-        if (
-            &was.location,
-            was.listen,
-            was.workers,
-            was.log.format,
-            &was.data_dir,
-        ) != (
-            &is.location,
-            is.listen,
-            is.workers,
-            is.log.format,
-            &is.data_dir,
-        ) {
+        if (&was.location, was.listen, was.workers, &was.data_dir)
+            != (&is.location, is.listen, is.workers, &is.data_dir)
+        {
             warn!(
                 self.log,
-                "node.location, listen, workers, data_dir and log.format apply at the next start only"
+                "node.location, listen, workers and data_dir apply at the next start only"
             );
         }
         if new.kafka != old.kafka {

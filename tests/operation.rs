@@ -144,15 +144,20 @@ async fn settings_of_kafka_batches_and_the_log_apply_without_a_restart() {
     let (world, web) = (World::new("reload_all").await, Web::start());
     let (old, new) = (world.topic.clone(), format!("{}_new", world.topic));
     let producing = |topic: &str| sites(&web, "", &format!("topic: {topic}"));
-    let consuming = |topic: &str, level: &str, rows: u32| {
+    let consuming = |topic: &str, log: &str, rows: u32| {
         format!(
-            "node: {{ log: {{ level: {level} }} }}\nkafka: {{ topic: {topic} }}\npostgres: {{ batch: {{ max_rows: {rows}, max_age: 200ms }} }}\n"
+            "node: {{ log: {{ {log} }} }}\nkafka: {{ topic: {topic} }}\npostgres: {{ batch: {{ max_rows: {rows}, max_age: 200ms }} }}\n"
         )
     };
     // Without KAFKA_TOPIC in the environment, which would rank over the file.
     let unset = ["KAFKA_TOPIC"];
     let mut producer = world.node_but("producer", &producing(&old), &[], &unset);
-    let mut consumer = world.node_but("consumer", &consuming(&old, "info", 5000), &[], &unset);
+    let mut consumer = world.node_but(
+        "consumer",
+        &consuming(&old, "level: info", 5000),
+        &[],
+        &unset,
+    );
     let rows = "SELECT count(*) FROM checks";
     world.wait_for("rows", rows, 4).await;
     assert!(
@@ -160,7 +165,11 @@ async fn settings_of_kafka_batches_and_the_log_apply_without_a_restart() {
         "that is for debug"
     );
     std::fs::write(&producer.file, producing(&new)).unwrap();
-    std::fs::write(&consumer.file, consuming(&new, "debug", 1)).unwrap();
+    std::fs::write(
+        &consumer.file,
+        consuming(&new, "level: debug, format: json", 1),
+    )
+    .unwrap();
     producer.signal("HUP");
     consumer.signal("HUP");
     let moved =
@@ -171,7 +180,16 @@ async fn settings_of_kafka_batches_and_the_log_apply_without_a_restart() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     world.assert_complete(1.0).await;
-    assert!(consumer.log().contains(" rows: 1\n"), "{}", consumer.log());
+    let stored = consumer
+        .log()
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .find(|line| line["msg"] == "batch stored");
+    let stored = stored.unwrap_or_else(|| panic!("{}", consumer.log()));
+    assert_eq!(
+        (&stored["rows"], &stored["level"]),
+        (&1.into(), &"DEBG".into())
+    );
 }
 
 #[actix_rt::test]
