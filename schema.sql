@@ -125,7 +125,7 @@ SELECT s.name AS site,
        o.name AS outcome,
        e.name AS error,
        c.status,
-       c.total_us / 1000.0 AS total_ms,
+       round(c.total_us / 1000.0, 3) AS total_ms,
        c.lateness_ms,
        d.detail
   FROM check_result c

@@ -188,7 +188,7 @@ async fn settings_of_kafka_batches_and_the_log_apply_without_a_restart() {
     let stored = stored.unwrap_or_else(|| panic!("{}", consumer.log()));
     assert_eq!(
         (&stored["rows"], &stored["level"]),
-        (&1.into(), &"DEBG".into())
+        (&1.into(), &"DEBUG".into())
     );
 }
 
