@@ -161,7 +161,15 @@ impl Actor for SettingsActor {
 impl Supervised for SettingsActor {}
 
 impl StreamHandler<HangUp> for SettingsActor {
-    fn handle(&mut self, _: HangUp, _: &mut Self::Context) {
+    #[cfg_attr(
+        not(feature = "failpoints"),
+        allow(unused_variables, reason = "only injected faults stop here")
+    )]
+    fn handle(&mut self, _: HangUp, ctx: &mut Self::Context) {
+        fail::fail_point!("settings::fault", |_| {
+            self.fault.raise("injected fault");
+            ctx.stop();
+        });
         self.reload();
     }
 }

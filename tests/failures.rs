@@ -202,15 +202,12 @@ async fn a_fault_of_the_consumer() {
     .await;
 }
 
-#[actix_rt::test]
-async fn a_panic_of_the_settings_actor_leaves_the_rest_alone_and_reloads_go_on() {
-    let (world, web) = (World::new("settings_panic").await, Web::start());
+/// The settings actor fails at a reload; the rest is left alone, and the next reload works.
+async fn reloads_go_on(name: &str, failpoint: &str) {
+    let (world, web) = (World::new(name).await, Web::start());
     world.create_topic(1).await;
-    let mut producer = world.node_with(
-        "producer",
-        &two_sites(&web),
-        &[("FAILPOINTS", "settings::reload=1*panic(boom)->off")],
-    );
+    let failing = [("FAILPOINTS", failpoint)];
+    let mut producer = world.node_with("producer", &two_sites(&web), &failing);
     producer.wait_for_log("checking").await;
     producer.signal("HUP");
     producer.wait_for_log("actor: settings").await;
@@ -218,6 +215,18 @@ async fn a_panic_of_the_settings_actor_leaves_the_rest_alone_and_reloads_go_on()
     producer.signal("HUP");
     producer.wait_for_log("settings reloaded").await;
     assert_eq!(producer.stop(), Some(0), "{}", producer.log());
+    let restarts = producer.log().matches("actor failed, restarting").count();
+    assert_eq!(restarts, 1, "{}", producer.log());
+}
+
+#[actix_rt::test]
+async fn a_panic_of_the_settings_actor() {
+    reloads_go_on("settings_panic", "settings::reload=1*panic(boom)->off").await;
+}
+
+#[actix_rt::test]
+async fn a_fault_of_the_settings_actor() {
+    reloads_go_on("settings_fault", "settings::fault=1*return->off").await;
 }
 
 #[actix_rt::test]

@@ -140,6 +140,22 @@ async fn what_could_not_be_sent_before_the_end_is_told_as_a_number() {
 }
 
 #[actix_rt::test]
+async fn what_the_queue_cannot_hold_while_kafka_is_away_is_counted_and_told_once() {
+    let (world, web) = (World::new("queue_full").await, Web::start());
+    let (port, nowhere) = (free_port(), format!("127.0.0.1:{}", free_port()));
+    let node = format!("drain_timeout: 1s, listen: '127.0.0.1:{port}'");
+    let settings = sites(&web, &node, "queue: { max_messages: 2 }");
+    let mut node = world.node_with("producer", &settings, &[("KAFKA_SERVER", &nowhere)]);
+    node.wait_for_log("results are being lost: the Kafka queue can't hold them")
+        .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let lost = metric(port, "sitewatch_messages_lost_total{reason=\"queue full\"}");
+    assert!(lost >= 3.0, "{lost}");
+    assert_eq!(node.log().matches("results are being lost").count(), 1);
+    assert_eq!(node.stop(), Some(0), "{}", node.log());
+}
+
+#[actix_rt::test]
 async fn settings_of_kafka_batches_and_the_log_apply_without_a_restart() {
     let (world, web) = (World::new("reload_all").await, Web::start());
     let (old, new) = (world.topic.clone(), format!("{}_new", world.topic));
