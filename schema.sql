@@ -72,14 +72,20 @@ CREATE TABLE IF NOT EXISTS check_result (
     PRIMARY KEY (site_id, location_id, slot)
 ) PARTITION BY RANGE (slot);
 
--- What was wrong, in words: rare, so kept apart.
+-- What was wrong, in words, or what had failed before a check that is up: rare, so kept apart. facts: what else the message
+-- says about it (reached, attempts, failures, failed_attempts, refused, final_url, hops). capture: what the site answered,
+-- for sites with capture_bytes.
 CREATE TABLE IF NOT EXISTS check_detail (
     slot        timestamptz NOT NULL,
     site_id     int4 NOT NULL,
     location_id int4 NOT NULL,
     detail      text NOT NULL,
+    facts       jsonb,
+    capture     jsonb,
     PRIMARY KEY (site_id, location_id, slot)
 ) PARTITION BY RANGE (slot);
+-- Version 1 did not have these.
+ALTER TABLE check_detail ADD COLUMN IF NOT EXISTS facts jsonb, ADD COLUMN IF NOT EXISTS capture jsonb;
 
 -- The next offset to store of each partition: written in the transaction that stores the rows before it, so it is the
 -- truth. The group's committed offset in Kafka is only a hint.
@@ -127,7 +133,8 @@ SELECT s.name AS site,
        c.status,
        round(c.total_us / 1000.0, 3) AS total_ms,
        c.lateness_ms,
-       d.detail
+       d.detail,
+       coalesce((d.facts->>'attempts')::int4, CASE WHEN e.name = 'missed' THEN 0 ELSE 1 END) AS attempts
   FROM check_result c
   JOIN site s USING (site_id)
   JOIN location l USING (location_id)
@@ -135,4 +142,4 @@ SELECT s.name AS site,
   LEFT JOIN error_kind e ON e.error_id = c.error
   LEFT JOIN check_detail d ON d.site_id = c.site_id AND d.location_id = c.location_id AND d.slot = c.slot;
 
-INSERT INTO schema_version (version) VALUES (1) ON CONFLICT DO NOTHING;
+INSERT INTO schema_version (version) VALUES (2) ON CONFLICT DO NOTHING;

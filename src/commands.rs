@@ -11,7 +11,7 @@ use sitewatch_actors::{
     metrics::Metrics,
     model::{CheckResult, Outcome, Slot},
     site::{self, Surroundings},
-    tls, writer,
+    writer,
 };
 use sitewatch_config::{LogFormat, LogLevel, LogSettings, Role, Sources, load, load_any};
 
@@ -40,14 +40,16 @@ fn check_once(url: &str, json: bool) -> Result<Outcome, Failure> {
         .sites
         .first()
         .ok_or_else(|| Failure::usage("no URL"))?;
-    let around = Surroundings {
-        location: settings.node.location,
-        tls: tls::system_client().map_err(Failure::software)?,
-        metrics: Metrics::new().map_err(Failure::software)?,
-        log: slog::Logger::root(slog::Discard, slog::o!()),
-    };
+    let around = Surroundings::new(
+        settings.node.location,
+        (1, 1),
+        Metrics::new().map_err(Failure::software)?,
+        slog::Logger::root(slog::Discard, slog::o!()),
+    );
     let slot = Slot::from_system_time(SystemTime::now());
-    let result = actix_rt::System::new().block_on(site::check(site, slot, &around));
+    let result = actix_rt::System::new()
+        .block_on(site::check(site, slot, &around))
+        .result;
     let text = if json {
         serde_json::to_string(&result).map_err(Failure::software)? + "\n"
     } else {

@@ -14,7 +14,6 @@ use sitewatch_actors::{
         ChildSpec, Exit, Fault, Group, LocalLife, RestartPolicy, SupervisedActor, Supervision,
         Unborn,
     },
-    tls,
     writer::Writer,
 };
 use sitewatch_config::{RestartSettings, Role, Settings, Sources, load};
@@ -124,12 +123,12 @@ impl Tree {
             Role::Consumer => 0,
             _ => settings.node.workers.unwrap_or(cores).max(1),
         };
-        let around = Arc::new(Surroundings {
-            location: settings.node.location.clone(),
-            tls: tls::system_client().map_err(Failure::software)?,
-            metrics: metrics.clone(),
-            log: log.clone(),
-        });
+        let around = Arc::new(Surroundings::new(
+            settings.node.location.clone(),
+            (settings.node.max_checks, settings.node.max_checks_per_host),
+            metrics.clone(),
+            log.clone(),
+        ));
         let workers = (0..workers).map(|_| Arbiter::new().handle()).collect();
         let in_force = InForce::new(settings);
         Ok(Self {

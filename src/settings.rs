@@ -12,7 +12,7 @@ use sitewatch_actors::{
     supervision::{Fault, Stop},
     writer::WriterControl,
 };
-use sitewatch_config::{Role, Settings, Sources, load};
+use sitewatch_config::{NodeSettings, Role, Settings, Sources, load};
 use slog::{Logger, error, info, warn};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -108,12 +108,18 @@ impl SettingsActor {
         info!(self.log, "settings reloaded"; "sites" => new.sites.len());
         self.logging.set(&new.node.log);
         let (was, is) = (&old.node, &new.node);
-        if (&was.location, was.listen, was.workers, &was.data_dir)
-            != (&is.location, is.listen, is.workers, &is.data_dir)
-        {
+        let fixed = |node: &NodeSettings| {
+            (
+                node.location.clone(),
+                node.listen,
+                (node.workers, node.max_checks, node.max_checks_per_host),
+                node.data_dir.clone(),
+            )
+        };
+        if fixed(was) != fixed(is) {
             warn!(
                 self.log,
-                "node.location, listen, workers and data_dir apply at the next start only"
+                "node.location, listen, workers, max_checks, max_checks_per_host and data_dir apply at the next start only"
             );
         }
         if new.kafka != old.kafka {

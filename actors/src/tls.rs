@@ -24,15 +24,12 @@ pub enum TlsError {
     Library(#[from] rustls::Error),
 }
 
-/// A client that trusts the authorities of the operating system. Roots that can't be read are left out, as browsers do;
-/// with none at all, every `https` site is reported as `cert_invalid`.
-///
-/// # Errors
-/// If the library refuses its default protocol versions.
-pub fn system_client() -> Result<Arc<ClientConfig>, TlsError> {
+/// The authorities of the operating system. Those that can't be read are left out, as browsers do; with none at all, every
+/// `https` site is reported as `cert_invalid`.
+pub fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    client(roots)
+    roots
 }
 
 /// A client that trusts `roots`.
@@ -57,21 +54,32 @@ pub fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 /// # Errors
 /// If the file can't be read, holds no certificate, or one that is not valid.
 pub fn roots_from(path: &Path) -> Result<RootCertStore, TlsError> {
-    let problem = |reason: String| TlsError::File {
-        path: path.display().to_string(),
-        reason,
-    };
-    let pem = std::fs::read(path).map_err(|error: io::Error| problem(error.to_string()))?;
+    let pem = std::fs::read(path).map_err(|error: io::Error| problem(path, error.to_string()))?;
+    roots_from_pem(path, &pem)
+}
+
+/// The certificate authorities in `pem`, which was read from `path`.
+///
+/// # Errors
+/// If it holds no certificate, or one that is not valid.
+pub fn roots_from_pem(path: &Path, pem: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
+    for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate =
-            certificate.map_err(|error| problem(format!("not valid PEM: {error}")))?;
+            certificate.map_err(|error| problem(path, format!("not valid PEM: {error}")))?;
         roots
             .add(certificate)
-            .map_err(|error| problem(error.to_string()))?;
+            .map_err(|error| problem(path, error.to_string()))?;
     }
     if roots.is_empty() {
-        return Err(problem("holds no certificate".to_owned()));
+        return Err(problem(path, "holds no certificate".to_owned()));
     }
     Ok(roots)
+}
+
+fn problem(path: &Path, reason: String) -> TlsError {
+    TlsError::File {
+        path: path.display().to_string(),
+        reason,
+    }
 }

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use sitewatch_actors::model::{
-    CheckResult, Decoder, ErrorKind, MESSAGE_VERSION, Outcome, Phases, Slot,
+    Capture, CheckResult, Decoder, ErrorKind, FailedAttempt, Fault, Hop, Outcome, Phases, Reached,
+    Slot,
 };
 
 const SLOT: i64 = 1_700_000_000_000_000;
@@ -18,49 +19,67 @@ fn validator() -> Validator {
     jsonschema::draft202012::options().build(&schema()).unwrap()
 }
 
+fn phases() -> Phases {
+    Phases {
+        dns_us: Some(1),
+        connect_us: Some(2),
+        tls_us: Some(3),
+        ttfb_us: Some(4),
+        body_us: Some(5),
+        total_us: Some(15),
+    }
+}
+
 fn everything() -> CheckResult {
+    let fault = Fault {
+        error: ErrorKind::BodyMismatch,
+        error_detail: "not found".to_owned(),
+    };
     CheckResult {
-        v: MESSAGE_VERSION,
-        site: "a".to_owned(),
-        url: "https://a.example/".to_owned(),
-        location: "fra1".to_owned(),
-        slot: Slot::from_micros(SLOT),
         lateness_us: 15,
-        outcome: Outcome::Down,
-        error: Some(ErrorKind::BodyMismatch),
-        error_detail: Some("not found".to_owned()),
+        error: Some(fault.error),
+        error_detail: Some(fault.error_detail.clone()),
         status: Some(200),
         http_version: Some("1.1"),
         remote_ip: Some([192, 0, 2, 1].into()),
-        phases: Phases {
-            dns_us: Some(1),
-            connect_us: Some(2),
-            tls_us: Some(3),
-            ttfb_us: Some(4),
-            body_us: Some(5),
-            total_us: Some(15),
-        },
+        phases: phases(),
         body_bytes: Some(10),
         redirects: Some(1),
-        attempts: 1,
+        attempts: 2,
+        reached: Some(Reached::Body),
+        final_url: Some("https://b.example/".to_owned()),
+        hops: vec![Hop {
+            url: "https://a.example/".to_owned(),
+            status: Some(302),
+            remote_ip: Some([192, 0, 2, 1].into()),
+            phases: phases(),
+        }],
+        failures: vec![fault.clone(), fault.clone()],
+        failed_attempts: vec![FailedAttempt {
+            fault,
+            reached: Reached::Tls,
+            status: None,
+            phases: phases(),
+        }],
+        refused: vec!["[::1]:443: connection refused".to_owned()],
+        tls_version: Some("1.3"),
+        cert_expires_at: Some(Slot::from_micros(SLOT)),
+        cert_issuer: Some("CN=b".to_owned()),
         body_match: Some(false),
+        capture: Some(Capture {
+            headers: vec![("a".to_owned(), "b".to_owned())],
+            body: "oops".to_owned(),
+            truncated: true,
+        }),
+        labels: [("env".to_owned(), "prod".to_owned())].into(),
         config_hash: "0123456789abcdef".to_owned(),
+        ..least()
     }
 }
 
 fn least() -> CheckResult {
-    CheckResult {
-        error: None,
-        error_detail: None,
-        status: None,
-        http_version: None,
-        remote_ip: None,
-        phases: Phases::default(),
-        body_bytes: None,
-        redirects: None,
-        body_match: None,
-        ..everything()
-    }
+    let slot = Slot::from_micros(SLOT);
+    CheckResult::of("a", "https://a.example/", "fra1", slot, Outcome::Down)
 }
 
 #[test]
@@ -87,7 +106,7 @@ fn the_words_are_those_of_the_code() {
     let outcomes: Vec<_> = Outcome::ALL.map(Outcome::as_str).into();
     assert_eq!(words("outcome"), json!(outcomes));
     let kinds: Vec<_> = ErrorKind::ALL.map(ErrorKind::as_str).into();
-    assert_eq!(words("error"), json!(kinds));
+    assert_eq!(schema()["$defs"]["error"]["enum"], json!(kinds));
 }
 
 /// What the schema refuses the decoder refuses too, for each field that is stored.

@@ -3,48 +3,156 @@
 use std::fmt;
 
 use config::{Value, ValueKind};
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
+use crate::fields::Fields;
 use crate::item::Item;
 use crate::mask::MASK;
+use crate::request::file_content;
+
+/// The largest body that is sent.
+const LARGEST: u64 = 16 << 20;
 
 /// The body of a request. It prints its size only, since it may hold a secret.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Body {
     /// What is sent.
     pub bytes: Vec<u8>,
-    /// Whether it was written as a mapping or list and is sent as JSON.
-    pub is_json: bool,
+    /// How it was written, from which its content type follows.
+    pub form: BodyForm,
+}
+
+/// How a body was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BodyForm {
+    /// As text.
+    Text,
+    /// As a file.
+    File,
+    /// As a value that is sent as JSON.
+    Json,
+    /// As a mapping that is sent as a form.
+    Form,
+}
+
+impl BodyForm {
+    const ALL: [(&'static str, Self); 4] = [
+        ("body", Self::Text),
+        ("json", Self::Json),
+        ("form", Self::Form),
+        ("body_file", Self::File),
+    ];
+
+    /// The content type that goes with it unless the headers name one.
+    pub fn content_type(self) -> Option<&'static str> {
+        match self {
+            Self::Text | Self::File => None,
+            Self::Json => Some("application/json"),
+            Self::Form => Some("application/x-www-form-urlencoded"),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text => "body",
+            Self::File => "body_file",
+            Self::Json => "json",
+            Self::Form => "form",
+        }
+    }
 }
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "Body {{ bytes: {MASK} ({}), is_json: {} }}",
+            "Body {{ bytes: {MASK} ({}), form: {:?} }}",
             self.bytes.len(),
-            self.is_json
+            self.form
         )
     }
 }
 
-pub(crate) fn read(item: &Item<'_>) -> Option<Body> {
+impl Serialize for Body {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        let hidden = format!("{MASK} ({} bytes)", self.bytes.len());
+        map.serialize_entry(self.form.name(), &hidden)?;
+        map.end()
+    }
+}
+
+/// The body that is written, if any.
+pub(crate) fn read(fields: &Fields<'_>) -> Option<Body> {
+    let written: Vec<(Item<'_>, BodyForm)> = BodyForm::ALL
+        .into_iter()
+        .filter_map(|(name, form)| Some((fields.item(name)?, form)))
+        .collect();
+    if let [_, (second, _), ..] = &*written {
+        return second.found(
+            "a second body",
+            "only one of body, json, form and body_file",
+        );
+    }
+    let (item, form) = written.into_iter().next()?;
+    match form {
+        BodyForm::Text => text_or_json(&item),
+        BodyForm::Json => Some(json_body(item.value)),
+        BodyForm::Form => form_body(&item),
+        BodyForm::File => Some(Body {
+            bytes: file_content(&item, LARGEST)?.bytes,
+            form,
+        }),
+    }
+}
+
+fn text_or_json(item: &Item<'_>) -> Option<Body> {
     match &item.value.kind {
         ValueKind::String(text) => Some(Body {
             bytes: text.as_bytes().to_vec(),
-            is_json: false,
+            form: BodyForm::Text,
         }),
-        ValueKind::Table(_) | ValueKind::Array(_) => {
-            let bytes = json(item.value).to_string().into_bytes();
-            Some(Body {
-                bytes,
-                is_json: true,
-            })
-        }
+        ValueKind::Table(_) | ValueKind::Array(_) => Some(json_body(item.value)),
         _ => item.wrong_type("text, or a mapping or list, which is sent as JSON"),
     }
 }
 
-fn json(value: &Value) -> serde_json::Value {
+fn json_body(value: &Value) -> Body {
+    Body {
+        bytes: json(value).to_string().into_bytes(),
+        form: BodyForm::Json,
+    }
+}
+
+fn form_body(item: &Item<'_>) -> Option<Body> {
+    const EXPECTED: &str = "a mapping of names to texts, numbers or lists of these";
+    let ValueKind::Table(table) = &item.value.kind else {
+        return item.wrong_type(EXPECTED);
+    };
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in table {
+        let values = match &value.kind {
+            ValueKind::Array(values) => values.iter().collect(),
+            _ => vec![value],
+        };
+        for value in values {
+            match json(value) {
+                serde_json::Value::String(text) => form.append_pair(name, &text),
+                other @ (serde_json::Value::Bool(_) | serde_json::Value::Number(_)) => {
+                    form.append_pair(name, &other.to_string())
+                }
+                _ => return item.wrong_type(EXPECTED),
+            };
+        }
+    }
+    Some(Body {
+        bytes: form.finish().into_bytes(),
+        form: BodyForm::Form,
+    })
+}
+
+/// A value of the settings as JSON.
+pub(crate) fn json(value: &Value) -> serde_json::Value {
     match &value.kind {
         ValueKind::Nil => serde_json::Value::Null,
         ValueKind::Boolean(flag) => (*flag).into(),

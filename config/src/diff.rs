@@ -11,7 +11,7 @@ pub struct SiteChanges {
     /// Sites that are new.
     pub start: Vec<Arc<Site>>,
     /// Names of sites that are gone.
-    pub stop: Vec<String>,
+    pub stop: Vec<Arc<str>>,
     /// Sites whose settings are others than before.
     pub replace: Vec<Arc<Site>>,
     /// How many sites stay as they are.
@@ -21,18 +21,16 @@ pub struct SiteChanges {
 /// Compares two lists of sites. The order of a list means nothing.
 pub fn diff_sites(old: &[Arc<Site>], new: &[Arc<Site>]) -> SiteChanges {
     let mut before: HashMap<&str, &Arc<Site>> =
-        old.iter().map(|site| (site.name.as_str(), site)).collect();
+        old.iter().map(|site| (&*site.name, site)).collect();
     let mut changes = SiteChanges::default();
     for site in new {
-        match before.remove(site.name.as_str()) {
+        match before.remove(&*site.name) {
             None => changes.start.push(Arc::clone(site)),
             Some(old) if Arc::ptr_eq(old, site) || old == site => changes.unchanged += 1,
             Some(_) => changes.replace.push(Arc::clone(site)),
         }
     }
-    let gone = old
-        .iter()
-        .filter(|site| before.contains_key(site.name.as_str()));
+    let gone = old.iter().filter(|site| before.contains_key(&*site.name));
     changes.stop = gone.map(|site| site.name.clone()).collect();
     changes
 }
@@ -45,21 +43,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::options::SiteOptions;
 
     /// Sites `0` to `9`, each with one of three intervals.
     fn sites() -> impl Strategy<Value = Vec<Arc<Site>>> {
         proptest::collection::btree_map(0u8..10, 1u64..4, 0..10).prop_map(|sites| {
             let site = |(name, seconds): (u8, u64)| {
-                let mut site = Site::for_testing("http://localhost/");
-                site.name = name.to_string();
-                site.interval = Duration::from_secs(seconds);
-                Arc::new(site)
+                let mut options = SiteOptions::default();
+                options.schedule.interval = Duration::from_secs(seconds);
+                Arc::new(Site::with_options(
+                    &name.to_string(),
+                    "http://localhost/",
+                    options,
+                ))
             };
             sites.into_iter().map(site).collect()
         })
     }
 
-    fn by_name(sites: &[Arc<Site>]) -> BTreeMap<String, Arc<Site>> {
+    fn by_name(sites: &[Arc<Site>]) -> BTreeMap<Arc<str>, Arc<Site>> {
         sites
             .iter()
             .map(|site| (site.name.clone(), Arc::clone(site)))

@@ -61,6 +61,12 @@ impl Variables {
         self.0.get(name).map(|variable| variable.value(name))
     }
 
+    /// All of them, for values that refer to one.
+    pub(crate) fn texts(&self) -> BTreeMap<String, String> {
+        let text = |(name, variable): (&String, &Variable)| (name.clone(), variable.text.clone());
+        self.0.iter().map(text).collect()
+    }
+
     /// The variables that the original project had.
     pub(crate) fn legacy_layer(&self) -> Map<String, Value> {
         let mut layer = Map::new();

@@ -89,6 +89,13 @@ impl<'a> Fields<'a> {
         self.table.into_iter().flatten().map(entry)
     }
 
+    /// Where a key is written here, if it is: its place and its origin.
+    pub(crate) fn place_of(&self, name: &str) -> Option<(String, &str)> {
+        let value = self.table?.get(name)?;
+        let key = Item::new(value, &self.key, name, self.report).key();
+        Some((key, origin_of(value)?))
+    }
+
     /// Notes that a key is missing.
     pub(crate) fn missing(&self, name: &str, expected: impl Into<String>) {
         let key = Item::new(&EMPTY, &self.key, name, self.report).key();

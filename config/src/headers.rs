@@ -5,18 +5,20 @@ use config::ValueKind;
 use crate::fields::Fields;
 use crate::item::Item;
 use crate::mask::{MASK, is_sensitive, quote};
+use crate::reference;
+use crate::secret::Secret;
 
 /// What the node works out from the body.
 const OWNED: [&str; 2] = ["content-length", "transfer-encoding"];
 
 /// The headers of a site: those of `defaults`, with the site's own in the place of equal names and after them.
 /// An empty value takes a header of `defaults` away.
-pub(crate) fn read(fields: &Fields<'_>, defaults: &[(String, String)]) -> Vec<(String, String)> {
+pub(crate) fn read(fields: &Fields<'_>, defaults: &[(String, Secret)]) -> Vec<(String, Secret)> {
     let mut headers = defaults.to_vec();
     let mut seen: Vec<(String, Option<&str>)> = Vec::new();
     let written = fields.section("headers");
     for (name, item) in written.entries() {
-        let Some(value) = value_of(name, &item) else {
+        let Some(values) = values_of(name, &item) else {
             continue;
         };
         let lower = name.to_ascii_lowercase();
@@ -27,27 +29,23 @@ pub(crate) fn read(fields: &Fields<'_>, defaults: &[(String, String)]) -> Vec<(S
         {
             item.found::<()>(
                 "a header that is there twice",
-                "one of each name, in capitals or not",
+                "one of each name, in capitals or not; several values are a list",
             );
             continue;
         }
         seen.push((lower, item.value.origin()));
-        let place = headers
-            .iter()
-            .position(|(other, _)| other.eq_ignore_ascii_case(name));
-        match (place, value) {
-            (Some(place), Some(value)) => headers[place] = (name.clone(), value),
-            (None, Some(value)) => headers.push((name.clone(), value)),
-            (Some(place), None) => drop(headers.remove(place)),
-            (None, None) => {}
-        }
+        let same = |(other, _): &(String, Secret)| other.eq_ignore_ascii_case(name);
+        let place = headers.iter().position(same).unwrap_or(headers.len());
+        headers.retain(|header| !same(header));
+        let values = values.into_iter().map(|value| (name.clone(), value));
+        headers.splice(place..place, values);
     }
     headers.shrink_to_fit();
     headers
 }
 
-/// `Some(None)` for an empty value, `None` after a problem.
-fn value_of(name: &str, item: &Item<'_>) -> Option<Option<String>> {
+/// The values of one name: none for an empty one. `None` after a problem.
+fn values_of(name: &str, item: &Item<'_>) -> Option<Vec<Secret>> {
     if !is_token(name) {
         return item.found(
             format!("the name {}", quote(name)),
@@ -60,25 +58,38 @@ fn value_of(name: &str, item: &Item<'_>) -> Option<Option<String>> {
             "none: the node sets it itself",
         );
     }
+    match &item.value.kind {
+        ValueKind::Nil => Some(Vec::new()),
+        ValueKind::Array(_) => item
+            .list("a list of values")?
+            .iter()
+            .map(|item| value_of(name, item))
+            .collect(),
+        _ => Some(vec![value_of(name, item)?]),
+    }
+}
+
+fn value_of(name: &str, item: &Item<'_>) -> Option<Secret> {
     let value = match &item.value.kind {
-        ValueKind::Nil => return Some(None),
-        ValueKind::String(text) => text.trim().to_owned(),
-        ValueKind::Table(_) | ValueKind::Array(_) => {
-            return item.wrong_type("text, a number, true or false");
-        }
-        ValueKind::Float(number) => format!("{number:?}"),
-        number_or_bool => number_or_bool.to_string(),
+        ValueKind::String(_) => reference::follow(item, "a header value")?,
+        _ => reference::Referenced {
+            text: item
+                .scalar()
+                .or_else(|| item.wrong_type("text, a number, true or false, or a list of these"))?,
+            is_secret: false,
+        },
     };
     if value
+        .text
         .chars()
         .all(|c| c == '\t' || c == ' ' || c.is_ascii_graphic())
     {
-        return Some(Some(value));
+        return Some(Secret::new(value.text));
     }
-    let found = if is_sensitive(name) {
+    let found = if value.is_secret || is_sensitive(name) {
         MASK.to_owned()
     } else {
-        quote(&value)
+        quote(&value.text)
     };
     item.found(found, "a header value: printable ASCII on one line")
 }

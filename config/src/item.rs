@@ -94,6 +94,47 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// A text, number or switch, as text.
+    pub(crate) fn scalar(&self) -> Option<String> {
+        match &self.value.kind {
+            ValueKind::Nil | ValueKind::Table(_) | ValueKind::Array(_) => None,
+            ValueKind::String(text) => Some(text.trim().to_owned()),
+            ValueKind::Float(number) => Some(format!("{number:?}")),
+            number_or_bool => Some(number_or_bool.to_string()),
+        }
+    }
+
+    /// One text or a list of them. In a variable commas stand between them.
+    pub(crate) fn texts(&self, expected: &str) -> Option<Vec<String>> {
+        if let Some(text) = self.variable_text() {
+            let words = text.split(',').map(str::trim);
+            return Some(
+                words
+                    .filter(|word| !word.is_empty())
+                    .map(str::to_owned)
+                    .collect(),
+            );
+        }
+        match &self.value.kind {
+            ValueKind::Array(_) => self
+                .list(expected)?
+                .iter()
+                .map(|item| item.text(expected).map(str::to_owned))
+                .collect(),
+            _ => Some(vec![self.text(expected)?.to_owned()]),
+        }
+    }
+
+    pub(crate) fn number(&self) -> Option<f64> {
+        let number = match &self.value.kind {
+            ValueKind::I64(number) => Some(*number as f64),
+            ValueKind::U64(number) => Some(*number as f64),
+            ValueKind::Float(number) => Some(*number),
+            _ => None,
+        };
+        number.or_else(|| self.wrong("a number"))
+    }
+
     pub(crate) fn whole<T: TryFrom<u64>>(&self, range: RangeInclusive<u64>) -> Option<T> {
         let number = match &self.value.kind {
             ValueKind::I64(number) => u64::try_from(*number).ok(),

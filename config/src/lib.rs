@@ -9,49 +9,80 @@
 
 mod batch;
 mod body;
+mod connection;
 mod diff;
 mod environment;
+mod expect;
+mod expect_headers;
+mod expect_json;
+mod explain;
 mod fields;
 mod file;
+mod flags;
 mod headers;
 mod item;
 mod kafka;
 mod kafka_options;
 mod kafka_security;
+mod limits;
+mod login;
 mod mask;
 mod node;
+mod options;
+mod options_reader;
 mod origin;
 mod pattern;
 mod postgres;
 mod postgres_url;
 mod problem;
+mod proxy;
+mod reference;
 mod report;
+mod request;
 mod role;
+mod schedule;
 mod secret;
 mod site;
+mod site_list;
 mod site_reader;
+mod site_url;
 mod sources;
 mod status;
 mod suggest;
+mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use batch::BatchSettings;
-pub use body::Body;
+pub use body::{Body, BodyForm};
+pub use connection::{ConnectionOptions, GuardOptions, IpVersion};
 pub use diff::{SiteChanges, diff_sites};
+pub use expect::{Expectations, TlsVersion};
+pub use expect_headers::{HeaderCondition, HeaderRule};
+pub use expect_json::{JsonCondition, JsonRule};
+pub use explain::{Explained, Explanation};
+pub use flags::FLAGS;
+pub use ipnet::IpNet;
 pub use kafka::{KafkaSettings, QueueSettings};
 pub use kafka_security::{KafkaIdentity, KafkaTls, Sasl, SaslMechanism};
+pub use limits::Limits;
+pub use login::{Login, Oauth2};
 pub use node::{LogFormat, LogLevel, LogSettings, NodeSettings, RestartSettings};
+pub use options::SiteOptions;
 pub use pattern::Pattern;
 pub use postgres::PostgresSettings;
 pub use postgres_url::{PostgresUrl, SslMode};
 pub use problem::{Problem, Problems};
+pub use proxy::{NoProxy, Proxy};
+pub use request::{FileContent, HttpVersion, RequestOptions};
 pub use role::Role;
+pub use schedule::{Cron, Resolve, ScheduleOptions};
 pub use secret::Secret;
 pub use site::Site;
 pub use sources::Sources;
 pub use status::{InvalidStatus, StatusSet};
+pub use tls::{Identity, TlsOptions};
 pub use url::Url;
 
 use fields::Fields;
@@ -77,7 +108,7 @@ pub struct Settings {
 /// # Errors
 /// All problems at once. Nothing of the settings is to be used then.
 pub fn load(role: Role, sources: &Sources) -> Result<Settings, Problems> {
-    read(Some(role), sources)
+    read(Some(role), sources, None).map(|(settings, _)| settings)
 }
 
 /// Reads all sources and checks everything but the requirements of a role.
@@ -85,21 +116,48 @@ pub fn load(role: Role, sources: &Sources) -> Result<Settings, Problems> {
 /// # Errors
 /// All problems at once.
 pub fn load_any(sources: &Sources) -> Result<Settings, Problems> {
-    read(None, sources)
+    read(None, sources, None).map(|(settings, _)| settings)
 }
 
-fn read(role: Option<Role>, sources: &Sources) -> Result<Settings, Problems> {
+/// The settings in force for the site `name`, and where each of them was written. `None` if there is no such site in a
+/// file.
+///
+/// # Errors
+/// All problems at once.
+pub fn explain_site(sources: &Sources, name: &str) -> Result<Option<Explanation>, Problems> {
+    read(None, sources, Some(name)).map(|(_, explanation)| explanation)
+}
+
+fn read(
+    role: Option<Role>,
+    sources: &Sources,
+    wanted: Option<&str>,
+) -> Result<(Settings, Option<Explanation>), Problems> {
     let report = Report::new(&sources.working_dir);
-    let layers = sources::gather(sources, &report);
+    let mut layers = sources::gather(sources, &report);
     report.blame_by_default(&layers.main_source);
 
     let root = Fields::root(&layers.tree, &report);
     root.know("sites");
+    let (lists, files) = site_list::more(&root);
+    layers.site_lists.extend(lists);
+    layers.files.extend(files);
+    let flags = flags::site(&sources.flags, &report);
+    let extras = site_reader::Extras {
+        urls: &sources.sites,
+        flags: flags.as_ref(),
+    };
+    let (node, kafka, postgres) = (
+        node::read(&root, &layers.host_name),
+        kafka::read(&root),
+        postgres::read(&root),
+    );
+    let (sites, explanation) = site_reader::read(&root, &layers.site_lists, &extras, wanted);
     let settings = Settings {
-        node: node::read(&root, &layers.host_name),
-        kafka: kafka::read(&root),
-        postgres: postgres::read(&root),
-        sites: site_reader::read(&root, &layers.site_lists, &sources.sites),
+        node,
+        kafka,
+        postgres,
+        sites,
         files: layers.files,
     };
     if let Some(role) = role
@@ -109,10 +167,13 @@ fn read(role: Option<Role>, sources: &Sources) -> Result<Settings, Problems> {
             brokers: root.has("kafka", "brokers"),
             postgres_url: root.has("postgres", "url"),
             sites: !sources.sites.is_empty()
-                || layers.site_lists.iter().any(sources::SiteList::has_entries),
+                || layers
+                    .site_lists
+                    .iter()
+                    .any(site_list::SiteList::has_entries),
         };
         role.check(&written, &report);
     }
     root.finish();
-    report.into_result(settings)
+    report.into_result((settings, explanation))
 }

@@ -21,6 +21,10 @@ pub struct NodeSettings {
     pub drain_timeout: Duration,
     /// Threads for site actors; one a core unless set.
     pub workers: Option<usize>,
+    /// The most checks that run at once.
+    pub max_checks: usize,
+    /// The most checks that run at once at one host.
+    pub max_checks_per_host: usize,
     /// How to log.
     pub log: LogSettings,
     /// How often one actor may be restarted.
@@ -100,6 +104,14 @@ pub(crate) fn read(root: &Fields<'_>, host_name: &Option<String>) -> NodeSetting
             .and_then(|item| item.duration(drain))
             .unwrap_or(Duration::from_secs(10)),
         workers: node.item("workers").and_then(|item| item.whole(1..=1024)),
+        max_checks: node
+            .item("max_checks")
+            .and_then(|item| item.whole(1..=1_000_000))
+            .unwrap_or(10_000),
+        max_checks_per_host: node
+            .item("max_checks_per_host")
+            .and_then(|item| item.whole(1..=1_000_000))
+            .unwrap_or(100),
         log: log(&node),
         restart: restart(&node),
     };

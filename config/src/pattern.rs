@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use regex::bytes::{Regex, RegexBuilder};
+use serde::{Serialize, Serializer};
 
 /// What a compiled pattern may weigh: enough for any sensible check, and harmless ten thousand times over.
 const SIZE_LIMIT: usize = 1 << 20;
@@ -31,6 +33,11 @@ impl Pattern {
     /// Whether it matches anywhere in `body`.
     pub fn is_match(&self, body: &[u8]) -> bool {
         self.0.is_match(body)
+    }
+
+    /// Where it first matches in `body`, as a range of bytes.
+    pub fn find(&self, body: &[u8]) -> Option<std::ops::Range<usize>> {
+        self.0.find(body).map(|found| found.range())
     }
 
     /// The text of the pattern.
@@ -60,6 +67,18 @@ impl PartialEq for Pattern {
 }
 
 impl Eq for Pattern {}
+
+impl Hash for Pattern {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl Serialize for Pattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
 
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,7 @@
-//! Collects the problems, so that all of them can be told at once.
+//! Collects the problems, so that all of them can be told at once, and knows what values may refer to.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::origin::Origin;
@@ -11,6 +12,7 @@ pub(crate) struct Report {
     problems: RefCell<Vec<Problem>>,
     default_source: RefCell<String>,
     working_dir: PathBuf,
+    variables: RefCell<BTreeMap<String, String>>,
 }
 
 impl Report {
@@ -19,6 +21,7 @@ impl Report {
             problems: RefCell::default(),
             default_source: RefCell::new("settings".to_owned()),
             working_dir: working_dir.to_owned(),
+            variables: RefCell::default(),
         }
     }
 
@@ -56,6 +59,16 @@ impl Report {
         } else {
             Err(Problems(problems))
         }
+    }
+
+    /// Lets values refer to these variables.
+    pub(crate) fn set_variables(&self, variables: BTreeMap<String, String>) {
+        *self.variables.borrow_mut() = variables;
+    }
+
+    /// The text of a variable of the environment or of `.env`.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        self.variables.borrow().get(name).cloned()
     }
 
     pub(crate) fn working_dir(&self) -> &Path {

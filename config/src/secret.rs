@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use crate::mask::MASK;
 
 /// A secret. It prints and serializes as `***`; only [`Secret::reveal`] gives the text.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
 impl Secret {

@@ -11,6 +11,7 @@ use crate::environment::Variables;
 use crate::file;
 use crate::item::Item;
 use crate::report::Report;
+use crate::site_list::{SiteList, take_lists};
 
 /// The settings file that is read when none is named, whichever of these there is.
 const DEFAULT_FILES: [&str; 4] = [
@@ -27,6 +28,8 @@ pub struct Sources {
     pub config: Option<PathBuf>,
     /// The URLs of `--site`.
     pub sites: Vec<String>,
+    /// One more site as flags tell it: names of settings with the texts after the flags, `tls.ca` for a part.
+    pub flags: Vec<(String, Vec<String>)>,
     /// The environment.
     pub env: BTreeMap<String, String>,
     /// Where relative paths, `.env` and the default settings file are.
@@ -42,6 +45,7 @@ impl Sources {
         Sources {
             config,
             sites,
+            flags: Vec::new(),
             env: env::vars_os().filter_map(text).collect(),
             working_dir: env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
         }
@@ -54,6 +58,7 @@ impl fmt::Debug for Sources {
         f.debug_struct("Sources")
             .field("config", &self.config)
             .field("sites", &self.sites.len())
+            .field("flags", &self.flags.len())
             .field("env", &self.env.len())
             .field("working_dir", &self.working_dir)
             .finish()
@@ -73,22 +78,10 @@ pub(crate) struct Layers {
     pub(crate) incomplete: bool,
 }
 
-/// The sites of one file.
-pub(crate) struct SiteList {
-    /// `sites`, or `schedule` as in the original project.
-    pub(crate) key: &'static str,
-    pub(crate) value: Value,
-}
-
-impl SiteList {
-    pub(crate) fn has_entries(&self) -> bool {
-        !matches!(&self.value.kind, ValueKind::Array(list) if list.is_empty())
-    }
-}
-
 /// Reads all layers. Problems go to the report.
 pub(crate) fn gather(sources: &Sources, report: &Report) -> Layers {
     let (variables, has_dotenv) = Variables::gather(&sources.env, report);
+    report.set_variables(variables.texts());
     let mut layers = Layers {
         tree: Value::new(None, ValueKind::Nil),
         site_lists: Vec::new(),
@@ -156,20 +149,7 @@ impl Layers {
             return Map::new();
         };
         self.files.push(report.working_dir().join(path));
-        let mut lists = Vec::new();
-        for key in ["sites", "schedule"] {
-            if let Some(value) = table
-                .shift_remove(key)
-                .filter(|value| value.kind != ValueKind::Nil)
-            {
-                lists.push(SiteList { key, value });
-            }
-        }
-        if let [_, schedule] = &*lists {
-            let item = Item::new(&schedule.value, "", schedule.key, report);
-            item.found::<()>("`schedule` beside `sites`", "only one of them");
-        }
-        self.site_lists.extend(lists);
+        self.site_lists.extend(take_lists(&mut table, report));
         table
     }
 

@@ -5,6 +5,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use config::ValueKind;
+use serde::{Serialize, Serializer};
+
+use crate::item::Item;
+
 /// A set of HTTP statuses, written as `200`, `200-299`, `2xx`, or several of these with commas between.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct StatusSet {
@@ -37,10 +42,6 @@ impl StatusSet {
         StatusSet {
             ranges: joined.into(),
         }
-    }
-
-    pub(crate) fn ranges(&self) -> &[(u16, u16)] {
-        &self.ranges
     }
 }
 
@@ -99,6 +100,12 @@ impl fmt::Display for StatusSet {
     }
 }
 
+impl Serialize for StatusSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Debug for StatusSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StatusSet({self})")
@@ -112,6 +119,35 @@ impl fmt::Display for InvalidStatus {
 }
 
 impl Error for InvalidStatus {}
+
+/// Statuses as they are written.
+pub(crate) fn read(item: &Item<'_>) -> Option<StatusSet> {
+    const EXPECTED: &str = "a status such as 200, 200-299 or 2xx, or a list of these";
+    let one = |item: &Item<'_>| match &item.value.kind {
+        ValueKind::I64(number) => parse_range(&number.to_string())
+            .or_else(|_| item.wrong(EXPECTED).ok_or(()))
+            .ok(),
+        ValueKind::String(text) => parse_range(text)
+            .or_else(|_| item.wrong(EXPECTED).ok_or(()))
+            .ok(),
+        _ => item.wrong_type(EXPECTED),
+    };
+    match &item.value.kind {
+        ValueKind::Array(list) if list.is_empty() => item.found("an empty list", EXPECTED),
+        ValueKind::Array(_) => {
+            let ranges: Vec<Option<_>> = item.list(EXPECTED)?.iter().map(one).collect();
+            ranges
+                .into_iter()
+                .collect::<Option<Vec<_>>>()
+                .map(StatusSet::from_ranges)
+        }
+        ValueKind::String(text) if text.contains(',') => text
+            .parse()
+            .or_else(|_| item.wrong(EXPECTED).ok_or(()))
+            .ok(),
+        _ => one(item).map(|range| StatusSet::from_ranges(vec![range])),
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use sitewatch_config::{LogFormat, LogLevel, Role, SaslMechanism};
+use sitewatch_config::{LogFormat, LogLevel, Role, SaslMechanism, Secret};
 use support::folder;
 
 #[test]
@@ -130,10 +130,13 @@ fn every_kind_of_value_can_be_a_variable() {
     );
     assert_eq!(settings.kafka.options["socket.timeout.ms"], "1000");
     assert_eq!(settings.postgres.batch.max_age, Duration::from_millis(20));
-    assert_eq!(settings.sites[0].expected_status.to_string(), "200,400-499");
     assert_eq!(
-        settings.sites[0].headers,
-        [("x-api-key".to_owned(), "k".to_owned())]
+        settings.sites[0].options.expect.expected_status.to_string(),
+        "200,400-499"
+    );
+    assert_eq!(
+        settings.sites[0].options.request.headers,
+        [("x-api-key".to_owned(), Secret::new("k"))]
     );
 }
 
@@ -147,8 +150,11 @@ fn sites_of_the_command_line_come_last_and_get_the_defaults() {
         .site("https://example.com/")
         .load_for(Role::Standalone)
         .unwrap();
-    assert_eq!(settings.sites[1].name, "https://example.com/");
-    assert_eq!(settings.sites[1].interval, Duration::from_secs(5));
+    assert_eq!(&*settings.sites[1].name, "https://example.com/");
+    assert_eq!(
+        settings.sites[1].options.schedule.interval,
+        Duration::from_secs(5)
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod support;
 
-use sitewatch_config::{Role, Settings};
+use sitewatch_config::{BodyForm, Role, Secret, Settings};
 use support::folder;
 
 const URL_CONFIG: &str = include_str!("../url_config.yaml");
@@ -11,22 +11,25 @@ fn assert_its_sites(settings: &Settings) {
     let [post, spiegel] = &*settings.sites else {
         panic!("two sites, not {:?}", settings.sites)
     };
-    assert_eq!(post.name, "http://httpbin.org/post?a=1");
-    assert_eq!(post.method, "POST");
+    assert_eq!(&*post.name, "http://httpbin.org/post?a=1");
+    assert_eq!(post.options.request.method, "POST");
     assert_eq!(
-        post.headers,
-        [("x-extra-header".to_owned(), "1".to_owned())]
+        post.options.request.headers,
+        [("x-extra-header".to_owned(), Secret::new("1"))]
     );
-    let body = post.body.as_ref().unwrap();
+    let body = post.options.request.body.as_ref().unwrap();
     assert_eq!(
-        (body.bytes.as_slice(), body.is_json),
-        (b"{}".as_slice(), true)
+        (body.bytes.as_slice(), body.form),
+        (b"{}".as_slice(), BodyForm::Json)
     );
     assert_eq!(
-        (spiegel.method.as_str(), spiegel.url.as_str()),
+        (
+            spiegel.options.request.method.as_str(),
+            spiegel.url.as_str()
+        ),
         ("GET", "https://www.spiegel.de/")
     );
-    assert_eq!(spiegel.body, None);
+    assert_eq!(spiegel.options.request.body, None);
 }
 
 #[test]
@@ -91,7 +94,7 @@ fn its_sites_are_added_to_those_of_the_settings_file() {
     let sites: Vec<_> = settings
         .sites
         .iter()
-        .map(|site| (site.name.as_str(), site.method.as_str()))
+        .map(|site| (&*site.name, site.options.request.method.as_str()))
         .collect();
     assert_eq!(sites, [("mine", "HEAD"), ("https://example.com/", "HEAD")]);
     assert_eq!(settings.files.len(), 2);

@@ -62,11 +62,7 @@ fn debug_prints_no_secret() {
 #[test]
 fn the_name_of_a_site_has_no_user_info() {
     let settings = folder().file("sitewatch.yaml", ALL_SECRETS).load();
-    let names: Vec<_> = settings
-        .sites
-        .iter()
-        .map(|site| site.name.as_str())
-        .collect();
+    let names: Vec<_> = settings.sites.iter().map(|site| &*site.name).collect();
     assert_eq!(names, ["https://example.org/", "https://example.com/"]);
 }
 
@@ -149,5 +145,8 @@ fn problems_tell_no_secret() {
 #[test]
 fn a_site_for_tests_is_complete() {
     let site = Site::for_testing("http://127.0.0.1:8080/");
-    assert!(site.allow_private && site.expected_status.contains(204));
+    assert!(
+        site.options.connection.guard.allow_private
+            && site.options.expect.expected_status.contains(204)
+    );
 }

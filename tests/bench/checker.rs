@@ -29,7 +29,7 @@ use sitewatch_actors::{
     site::{Sites, Surroundings},
     supervision::{RestartPolicy, Supervision, Unborn},
 };
-use sitewatch_config::{RestartSettings, Site};
+use sitewatch_config::{RestartSettings, Site, SiteOptions, Url};
 use slog::Logger;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -149,24 +149,22 @@ async fn starting(world: &World, servers: &[SocketAddr]) {
 
 /// Starts the group of site actors in this process and prints what they cost.
 async fn actors_alone(sites: u64) {
+    let mut options = SiteOptions::default();
+    options.schedule.interval = Duration::from_secs(3600);
+    let first = Site::with_options("first", "http://127.0.0.1:1/", options);
     let list: Vec<_> = (0..sites)
         .map(|n| {
-            let mut site = Site::for_testing(&format!("http://127.0.0.1:1/{n}"));
-            site.name = format!("site-{n}");
-            site.interval = Duration::from_secs(3600);
-            Arc::new(site)
+            let url = Url::parse(&format!("http://127.0.0.1:1/{n}")).unwrap();
+            Arc::new(first.another(&format!("site-{n}"), url))
         })
         .collect();
     let (metrics, log) = (
         Metrics::new().unwrap(),
         Logger::root(slog::Discard, slog::o!()),
     );
-    let around = Arc::new(Surroundings {
-        location: "here".to_owned(),
-        tls: sitewatch_actors::tls::system_client().unwrap(),
-        metrics: metrics.clone(),
-        log: log.clone(),
-    });
+    let limits = (usize::MAX, usize::MAX);
+    let around = Surroundings::new("here".to_owned(), limits, metrics.clone(), log.clone());
+    let around = Arc::new(around);
     let cores = std::thread::available_parallelism().unwrap().get();
     let workers = (0..cores).map(|_| Arbiter::new().handle()).collect();
     let results = Intake::new(Nobody.start().recipient(), 4096);

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use sitewatch_actors::model::{CheckResult, MESSAGE_VERSION, Outcome, Phases, Slot};
+use sitewatch_actors::model::{CheckResult, Outcome, Phases, Slot};
 
 use process::{cpu_time, resident, setting};
 use support::World;
@@ -65,33 +65,23 @@ fn message(n: u64, of: u64, now: SystemTime) -> (String, Vec<u8>) {
     let age = Duration::from_secs((of - n) / SITES * 60);
     let phase = Duration::from_micros((n % SITES) * 119_993);
     let slot = Slot::from_system_time(now - age + phase);
-    let result = CheckResult {
-        v: MESSAGE_VERSION,
-        site: site.clone(),
-        url: site.clone(),
-        location: "fra1".to_owned(),
-        slot,
-        lateness_us: i64::try_from(n % 1777).unwrap(),
-        outcome: Outcome::Up,
-        error: None,
-        error_detail: None,
-        status: Some(200),
-        http_version: Some("1.1"),
-        remote_ip: Some([192, 0, 2, 7].into()),
-        phases: Phases {
-            dns_us: Some(812),
-            connect_us: Some(11_034),
-            tls_us: Some(24_871),
-            ttfb_us: Some(61_220),
-            body_us: Some(1_733),
-            total_us: Some(90_000 + u32::try_from(n % 50_000).unwrap()),
-        },
-        body_bytes: Some(48_211),
-        redirects: Some(0),
-        attempts: 1,
-        body_match: None,
-        config_hash: "0123456789abcdef".to_owned(),
+    let mut result = CheckResult::of(&site, &site, "fra1", slot, Outcome::Up);
+    result.lateness_us = i64::try_from(n % 1777).unwrap();
+    result.status = Some(200);
+    result.http_version = Some("1.1");
+    result.remote_ip = Some([192, 0, 2, 7].into());
+    result.phases = Phases {
+        dns_us: Some(812),
+        connect_us: Some(11_034),
+        tls_us: Some(24_871),
+        ttfb_us: Some(61_220),
+        body_us: Some(1_733),
+        total_us: Some(90_000 + u32::try_from(n % 50_000).unwrap()),
     };
+    result.body_bytes = Some(48_211);
+    result.redirects = Some(0);
+    result.attempts = 1;
+    result.config_hash = "0123456789abcdef".to_owned();
     (site, serde_json::to_vec(&result).unwrap())
 }
 

@@ -154,6 +154,7 @@ impl World {
             .env("KAFKA_TOPIC", &self.topic)
             .env("SITEWATCH__KAFKA__GROUP", &self.topic)
             .env("POSTGRES_URL", &self.database_url)
+            .env("SITEWATCH__DEFAULTS__ALLOW_PRIVATE", "true")
             .env_remove("URL_CONFIG_FILE")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())

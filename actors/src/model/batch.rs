@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{ErrorKind, Outcome, Slot};
+use super::{Detail, ErrorKind, Outcome, Slot};
 
 /// Who was checked from where. Shared by all rows that say the same.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -34,8 +34,8 @@ pub struct Row {
     pub total_us: Option<i32>,
     /// Actual start minus slot, in milliseconds.
     pub lateness_ms: i32,
-    /// What was wrong, in words.
-    pub detail: Option<Box<str>>,
+    /// What is stored beside the row, if there is more to say than it has columns.
+    pub detail: Option<Box<Detail>>,
     /// The message it came from: partition and offset.
     pub source: (i32, i64),
     /// The message itself, kept so that a row which the database refuses can become a dead letter as it came.

@@ -3,8 +3,9 @@
 use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use super::{DeadLetter, DeadReason, ErrorKind, Origin, Outcome, Row, Slot};
+use super::{DeadLetter, DeadReason, ErrorKind, Origin, Outcome, Row, Slot, detail::Facts};
 
 /// The message version that this program writes and reads.
 pub const MESSAGE_VERSION: u32 = 1;
@@ -36,6 +37,38 @@ struct Wire<'a> {
     error_detail: Option<String>,
     status: Option<u32>,
     total_us: Option<u64>,
+    #[serde(borrow)]
+    reached: Option<&'a RawValue>,
+    #[serde(borrow)]
+    attempts: Option<&'a RawValue>,
+    #[serde(borrow)]
+    failures: Option<&'a RawValue>,
+    #[serde(borrow)]
+    failed_attempts: Option<&'a RawValue>,
+    #[serde(borrow)]
+    refused: Option<&'a RawValue>,
+    #[serde(borrow)]
+    final_url: Option<&'a RawValue>,
+    #[serde(borrow)]
+    hops: Option<&'a RawValue>,
+    #[serde(borrow)]
+    capture: Option<&'a RawValue>,
+}
+
+impl<'a> Wire<'a> {
+    /// What is stored beside the row, as it came.
+    fn facts(&self) -> Facts<'a> {
+        Facts {
+            reached: self.reached,
+            attempts: self.attempts,
+            failures: self.failures,
+            failed_attempts: self.failed_attempts,
+            refused: self.refused,
+            final_url: self.final_url,
+            hops: self.hops,
+            capture: self.capture,
+        }
+    }
 }
 
 fn check() -> Cow<'static, str> {
@@ -136,7 +169,10 @@ impl Decoder {
             status,
             total_us,
             lateness_ms,
-            detail: wire.error_detail.map(String::into_boxed_str),
+            detail: wire
+                .facts()
+                .detail(wire.error_detail.as_deref())
+                .map_err(|why| (DeadReason::DoesNotFit, why))?,
             source,
             payload: payload.into(),
         })
@@ -331,33 +367,15 @@ mod tests {
 
     #[test]
     fn what_is_written_can_be_read() {
-        let result = crate::model::CheckResult {
-            v: MESSAGE_VERSION,
-            site: "a \"quoted\" näme".into(),
-            url: "http://a/".into(),
-            location: "here".into(),
-            slot: Slot::from_micros(NOW),
-            lateness_us: 3,
-            outcome: Outcome::Up,
-            error: None,
-            error_detail: None,
-            status: Some(200),
-            http_version: Some("1.1"),
-            remote_ip: None,
-            phases: crate::model::Phases {
-                total_us: Some(9),
-                ..Default::default()
-            },
-            body_bytes: Some(0),
-            redirects: None,
-            attempts: 1,
-            body_match: None,
-            config_hash: "0".repeat(16),
-        };
+        let name = "a \"quoted\" näme";
+        let slot = Slot::from_micros(NOW);
+        let mut result =
+            crate::model::CheckResult::of(name, "http://a/", "here", slot, Outcome::Up);
+        result.phases.total_us = Some(9);
         let row = decode_bytes(&serde_json::to_vec(&result).unwrap()).unwrap();
         assert_eq!(
             (row.origin.site.as_str(), row.total_us, row.outcome),
-            (result.site.as_str(), Some(9), Outcome::Up)
+            (name, Some(9), Outcome::Up)
         );
     }
 }

@@ -1,6 +1,7 @@
 //! The types that the components share: what a check is, what it found, and how it travels.
 
 mod batch;
+mod detail;
 mod error_kind;
 mod message;
 mod outcome;
@@ -11,8 +12,9 @@ pub use batch::{
     Batch, BatchEnd, DeadLetter, DeadReason, Locate, OffsetRange, Origin, Receipt, Row, Watermarks,
     WriterOrder,
 };
+pub use detail::Detail;
 pub use error_kind::ErrorKind;
 pub use message::{Decoder, MESSAGE_VERSION};
 pub use outcome::Outcome;
-pub use result::{CheckResult, Phases};
+pub use result::{Capture, CheckResult, FailedAttempt, Fault, Hop, Phases, Reached};
 pub use slot::Slot;

@@ -15,7 +15,7 @@ pub struct Slot(i64);
 
 impl Slot {
     /// From microseconds since 1970 UTC.
-    pub fn from_micros(micros: i64) -> Self {
+    pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
@@ -32,6 +32,11 @@ impl Slot {
                 i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |micros| -micros),
             ),
         }
+    }
+
+    /// The day, in UTC.
+    pub fn date(self) -> String {
+        self.to_string().chars().take(10).collect()
     }
 
     /// As the standard library's wall-clock time.

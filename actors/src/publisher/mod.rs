@@ -39,7 +39,7 @@ pub struct Publisher {
     /// Results lost since the queue was last seen with room.
     losing: u64,
     /// Site and slot of the result that is being published.
-    in_work: Option<(String, Slot)>,
+    in_work: Option<(Arc<str>, Slot)>,
     orders: Intake<PublisherOrder>,
     metrics: Metrics,
     log: Logger,

@@ -1,10 +1,12 @@
-//! What one HTTP exchange brought, before anybody judges it.
+//! What one attempt brought, before anybody judges it.
 
 use std::net::IpAddr;
 
-use crate::model::{ErrorKind, Phases};
+use sitewatch_config::{TlsVersion, Url};
 
-/// What went wrong with an exchange, in a word and in words.
+use crate::model::{ErrorKind, Hop, Phases, Reached};
+
+/// What went wrong, in a word and in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The kind.
@@ -23,23 +25,55 @@ impl Failure {
     }
 }
 
-/// What one exchange (redirects included) brought.
+/// What one attempt (redirects included) brought.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attempt {
     /// Why there is no complete answer, if there is none.
     pub failure: Option<Failure>,
+    /// How far it came on its last hop.
+    pub reached: Reached,
     /// The status, if an answer came.
     pub status: Option<u16>,
     /// The HTTP version of the answer.
     pub http_version: Option<&'static str>,
-    /// The address connected to last.
+    /// The address that was connected to last, or tried last.
     pub remote_ip: Option<IpAddr>,
     /// How long each part took; those of the last hop, but the total is that of all.
     pub phases: Phases,
-    /// Bytes of body read.
+    /// Bytes of body, after decompression.
     pub body_bytes: Option<u64>,
-    /// Whether the pattern was found, if there is one and the body was read.
-    pub body_match: Option<bool>,
-    /// Redirects followed.
-    pub redirects: u8,
+    /// The redirects that were followed, in order.
+    pub hops: Vec<Hop>,
+    /// Where they led; absent without any.
+    pub final_url: Option<Url>,
+    /// What the last handshake showed.
+    pub tls: Option<TlsFacts>,
+    /// Addresses that could not be connected to, each with the reason.
+    pub refused: Vec<String>,
+    /// The headers of the last answer, names in small letters, if anybody asks for them.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// As much of the body as anybody asks for.
+    pub body: Vec<u8>,
+}
+
+/// What a TLS handshake showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// The version that was agreed on.
+    pub version: TlsVersion,
+    /// The site's certificate first, then those that were sent along.
+    pub chain: Vec<Certificate>,
+}
+
+/// What a certificate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// For whom.
+    pub subject: String,
+    /// By whom.
+    pub issuer: String,
+    /// From when, in seconds since 1970 UTC.
+    pub not_before: i64,
+    /// Until when, in seconds since 1970 UTC.
+    pub not_after: i64,
 }

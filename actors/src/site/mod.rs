@@ -4,33 +4,43 @@
 //! up, whatever the site does. Slots that pass meanwhile are reported as `missed`.
 
 mod attempt;
-mod link;
+mod check;
+mod clock;
+mod expect_body;
+mod expect_headers;
+mod gate;
+mod parts;
 mod probe;
 mod schedule;
 mod sites;
+mod tls_clients;
+mod token;
 mod verdict;
 
 use std::{
     cell::Cell,
     rc::Rc,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant},
 };
 
 use actix::prelude::*;
-use rustls::ClientConfig;
-use sitewatch_config::{Site as SiteSettings, Url};
-use slog::{Logger, warn};
+use sitewatch_config::Site as SiteSettings;
+use slog::warn;
 
+use self::parts::Parts;
 pub use self::{
-    attempt::{Attempt, Failure},
-    schedule::Schedule,
+    attempt::{Attempt, Certificate, Failure, TlsFacts},
+    check::{Checked, Surroundings, check},
+    clock::Clock,
+    gate::Gate,
+    schedule::{Passed, Schedule},
     sites::{Sites, SitesOrder},
 };
 use crate::{
     intake::Intake,
     metrics::Metrics,
-    model::{CheckResult, ErrorKind, MESSAGE_VERSION, Outcome, Slot},
+    model::{CheckResult, ErrorKind, Outcome, Slot},
     supervision::{Fault, Stop},
 };
 
@@ -38,75 +48,20 @@ use crate::{
 /// one a minute.
 const MAX_MISSED: usize = 1440;
 
-/// What all sites of a node share.
-pub struct Surroundings {
-    /// Where this node checks from.
-    pub location: String,
-    /// Whom to trust over TLS.
-    pub tls: Arc<ClientConfig>,
-    /// Counters.
-    pub metrics: Metrics,
-    /// Log.
-    pub log: Logger,
-}
+/// The longest sleep without a look at the clock: so soon it is noticed that it was set, or that the machine slept.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
-/// Makes one check now, for the slot `slot`: what the actor does, also for the command `check`.
-pub async fn check(site: &SiteSettings, slot: Slot, around: &Surroundings) -> CheckResult {
-    let lateness = now().micros_since(slot);
-    let attempt = probe::probe(site, &around.tls).await;
-    let verdict = verdict::judge(site, &attempt);
-    report(site, slot, lateness, &attempt, verdict, &around.location)
-}
+/// The clock was set, or the machine slept, if it went on by so much more than the time that passed.
+const STEP: Duration = Duration::from_secs(2);
 
-fn report(
+/// Each expectation of `site` with, where it fails, what is wrong: for people who want to see all of them.
+pub fn expectations(
     site: &SiteSettings,
-    slot: Slot,
-    lateness_us: i64,
     attempt: &Attempt,
-    verdict: verdict::Verdict,
-    location: &str,
-) -> CheckResult {
-    let (error, error_detail) = verdict
-        .failure
-        .map(|failure| (failure.kind, failure.detail))
-        .unzip();
-    let exchanged = !matches!(error, Some(ErrorKind::Missed | ErrorKind::InternalError));
-    CheckResult {
-        v: MESSAGE_VERSION,
-        site: site.name.clone(),
-        url: public_url(&site.url),
-        location: location.to_owned(),
-        slot,
-        lateness_us,
-        outcome: verdict.outcome,
-        error,
-        error_detail,
-        status: attempt.status,
-        http_version: attempt.http_version,
-        remote_ip: attempt.remote_ip,
-        phases: attempt.phases,
-        body_bytes: attempt.body_bytes,
-        redirects: exchanged.then_some(attempt.redirects),
-        attempts: u8::from(exchanged),
-        body_match: attempt.body_match,
-        config_hash: site.config_hash(),
-    }
-}
-
-/// The URL without user name and password.
-fn public_url(url: &Url) -> String {
-    if url.username().is_empty() && url.password().is_none() {
-        return url.to_string();
-    }
-    let mut public = url.clone();
-    // Both are refused only for URLs without a host, which settings do not let through.
-    let _ = public.set_username("");
-    let _ = public.set_password(None);
-    public.to_string()
-}
-
-fn now() -> Slot {
-    Slot::from_system_time(SystemTime::now())
+    now: Slot,
+    see: &mut dyn FnMut(&dyn std::fmt::Display, Option<Failure>),
+) {
+    verdict::expectations(&site.url, &site.options, attempt, now, see);
 }
 
 /// What the actor and its running loop both see.
@@ -145,7 +100,8 @@ impl Site {
 
     fn begin(&mut self, ctx: &mut Context<Self>) {
         let run = Run {
-            schedule: Schedule::new(&self.settings.name, self.settings.interval),
+            schedule: Schedule::new(&self.settings.name, &self.settings.options.schedule),
+            parts: Parts::of(&self.settings),
             settings: Arc::clone(&self.settings),
             around: Arc::clone(&self.around),
             results: self.results.clone(),
@@ -184,6 +140,7 @@ impl Handler<Stop> for Site {
 /// The loop of one life of the actor.
 struct Run {
     schedule: Schedule,
+    parts: Parts,
     settings: Arc<SiteSettings>,
     around: Arc<Surroundings>,
     results: Intake<CheckResult>,
@@ -194,21 +151,50 @@ impl Run {
     /// What it awaits but the timer is boxed: an idle site, as most are at most times, does not carry the room that a check
     /// and its result need.
     async fn go_on(self) -> Result<(), String> {
-        let mut from = now();
+        let mut from = self.now();
         if let Some(interrupted) = self.progress.checking.get() {
             Box::pin(self.make_up_for(interrupted)).await;
-            from = from.max(now());
+            from = from.max(self.now());
         }
         while !self.progress.stopping.get() {
             let slot = self.schedule.next_after(from);
-            let wait = u64::try_from(slot.micros_since(now())).unwrap_or(0);
-            tokio::time::sleep(Duration::from_micros(wait)).await;
-            // A timer may be a little early against the wall clock; a check never starts before its slot.
-            from = now().max(slot);
+            if !self.wait_for(slot).await {
+                // No burst of checks for what has passed while the clock was set or the machine slept: all of it is missed.
+                let before = Slot::from_micros(slot.as_micros() - 1);
+                Box::pin(self.report_missed(before)).await;
+                from = from.max(self.now());
+                continue;
+            }
+            let host = self.settings.url.host_str().unwrap_or_default();
+            let pass = Box::pin(self.around.gate.enter(host)).await;
+            // A timer may be a little early against the clock; a check never starts before its slot.
+            from = self.now().max(slot);
             Box::pin(self.check(slot)).await?;
-            from = from.max(now());
+            drop(pass);
+            from = from.max(self.now());
         }
         Ok(())
+    }
+
+    fn now(&self) -> Slot {
+        self.around.clock.now()
+    }
+
+    /// Waits until `slot` has come. `false` if the clock went past it by a step.
+    async fn wait_for(&self, slot: Slot) -> bool {
+        loop {
+            let (now, at) = (self.now(), Instant::now());
+            let left = u64::try_from(slot.micros_since(now)).unwrap_or(0);
+            if left == 0 {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_micros(left).min(LONGEST_SLEEP)).await;
+            let later = self.now();
+            let told = u64::try_from(later.micros_since(now)).unwrap_or(0);
+            if later > slot && Duration::from_micros(told) > at.elapsed() + STEP {
+                return false;
+            }
+        }
     }
 
     async fn check(&self, slot: Slot) -> Result<(), String> {
@@ -219,8 +205,9 @@ impl Run {
             self.settings.name.contains("failing"),
             |_| { Err("injected fault".to_owned()) }
         );
-        let result = check(&self.settings, slot, &self.around).await;
-        self.hand_over(result).await;
+        for result in self.parts.check(&self.settings, slot, &self.around).await {
+            self.hand_over(result).await;
+        }
         self.report_missed(slot).await;
         self.progress.checking.set(None);
         Ok(())
@@ -229,7 +216,7 @@ impl Run {
     /// The life before this one ended in the middle of the check of `slot`, which is not passed over in silence.
     async fn make_up_for(&self, slot: Slot) {
         let detail = "the check was interrupted by a failure";
-        self.hand_over(self.unwell(slot, ErrorKind::InternalError, detail))
+        self.report_unwell(slot, ErrorKind::InternalError, detail)
             .await;
         self.report_missed(slot).await;
         self.progress.checking.set(None);
@@ -237,33 +224,28 @@ impl Run {
 
     /// Reports the slots after `slot` that have passed by now.
     async fn report_missed(&self, slot: Slot) {
-        let passed = self.schedule.passed(slot, now());
-        let untold = passed.len().saturating_sub(MAX_MISSED);
-        if untold > 0 {
+        let passed = self.schedule.passed(slot, self.now(), MAX_MISSED);
+        let metrics = &self.around.metrics;
+        if passed.earlier > 0 {
             warn!(self.around.log, "many slots missed, the oldest are not reported one by one";
-                "site" => &self.settings.name, "missed" => passed.len(), "not_reported" => untold);
-            self.around.metrics.missed.inc_by(untold as u64);
+                "site" => &*self.settings.name, "missed" => passed.earlier + passed.slots.len() as u64,
+                "not_reported" => passed.earlier);
+            metrics.missed.inc_by(passed.earlier);
         }
-        for missed in passed.skip(untold) {
-            self.around.metrics.missed.inc();
+        for missed in passed.slots {
+            metrics.missed.inc();
             let detail =
                 "the slot passed while an earlier check was under way or the node was held up";
-            self.hand_over(self.unwell(missed, ErrorKind::Missed, detail))
-                .await;
+            self.report_unwell(missed, ErrorKind::Missed, detail).await;
         }
     }
 
-    fn unwell(&self, slot: Slot, kind: ErrorKind, detail: &str) -> CheckResult {
-        let verdict = verdict::unwell(Failure::new(kind, detail));
-        let lateness = now().micros_since(slot);
-        report(
-            &self.settings,
-            slot,
-            lateness,
-            &Attempt::default(),
-            verdict,
-            &self.around.location,
-        )
+    async fn report_unwell(&self, slot: Slot, kind: ErrorKind, detail: &str) {
+        for address in self.parts.addresses() {
+            let site = &self.settings;
+            let result = check::unwell(site, slot, kind, detail, &self.around, address);
+            self.hand_over(result).await;
+        }
     }
 
     async fn hand_over(&self, result: CheckResult) {

@@ -31,7 +31,7 @@ pub struct Sites {
     children: Children,
     /// Sites on each worker, so that a new one goes where there are the fewest.
     load: Vec<usize>,
-    places: HashMap<String, usize>,
+    places: HashMap<Arc<str>, usize>,
     stopping: bool,
     log: Logger,
 }
@@ -84,10 +84,10 @@ impl Sites {
             return;
         };
         self.load[place] += 1;
-        self.places.insert(site.name.clone(), place);
+        self.places.insert(Arc::clone(&site.name), place);
         let life = self.life(Arc::clone(site));
         self.children
-            .start_on(&self.workers[place], &site.name, life);
+            .start_on(&self.workers[place], Arc::clone(&site.name), life);
         self.around.metrics.sites.inc();
     }
 

@@ -1,9 +1,14 @@
 //! Is the site up? Pure.
 
-use sitewatch_config::Site;
+use std::fmt;
 
-use super::attempt::{Attempt, Failure};
-use crate::model::{ErrorKind, Outcome};
+use sitewatch_config::{SiteOptions, TlsVersion, Url};
+
+use super::{
+    attempt::{Attempt, Failure},
+    expect_body, expect_headers,
+};
+use crate::model::{ErrorKind, Outcome, Slot};
 
 /// The most bytes of detail that travel.
 const MAX_DETAIL: usize = 256;
@@ -13,65 +18,166 @@ const MAX_DETAIL: usize = 256;
 pub(super) struct Verdict {
     /// How it ended.
     pub(super) outcome: Outcome,
-    /// Why, fit to be stored: no control characters, at most 256 bytes.
-    pub(super) failure: Option<Failure>,
+    /// All that was wrong, what decides first. Fit to be stored: no control characters, at most 256 bytes each.
+    pub(super) failures: Vec<Failure>,
 }
 
-/// Judges what the exchange with `site` brought. The first of these decides: no complete answer, another status than
-/// expected, a body without the pattern.
-pub(super) fn judge(site: &Site, attempt: &Attempt) -> Verdict {
-    let failure = attempt
-        .failure
-        .clone()
-        .or_else(|| wrong_status(site, attempt))
-        .or_else(|| wrong_body(site, attempt));
-    match failure {
-        None => Verdict {
-            outcome: Outcome::Up,
-            failure: None,
-        },
-        Some(failure) => unwell(failure),
-    }
-}
+/// What looked at one expectation.
+pub(super) type See<'a> = &'a mut dyn FnMut(&dyn fmt::Display, Option<Failure>);
 
-/// The verdict on a check that failed in this way.
-pub(super) fn unwell(failure: Failure) -> Verdict {
-    let outcome = match failure.kind {
-        ErrorKind::Missed | ErrorKind::InternalError => Outcome::Unknown,
-        _ => Outcome::Down,
+/// Judges what an attempt brought. Of what is wrong, the first of these decides: no complete answer, then the expectations in
+/// the order in which [`expectations`] looks at them. A limit that the user set makes a site that is up degraded.
+pub(super) fn judge(url: &Url, options: &SiteOptions, attempt: &Attempt, now: Slot) -> Verdict {
+    let mut failures: Vec<Failure> = attempt.failure.iter().cloned().collect();
+    expectations(url, options, attempt, now, &mut |_, failure| {
+        failures.extend(failure)
+    });
+    let outcome = match failures.first() {
+        None => Outcome::Up,
+        Some(failure) => outcome_of(failure.kind),
+    };
+    let presentable = |failure: Failure| Failure {
+        detail: presentable(&failure.detail),
+        ..failure
     };
     Verdict {
         outcome,
-        failure: Some(Failure {
-            detail: presentable(&failure.detail),
-            ..failure
-        }),
+        failures: failures.into_iter().map(presentable).collect(),
     }
 }
 
-fn wrong_status(site: &Site, attempt: &Attempt) -> Option<Failure> {
-    let status = attempt
-        .status
-        .filter(|status| !site.expected_status.contains(*status))?;
-    Some(Failure::new(
-        ErrorKind::StatusMismatch,
-        format!("status {status}, expected {}", site.expected_status),
-    ))
+/// The verdict on a check that was not made.
+pub(super) fn unwell(failure: Failure) -> Verdict {
+    Verdict {
+        outcome: outcome_of(failure.kind),
+        failures: vec![Failure {
+            detail: presentable(&failure.detail),
+            ..failure
+        }],
+    }
 }
 
-fn wrong_body(site: &Site, attempt: &Attempt) -> Option<Failure> {
-    let pattern = site
-        .body_matches
-        .as_ref()
-        .filter(|_| attempt.body_match == Some(false))?;
-    let read = attempt.body_bytes.unwrap_or_default();
-    Some(Failure::new(
-        ErrorKind::BodyMismatch,
-        format!(
-            "nothing in {read} bytes of body matches {}",
-            pattern.as_str()
-        ),
-    ))
+fn outcome_of(kind: ErrorKind) -> Outcome {
+    match kind {
+        ErrorKind::Missed | ErrorKind::InternalError => Outcome::Unknown,
+        ErrorKind::TooSlow => Outcome::Degraded,
+        _ => Outcome::Down,
+    }
+}
+
+/// Looks at all expectations that can be told from what came: each with its words and, if it fails, why.
+pub(super) fn expectations(
+    url: &Url,
+    options: &SiteOptions,
+    attempt: &Attempt,
+    now: Slot,
+    see: See<'_>,
+) {
+    let expect = &options.expect;
+    tls(options, attempt, now, see);
+    let Some(status) = attempt.status else { return };
+    // With an answer that is cut off, or a redirect that can't be followed, its status is not what failed.
+    if attempt.failure.is_some() {
+        return;
+    }
+    let right = expect.expected_status.contains(status);
+    see(
+        &format_args!("expected_status {}", expect.expected_status),
+        (!right).then(|| {
+            Failure::new(
+                ErrorKind::StatusMismatch,
+                format!("status {status}, expected {}", expect.expected_status),
+            )
+        }),
+    );
+    if let Some(wanted) = &expect.expect_final_url {
+        let last = attempt.final_url.as_ref().unwrap_or(url);
+        see(
+            &format_args!("expect_final_url {wanted}"),
+            (last != wanted).then(|| {
+                Failure::new(
+                    ErrorKind::RedirectError,
+                    format!("redirects end at {last}, expected {wanted}"),
+                )
+            }),
+        );
+    }
+    expect_headers::look(&expect.expect_headers, &attempt.headers, see);
+    expect_body::look(expect, attempt, see);
+    slow(options, attempt, see);
+}
+
+fn tls(options: &SiteOptions, attempt: &Attempt, now: Slot, see: See<'_>) {
+    let (expect, Some(facts)) = (&options.expect, &attempt.tls) else {
+        return;
+    };
+    if expect.min_tls_version > TlsVersion::V1_2 {
+        let (found, least) = (facts.version.as_str(), expect.min_tls_version.as_str());
+        see(
+            &format_args!("min_tls_version {least}"),
+            (facts.version < expect.min_tls_version).then(|| {
+                Failure::new(
+                    ErrorKind::TlsError,
+                    format!("TLS {found}, at least {least} expected"),
+                )
+            }),
+        );
+    }
+    let Some(certificate) = facts.chain.first() else {
+        return;
+    };
+    if let Some(days) = expect.min_cert_days {
+        let left = (certificate.not_after - now.as_micros() / 1_000_000) as f64 / 86_400.0;
+        let date = Slot::from_micros(certificate.not_after.saturating_mul(1_000_000)).date();
+        see(
+            &format_args!("min_cert_days {days}"),
+            (left < f64::from(days)).then(|| {
+                Failure::new(
+                    ErrorKind::CertExpiring,
+                    format!("the certificate ends in {left:.1} days, on {date}; at least {days} days expected"),
+                )
+            }),
+        );
+    }
+    if let Some(pattern) = &expect.cert_issuer_matches {
+        let issuer = &certificate.issuer;
+        see(
+            &format_args!("cert_issuer_matches {}", pattern.as_str()),
+            (!pattern.is_match(issuer.as_bytes())).then(|| {
+                Failure::new(
+                    ErrorKind::CertInvalid,
+                    format!("the issuer {issuer} does not match {}", pattern.as_str()),
+                )
+            }),
+        );
+    }
+}
+
+fn slow(options: &SiteOptions, attempt: &Attempt, see: See<'_>) {
+    let (limits, phases) = (&options.expect.limits, &attempt.phases);
+    for (name, limit, took) in [
+        ("dns", limits.dns, phases.dns_us),
+        ("connect", limits.connect, phases.connect_us),
+        ("tls", limits.tls, phases.tls_us),
+        ("ttfb", limits.ttfb, phases.ttfb_us),
+        ("body", limits.body, phases.body_us),
+        ("total", limits.total, phases.total_us),
+    ] {
+        let (Some(limit), Some(took)) = (limit, took) else {
+            continue;
+        };
+        let shown = humantime::format_duration(limit);
+        see(
+            &format_args!("limits {name} {shown}"),
+            (u128::from(took) > limit.as_micros()).then(|| {
+                let ms = f64::from(took) / 1000.0;
+                Failure::new(
+                    ErrorKind::TooSlow,
+                    format!("{name} took {ms:.1} ms, at most {shown} allowed"),
+                )
+            }),
+        );
+    }
 }
 
 fn presentable(detail: &str) -> String {
@@ -89,7 +195,15 @@ fn presentable(detail: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use sitewatch_config::Limits;
+
     use super::*;
+    use crate::{
+        model::Phases,
+        site::attempt::{Certificate, TlsFacts},
+    };
+
+    const NOW: Slot = Slot::from_micros(1_700_000_000_000_000);
 
     fn answered(status: u16) -> Attempt {
         Attempt {
@@ -98,46 +212,92 @@ mod tests {
         }
     }
 
+    fn judged(options: &SiteOptions, attempt: &Attempt) -> (Outcome, Vec<ErrorKind>) {
+        let url = Url::parse("https://a/").unwrap();
+        let verdict = judge(&url, options, attempt, NOW);
+        (
+            verdict.outcome,
+            verdict
+                .failures
+                .iter()
+                .map(|failure| failure.kind)
+                .collect(),
+        )
+    }
+
     #[test]
     fn an_expected_answer_is_up() {
         assert_eq!(
-            judge(&Site::for_testing("http://a/"), &answered(204)).outcome,
-            Outcome::Up
+            judged(&SiteOptions::default(), &answered(204)),
+            (Outcome::Up, Vec::new())
         );
     }
 
     #[test]
-    fn the_first_fault_decides() {
-        let site = Site::for_testing("http://a/");
-        let kind = |attempt: &Attempt| judge(&site, attempt).failure.map(|failure| failure.kind);
-        assert_eq!(kind(&answered(500)), Some(ErrorKind::StatusMismatch));
+    fn the_first_fault_decides_and_all_are_told() {
+        let mut options = SiteOptions::default();
+        options.expect.min_cert_days = Some(10);
+        options.expect.limits = Limits {
+            total: Some(std::time::Duration::from_millis(5)),
+            ..Limits::default()
+        };
+        let attempt = Attempt {
+            tls: Some(TlsFacts {
+                version: TlsVersion::V1_2,
+                chain: vec![Certificate {
+                    subject: "CN=a".to_owned(),
+                    issuer: "CN=b".to_owned(),
+                    not_before: 0,
+                    not_after: 1_700_000_000 + 9 * 86_400,
+                }],
+            }),
+            phases: Phases {
+                total_us: Some(5001),
+                ..Phases::default()
+            },
+            ..answered(500)
+        };
+        let all = vec![
+            ErrorKind::CertExpiring,
+            ErrorKind::StatusMismatch,
+            ErrorKind::TooSlow,
+        ];
+        assert_eq!(judged(&options, &attempt), (Outcome::Down, all));
         let cut = Attempt {
             failure: Some(Failure::new(ErrorKind::BodyTimeout, "")),
             ..answered(500)
         };
-        assert_eq!(kind(&cut), Some(ErrorKind::BodyTimeout));
+        assert_eq!(
+            judged(&SiteOptions::default(), &cut),
+            (Outcome::Down, vec![ErrorKind::BodyTimeout])
+        );
+        let slow = Attempt {
+            status: Some(200),
+            tls: None,
+            ..attempt
+        };
+        assert_eq!(
+            judged(&options, &slow),
+            (Outcome::Degraded, vec![ErrorKind::TooSlow])
+        );
     }
 
     #[test]
     fn what_the_node_could_not_tell_is_unknown() {
-        assert_eq!(
-            unwell(Failure::new(ErrorKind::Missed, "")).outcome,
-            Outcome::Unknown
-        );
-        assert_eq!(
-            unwell(Failure::new(ErrorKind::InternalError, "")).outcome,
-            Outcome::Unknown
-        );
-        assert_eq!(
-            unwell(Failure::new(ErrorKind::DnsError, "")).outcome,
-            Outcome::Down
-        );
+        for (kind, outcome) in [
+            (ErrorKind::Missed, Outcome::Unknown),
+            (ErrorKind::InternalError, Outcome::Unknown),
+            (ErrorKind::TooSlow, Outcome::Degraded),
+            (ErrorKind::DnsError, Outcome::Down),
+        ] {
+            assert_eq!(unwell(Failure::new(kind, "")).outcome, outcome);
+        }
     }
 
     #[test]
     fn details_are_cut_between_characters() {
         let verdict = unwell(Failure::new(ErrorKind::DnsError, "ü\n".repeat(300)));
-        let detail = verdict.failure.unwrap().detail;
+        let detail = &verdict.failures[0].detail;
         assert!(detail.len() <= MAX_DETAIL && detail.ends_with('…') && !detail.contains('\n'));
     }
 }

@@ -1,6 +1,6 @@
 //! The running children of one supervising actor.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use actix_rt::ArbiterHandle;
 use futures_util::{Stream, future::LocalBoxFuture, stream};
@@ -18,7 +18,7 @@ pub type Life = Box<dyn FnOnce(oneshot::Receiver<()>) -> LocalBoxFuture<'static,
 #[derive(Debug)]
 pub struct Ended {
     /// The child's key.
-    pub id: String,
+    pub id: Arc<str>,
     /// Why it ended.
     pub exit: Exit,
     /// Tells a child from an earlier one of the same key.
@@ -27,7 +27,7 @@ pub struct Ended {
 
 /// The running children of one supervising actor. Dropping it ends all of them at once.
 pub struct Children {
-    running: HashMap<String, Child>,
+    running: HashMap<Arc<str>, Child>,
     /// One message a child that ends: bounded by the number of children.
     ended: mpsc::UnboundedSender<Ended>,
     generations: u64,
@@ -41,7 +41,7 @@ struct Child {
 
 /// How a child's end reaches its supervisor.
 struct LastWord {
-    id: String,
+    id: Arc<str>,
     generation: u64,
     ended: mpsc::UnboundedSender<Ended>,
 }
@@ -76,13 +76,13 @@ impl Children {
 
     /// Starts `life` on this thread under the key `id`. An earlier child of that key, if it still runs, goes on to its own
     /// end.
-    pub fn start(&mut self, id: &str, life: LocalLife) {
+    pub fn start(&mut self, id: Arc<str>, life: LocalLife) {
         let (stopped, last_word) = self.enter(id);
         actix_rt::spawn(async move { last_word.say(life(stopped).await) });
     }
 
     /// Starts `life` on the thread of `arbiter`, else as [`Children::start`].
-    pub fn start_on(&mut self, arbiter: &ArbiterHandle, id: &str, life: Life) {
+    pub fn start_on(&mut self, arbiter: &ArbiterHandle, id: Arc<str>, life: Life) {
         let (stopped, last_word) = self.enter(id);
         // Refused only if the worker thread is gone, at process exit.
         arbiter.spawn_fn(move || {
@@ -90,16 +90,16 @@ impl Children {
         });
     }
 
-    fn enter(&mut self, id: &str) -> (oneshot::Receiver<()>, LastWord) {
+    fn enter(&mut self, id: Arc<str>) -> (oneshot::Receiver<()>, LastWord) {
         let (stop, stopped) = oneshot::channel();
         self.generations += 1;
         let last_word = LastWord {
-            id: id.to_owned(),
+            id: Arc::clone(&id),
             generation: self.generations,
             ended: self.ended.clone(),
         };
         self.running.insert(
-            id.to_owned(),
+            id,
             Child {
                 generation: self.generations,
                 stop: Some(stop),

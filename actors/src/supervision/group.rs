@@ -47,7 +47,7 @@ impl Group {
         let specs = (self.plan)();
         self.order = specs.iter().map(|spec| spec.id).collect();
         for spec in specs.into_iter().rev() {
-            self.children.start(spec.id, spec.life);
+            self.children.start(spec.id.into(), spec.life);
         }
     }
 

@@ -5,6 +5,7 @@
 //! intake stays full meanwhile, and the consumer pauses.
 
 mod error;
+mod jsonb;
 mod origins;
 mod partitions;
 mod position;

@@ -27,7 +27,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 const STAGE: &str = "
     CREATE TEMPORARY TABLE staged_check (
         slot timestamptz, site_id int4, location_id int4, total_us int4, lateness_ms int4, status int2, outcome int2,
-        error int2, detail text
+        error int2, detail text, facts jsonb, capture jsonb
     ) ON COMMIT DELETE ROWS";
 
 /// A session. Dropped, it closes.

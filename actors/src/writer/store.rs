@@ -11,6 +11,7 @@ use tokio_postgres::{
 
 use super::{
     error::{SessionError, plain},
+    jsonb::Jsonb,
     origins::Origins,
     session::Session,
     sqlstate::{Remedy, remedy},
@@ -190,6 +191,8 @@ const RESULT_TYPES: [Type; 8] = [
     Type::INT2,
 ];
 
+const DETAIL_TYPES: [Type; 3] = [Type::TEXT, Type::JSONB, Type::JSONB];
+
 async fn copy_direct(
     transaction: &Transaction<'_>,
     rows: &[Row],
@@ -210,12 +213,14 @@ async fn copy_direct(
     let detailed = rows.iter().filter(|row| row.detail.is_some());
     if detailed.clone().next().is_some() {
         let sink = transaction
-            .copy_in("COPY check_detail (slot, site_id, location_id, detail) FROM STDIN BINARY")
+            .copy_in("COPY check_detail (slot, site_id, location_id, detail, facts, capture) FROM STDIN BINARY")
             .await?;
-        let mut copy = pin!(BinaryCopyInWriter::new(
-            sink,
-            &[Type::TIMESTAMPTZ, Type::INT4, Type::INT4, Type::TEXT]
-        ));
+        let types: Vec<_> = RESULT_TYPES[..3]
+            .iter()
+            .cloned()
+            .chain(DETAIL_TYPES)
+            .collect();
+        let mut copy = pin!(BinaryCopyInWriter::new(sink, &types));
         for row in detailed {
             let columns = Columns::of(row, origins);
             copy.as_mut()
@@ -223,7 +228,9 @@ async fn copy_direct(
                     &columns.slot,
                     &columns.site,
                     &columns.location,
-                    &row.detail.as_deref(),
+                    &columns.detail,
+                    &columns.facts,
+                    &columns.capture,
                 ])
                 .await?;
         }
@@ -279,7 +286,7 @@ async fn store_part(
     let sink = transaction
         .copy_in("COPY staged_check FROM STDIN BINARY")
         .await?;
-    let types: Vec<_> = RESULT_TYPES.into_iter().chain([Type::TEXT]).collect();
+    let types: Vec<_> = RESULT_TYPES.into_iter().chain(DETAIL_TYPES).collect();
     let mut copy = pin!(BinaryCopyInWriter::new(sink, &types));
     for row in rows {
         let columns = Columns::of(row, origins);
@@ -303,7 +310,9 @@ async fn store_part(
                 status,
                 outcome,
                 error,
-                &row.detail.as_deref(),
+                &columns.detail,
+                &columns.facts,
+                &columns.capture,
             ])
             .await?;
     }
@@ -318,8 +327,8 @@ async fn store_part(
         .await?;
     transaction
         .execute(
-            "INSERT INTO check_detail (slot, site_id, location_id, detail)
-             SELECT slot, site_id, location_id, detail FROM staged_check WHERE detail IS NOT NULL
+            "INSERT INTO check_detail (slot, site_id, location_id, detail, facts, capture)
+             SELECT slot, site_id, location_id, detail, facts, capture FROM staged_check WHERE detail IS NOT NULL
              ON CONFLICT DO NOTHING",
             &[],
         )
@@ -334,6 +343,9 @@ struct Columns<'a> {
     location: Option<i32>,
     outcome: i16,
     error: Option<i16>,
+    detail: Option<&'a str>,
+    facts: Option<Jsonb<'a>>,
+    capture: Option<Jsonb<'a>>,
     row: &'a Row,
 }
 
@@ -341,12 +353,17 @@ impl<'a> Columns<'a> {
     fn of(row: &'a Row, origins: &Origins) -> Self {
         // `learn` has run for the batch; were a number missing all the same, NOT NULL would make the row a dead letter.
         let (site, location) = origins.ids(&row.origin).unzip();
+        let detail = row.detail.as_deref();
+        let json = |text: &'a Option<String>| text.as_deref().map(Jsonb);
         Self {
             slot: row.slot.to_system_time(),
             site,
             location,
             outcome: row.outcome.id(),
             error: row.error.map(crate::model::ErrorKind::id),
+            detail: detail.map(|detail| detail.text.as_str()),
+            facts: detail.and_then(|detail| json(&detail.facts)),
+            capture: detail.and_then(|detail| json(&detail.capture)),
             row,
         }
     }

@@ -1,0 +1,281 @@
+//! One check: its attempts, the verdict on them, and the result.
+
+use std::{net::IpAddr, sync::Arc};
+
+use sitewatch_config::Site;
+use slog::Logger;
+
+use super::{
+    attempt::{Attempt, Failure},
+    clock::Clock,
+    gate::Gate,
+    probe::{self, Kept, Means, is_credential},
+    tls_clients::TlsClients,
+    token::Tokens,
+    verdict::{self, Verdict},
+};
+use crate::{
+    metrics::Metrics,
+    model::{
+        Capture, CheckResult, ErrorKind, FailedAttempt, Fault, MESSAGE_VERSION, Outcome, Reached,
+        Slot,
+    },
+};
+
+/// What all sites of a node share.
+pub struct Surroundings {
+    /// Where this node checks from.
+    pub location: String,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Log.
+    pub log: Logger,
+    /// The time of day.
+    pub clock: Clock,
+    /// How many checks may run at once.
+    pub gate: Gate,
+    tls: TlsClients,
+    tokens: Tokens,
+}
+
+impl Surroundings {
+    /// Surroundings at `location` where at most `max_checks` run at once, `per_host` of them at one host.
+    pub fn new(
+        location: String,
+        (max_checks, per_host): (usize, usize),
+        metrics: Metrics,
+        log: Logger,
+    ) -> Self {
+        Self {
+            location,
+            metrics,
+            log,
+            clock: Clock::default(),
+            gate: Gate::new(max_checks, per_host),
+            tls: TlsClients::new(),
+            tokens: Tokens::default(),
+        }
+    }
+
+    /// How many different TLS clients the sites need.
+    pub fn tls_clients(&self) -> usize {
+        self.tls.len()
+    }
+}
+
+/// Which part of a site is checked.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Part<'a> {
+    /// Only this one of its addresses.
+    pub(super) address: Option<IpAddr>,
+    /// The connection of the check before, where one is kept.
+    pub(super) kept: Option<&'a Kept>,
+}
+
+/// A check with all that it brought.
+pub struct Checked {
+    /// What is published.
+    pub result: CheckResult,
+    /// The last attempt.
+    pub attempt: Attempt,
+}
+
+/// Makes one check now, for the slot `slot`.
+pub async fn check(site: &Site, slot: Slot, around: &Surroundings) -> Checked {
+    check_part(site, slot, around, Part::default()).await
+}
+
+/// Makes one check of a part of a site.
+pub(super) async fn check_part(
+    site: &Site,
+    slot: Slot,
+    around: &Surroundings,
+    part: Part<'_>,
+) -> Checked {
+    let lateness = around.clock.now().micros_since(slot);
+    let schedule = &site.options.schedule;
+    let mut failed = Vec::new();
+    loop {
+        let attempt = attempt(site, around, part).await;
+        let verdict = verdict::judge(&site.url, &site.options, &attempt, around.clock.now());
+        let again =
+            verdict.outcome == Outcome::Down && failed.len() < usize::from(schedule.retries);
+        if !again {
+            return report(site, slot, lateness, failed, attempt, verdict, around, part);
+        }
+        failed.push(failed_attempt(&attempt, verdict));
+        if let Some(kept) = part.kept {
+            kept.let_go();
+        }
+        tokio::time::sleep(schedule.retry_delay).await;
+    }
+}
+
+async fn attempt(site: &Site, around: &Surroundings, part: Part<'_>) -> Attempt {
+    let token = match around.tokens.get(site, &around.tls).await {
+        Ok(token) => token,
+        Err(failure) => {
+            return Attempt {
+                failure: Some(failure),
+                ..Attempt::default()
+            };
+        }
+    };
+    let means = Means {
+        token: token.as_deref(),
+        pinned: part.address,
+        kept: part.kept.filter(|_| site.options.request.keep_alive),
+        ..Means::of(&around.tls)
+    };
+    let attempt = probe::probe(site, &means).await;
+    if attempt.status == Some(401) {
+        around.tokens.let_go(site);
+    }
+    attempt
+}
+
+fn fault(failure: Failure) -> Fault {
+    Fault {
+        error: failure.kind,
+        error_detail: failure.detail,
+    }
+}
+
+fn failed_attempt(attempt: &Attempt, verdict: Verdict) -> FailedAttempt {
+    let first = verdict.failures.into_iter().next();
+    FailedAttempt {
+        // A verdict of `down` has a failure.
+        fault: fault(first.unwrap_or_else(|| Failure::new(ErrorKind::InternalError, ""))),
+        reached: attempt.reached,
+        status: attempt.status,
+        phases: attempt.phases,
+    }
+}
+
+#[allow(
+    clippy::too_many_arguments,
+    reason = "each is a thing of its own, named at the only two calls"
+)]
+fn report(
+    site: &Site,
+    slot: Slot,
+    lateness_us: i64,
+    failed_attempts: Vec<FailedAttempt>,
+    mut attempt: Attempt,
+    verdict: Verdict,
+    around: &Surroundings,
+    part: Part<'_>,
+) -> Checked {
+    let options = &site.options;
+    let made = attempt.phases.total_us.is_some();
+    let capture =
+        (verdict.outcome != Outcome::Up && options.capture_bytes > 0 && attempt.status.is_some())
+            .then(|| capture(&attempt, options.capture_bytes));
+    let read = attempt.reached == Reached::End && !options.expect.body_matches.is_empty();
+    let body_match = read.then(|| {
+        let mut failures = verdict.failures.iter();
+        !failures.any(|failure| failure.kind == ErrorKind::BodyMismatch)
+    });
+    let certificate = attempt.tls.as_ref().and_then(|tls| tls.chain.first());
+    let mut failures: Vec<Fault> = verdict.failures.into_iter().map(fault).collect();
+    let first = failures.first().cloned();
+    if failures.len() < 2 {
+        failures.clear();
+    }
+    let (error, error_detail) = first.map(|fault| (fault.error, fault.error_detail)).unzip();
+    let result = CheckResult {
+        v: MESSAGE_VERSION,
+        site: name(site, part.address),
+        url: site.public_url(),
+        location: around.location.clone(),
+        slot,
+        lateness_us,
+        outcome: verdict.outcome,
+        error,
+        error_detail,
+        status: attempt.status,
+        http_version: attempt.http_version,
+        remote_ip: attempt.remote_ip,
+        phases: attempt.phases,
+        body_bytes: attempt.body_bytes,
+        redirects: made.then(|| u8::try_from(attempt.hops.len()).unwrap_or(u8::MAX)),
+        attempts: u8::try_from(failed_attempts.len() + usize::from(made)).unwrap_or(u8::MAX),
+        reached: (made && attempt.reached != Reached::End).then_some(attempt.reached),
+        final_url: attempt.final_url.as_ref().map(ToString::to_string),
+        hops: std::mem::take(&mut attempt.hops),
+        failures,
+        failed_attempts,
+        refused: attempt.refused.clone(),
+        tls_version: attempt.tls.as_ref().map(|tls| tls.version.as_str()),
+        cert_expires_at: certificate
+            .map(|certificate| Slot::from_micros(certificate.not_after.saturating_mul(1_000_000))),
+        cert_issuer: certificate.map(|certificate| certificate.issuer.clone()),
+        body_match,
+        capture,
+        labels: options.labels.clone(),
+        config_hash: site.config_hash(),
+    };
+    Checked { result, attempt }
+}
+
+/// The result of a check that was not made, or not to its end.
+pub(super) fn unwell(
+    site: &Site,
+    slot: Slot,
+    kind: ErrorKind,
+    detail: &str,
+    around: &Surroundings,
+    address: Option<IpAddr>,
+) -> CheckResult {
+    let verdict = verdict::unwell(Failure::new(kind, detail));
+    let lateness = around.clock.now().micros_since(slot);
+    let part = Part {
+        address,
+        kept: None,
+    };
+    report(
+        site,
+        slot,
+        lateness,
+        Vec::new(),
+        Attempt::default(),
+        verdict,
+        around,
+        part,
+    )
+    .result
+}
+
+/// The name of a site or, where each of its addresses is a site of its own, of that.
+fn name(site: &Site, address: Option<IpAddr>) -> Arc<str> {
+    match address {
+        None => Arc::clone(&site.name),
+        Some(address) => format!("{}@{address}", site.name).into(),
+    }
+}
+
+fn capture(attempt: &Attempt, most: usize) -> Capture {
+    let header = |(name, value): &(String, Vec<u8>)| {
+        let secret = is_credential(name)
+            || name == "set-cookie"
+            || name.contains("token")
+            || name.contains("secret");
+        let value = if secret {
+            "***".to_owned()
+        } else {
+            text(value)
+        };
+        (name.clone(), value)
+    };
+    let end = attempt.body.len().min(most);
+    Capture {
+        headers: attempt.headers.iter().map(header).collect(),
+        body: text(&attempt.body[..end]),
+        truncated: attempt.body_bytes.unwrap_or_default() > end as u64,
+    }
+}
+
+/// What can be shown and stored: PostgreSQL's text has no NUL.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}")
+}

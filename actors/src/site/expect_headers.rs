@@ -1,0 +1,103 @@
+//! Are the headers as expected? Pure.
+
+use sitewatch_config::{HeaderCondition, HeaderRule};
+
+use super::{attempt::Failure, verdict::See};
+use crate::model::ErrorKind;
+
+/// Looks at each rule. `headers` have their names in small letters.
+pub(super) fn look(rules: &[HeaderRule], headers: &[(String, Vec<u8>)], see: See<'_>) {
+    for rule in rules {
+        let name = rule.name.as_str();
+        let values: Vec<&[u8]> = headers
+            .iter()
+            .filter(|(other, _)| other == name)
+            .map(|(_, value)| value.as_slice())
+            .collect();
+        let fail = |what: &str| {
+            let found = match values.first() {
+                None => format!("the header {name} is absent"),
+                Some(value) => format!("{name}: {}", excerpt(value)),
+            };
+            Some(Failure::new(
+                ErrorKind::HeaderMismatch,
+                format!("{found}; {what}"),
+            ))
+        };
+        let any = |holds: &dyn Fn(&[u8]) -> bool| values.iter().any(|value| holds(value));
+        match &rule.condition {
+            HeaderCondition::Present => see(
+                &format_args!("expect_headers {name} present"),
+                if values.is_empty() {
+                    fail("it must be there")
+                } else {
+                    None
+                },
+            ),
+            HeaderCondition::Absent => see(
+                &format_args!("expect_headers {name} absent"),
+                if values.is_empty() {
+                    None
+                } else {
+                    fail("it must not be there")
+                },
+            ),
+            HeaderCondition::Equals(text) => see(
+                &format_args!("expect_headers {name} equals {text}"),
+                if any(&|value| value == text.as_bytes()) {
+                    None
+                } else {
+                    fail(&format!("it must be {text}"))
+                },
+            ),
+            HeaderCondition::Matches(pattern) => see(
+                &format_args!("expect_headers {name} matches {}", pattern.as_str()),
+                if any(&|value| pattern.is_match(value)) {
+                    None
+                } else {
+                    fail(&format!("it must match {}", pattern.as_str()))
+                },
+            ),
+        }
+    }
+}
+
+/// The beginning of something that was found, in quotes, fit for a line.
+pub(super) fn excerpt(bytes: &[u8]) -> String {
+    const LONGEST: usize = 80;
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST)]);
+    let more = if bytes.len() > LONGEST { "…" } else { "" };
+    format!("{:?}{more}", text.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use sitewatch_config::Pattern;
+
+    use super::*;
+
+    #[test]
+    fn each_condition_holds_and_fails() {
+        let headers = [("a", "one"), ("a", "two"), ("b", "x")]
+            .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+        let holds = |name: &str, condition| {
+            let mut failed = None;
+            let rules = [HeaderRule {
+                name: name.to_owned(),
+                condition,
+            }];
+            look(&rules, &headers, &mut |_, failure| failed = failure);
+            failed.is_none()
+        };
+        assert!(holds("a", HeaderCondition::Present) && !holds("c", HeaderCondition::Present));
+        assert!(holds("c", HeaderCondition::Absent) && !holds("a", HeaderCondition::Absent));
+        assert!(
+            holds("a", HeaderCondition::Equals("two".to_owned()))
+                && !holds("a", HeaderCondition::Equals("three".to_owned()))
+        );
+        let pattern = |text| HeaderCondition::Matches(Pattern::new(text).unwrap());
+        assert!(
+            holds("a", pattern("^t")) && !holds("b", pattern("^t")) && !holds("c", pattern(""))
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! Takes in a body as it comes: unpacked, counted, bounded, and kept as far as anybody asks for it.
+
+use std::io::{self, Write};
+
+use sitewatch_config::SiteOptions;
+
+use super::super::attempt::Failure;
+use crate::model::ErrorKind;
+
+/// What the request says that it can unpack.
+pub(super) const ACCEPTED: &str = "gzip, br, zstd";
+
+/// The most that brotli and zstd may look back, as a power of two: 8 MiB, what RFC 9659 asks of browsers for zstd. It comes
+/// on top of what is kept.
+const LARGEST_WINDOW: u32 = 23;
+
+/// Takes in a body.
+pub(super) struct BodyReader {
+    unpack: Unpack,
+}
+
+/// Where the unpacked bytes go.
+struct Kept {
+    bytes: Vec<u8>,
+    /// How much is kept.
+    keep: usize,
+    /// Bytes that came, kept or not.
+    count: u64,
+    limit: usize,
+}
+
+enum Unpack {
+    Plain(Kept),
+    Gzip(Box<flate2::write::MultiGzDecoder<Kept>>),
+    Deflate(Box<flate2::write::ZlibDecoder<Kept>>),
+    Brotli(Box<brotli::DecompressorWriter<Kept>>),
+    Zstd(Box<zstd::stream::write::Decoder<'static, Kept>>),
+}
+
+impl BodyReader {
+    /// A reader for a body of this encoding (the header `content-encoding`) and, if known, length.
+    ///
+    /// # Errors
+    /// `protocol_error` for an encoding that nobody asked for.
+    pub(super) fn new(
+        options: &SiteOptions,
+        encoding: Option<&[u8]>,
+        length: Option<u64>,
+    ) -> Result<Self, Failure> {
+        let limit = options.expect.max_body_bytes;
+        let keep = if options.expect.look_into_body() {
+            limit
+        } else {
+            options.capture_bytes.min(limit)
+        };
+        let encoding = String::from_utf8_lossy(encoding.unwrap_or_default());
+        let encoding = encoding.trim().to_ascii_lowercase();
+        let foretold = length.map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
+        let kept = Kept {
+            bytes: Vec::with_capacity(if encoding.is_empty() {
+                foretold.min(keep)
+            } else {
+                0
+            }),
+            keep,
+            count: 0,
+            limit,
+        };
+        let broken = |error: io::Error| {
+            Failure::new(ErrorKind::InternalError, format!("can't unpack: {error}"))
+        };
+        let unpack = match encoding.as_str() {
+            "" | "identity" => Unpack::Plain(kept),
+            "gzip" | "x-gzip" => Unpack::Gzip(Box::new(flate2::write::MultiGzDecoder::new(kept))),
+            "deflate" => Unpack::Deflate(Box::new(flate2::write::ZlibDecoder::new(kept))),
+            "br" => Unpack::Brotli(Box::new(brotli::DecompressorWriter::new(kept, 4096))),
+            "zstd" => {
+                let mut decoder = zstd::stream::write::Decoder::new(kept).map_err(broken)?;
+                decoder.window_log_max(LARGEST_WINDOW).map_err(broken)?;
+                Unpack::Zstd(Box::new(decoder))
+            }
+            other => {
+                return Err(Failure::new(
+                    ErrorKind::ProtocolError,
+                    format!("the body is packed in a way that was not asked for: {other:?}"),
+                ));
+            }
+        };
+        Ok(Self { unpack })
+    }
+
+    /// Takes in the next piece.
+    ///
+    /// # Errors
+    /// `body_too_large`, or `protocol_error` if it can't be unpacked.
+    pub(super) fn take(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        let written = match &mut self.unpack {
+            Unpack::Plain(kept) => kept.write_all(piece),
+            Unpack::Gzip(decoder) => decoder.write_all(piece),
+            Unpack::Deflate(decoder) => decoder.write_all(piece),
+            Unpack::Brotli(decoder) => decoder.write_all(piece),
+            Unpack::Zstd(decoder) => decoder.write_all(piece).and_then(|()| decoder.flush()),
+        };
+        self.judge(written)
+    }
+
+    /// The body has ended.
+    ///
+    /// # Errors
+    /// As [`BodyReader::take`].
+    pub(super) fn finish(&mut self) -> Result<(), Failure> {
+        // An encoding may be named for no body at all, as in the answer to HEAD.
+        let ended = match &mut self.unpack {
+            Unpack::Plain(_) => Ok(()),
+            Unpack::Gzip(decoder) => decoder.try_finish(),
+            Unpack::Deflate(decoder) => decoder.try_finish(),
+            Unpack::Brotli(decoder) => decoder.close(),
+            Unpack::Zstd(decoder) => decoder.flush(),
+        };
+        self.judge(ended)
+    }
+
+    fn judge(&self, result: io::Result<()>) -> Result<(), Failure> {
+        let kept = self.kept();
+        if kept.count > kept.limit as u64 {
+            return Err(Failure::new(
+                ErrorKind::BodyTooLarge,
+                format!("the body is larger than {} bytes", kept.limit),
+            ));
+        }
+        result.map_err(|error| {
+            Failure::new(
+                ErrorKind::ProtocolError,
+                format!("the body can't be unpacked: {error}"),
+            )
+        })
+    }
+
+    fn kept(&self) -> &Kept {
+        match &self.unpack {
+            Unpack::Plain(kept) => kept,
+            Unpack::Gzip(decoder) => decoder.get_ref(),
+            Unpack::Deflate(decoder) => decoder.get_ref(),
+            Unpack::Brotli(decoder) => decoder.get_ref(),
+            Unpack::Zstd(decoder) => decoder.get_ref(),
+        }
+    }
+
+    /// Bytes that came, unpacked.
+    pub(super) fn count(&self) -> u64 {
+        self.kept().count
+    }
+
+    /// What was kept.
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        std::mem::take(match &mut self.unpack {
+            Unpack::Plain(kept) => &mut kept.bytes,
+            Unpack::Gzip(decoder) => &mut decoder.get_mut().bytes,
+            Unpack::Deflate(decoder) => &mut decoder.get_mut().bytes,
+            Unpack::Brotli(decoder) => &mut decoder.get_mut().bytes,
+            Unpack::Zstd(decoder) => &mut decoder.get_mut().bytes,
+        })
+    }
+}
+
+impl Write for Kept {
+    /// Fails as soon as there is more than the limit, so that no bomb is unpacked further.
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.count += piece.len() as u64;
+        if self.count > self.limit as u64 {
+            return Err(io::Error::other("too large"));
+        }
+        let room = self.keep - self.bytes.len();
+        let kept = &piece[..piece.len().min(room)];
+        if self.bytes.capacity() - self.bytes.len() < kept.len() {
+            // Doubled, but never beyond what may be kept at all.
+            let wanted = (self.bytes.capacity() * 2).max(self.bytes.len() + kept.len());
+            self.bytes
+                .reserve_exact(wanted.min(self.keep) - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(kept);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

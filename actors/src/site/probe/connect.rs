@@ -1,0 +1,131 @@
+//! The way to a site: name, address, proxy, TLS.
+
+use std::{net::IpAddr, rc::Rc};
+
+use sitewatch_config::{HttpVersion, Proxy, SiteOptions, TlsOptions};
+use tokio::net::TcpStream;
+use url::Host;
+
+use super::{
+    super::attempt::Failure, Means, dial::dial, guard, link::Link, proxy, redirect::Ask,
+    resolve::resolve, tls, trace::Trace,
+};
+use crate::model::{ErrorKind, Reached};
+
+/// Opens the connection for one hop; tells whether HTTP/2 is spoken on it.
+pub(super) async fn connect(
+    options: &SiteOptions,
+    means: &Means<'_>,
+    ask: &Ask,
+    first: bool,
+    trace: &Rc<Trace>,
+) -> Result<(Link, bool), Failure> {
+    let url = &ask.url;
+    let (name, literal) = match url.host() {
+        Some(Host::Domain(name)) => (name.to_owned(), None),
+        Some(Host::Ipv4(address)) => (address.to_string(), Some(IpAddr::V4(address))),
+        Some(Host::Ipv6(address)) => (address.to_string(), Some(IpAddr::V6(address))),
+        None => {
+            return Err(Failure::new(
+                ErrorKind::SendError,
+                "there is no host in the URL",
+            ));
+        }
+    };
+    let target = Target {
+        port: url.port_or_known_default().unwrap_or(80),
+        literal: literal.or(means.pinned.filter(|_| first)),
+        name: &name,
+    };
+    let connection = &options.connection;
+    let direct = |_: &&Proxy| !connection.no_proxy.iter().any(|rule| rule.covers(&name));
+    let tcp = match connection.proxy.as_ref().filter(direct) {
+        None => target.reach(options, trace).await?,
+        Some(proxy) => target.reach_through(proxy, options, trace).await?,
+    };
+    let version = options.request.http_version;
+    if url.scheme() != "https" {
+        return Ok((
+            Link::plain(tcp, Rc::clone(trace)),
+            version == HttpVersion::Two,
+        ));
+    }
+    trace.enter(Reached::Tls);
+    // What is meant for one origin is not shown to another.
+    let foreign;
+    let settings = if ask.with_credentials {
+        &connection.tls
+    } else {
+        foreign = TlsOptions {
+            identity: None,
+            server_name: None,
+            ..connection.tls.clone()
+        };
+        &foreign
+    };
+    let client = means
+        .tls
+        .client(settings, version)
+        .map_err(|error| Failure::new(ErrorKind::InternalError, error.to_string()))?;
+    let server = settings.server_name.as_deref().unwrap_or(&name);
+    let stream = tls::encrypt(server, tcp, client).await?;
+    *trace.tls.borrow_mut() = Some(tls::facts(&stream));
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(tls::H2);
+    if version == HttpVersion::Two && !is_h2 {
+        return Err(Failure::new(
+            ErrorKind::ProtocolError,
+            "the server does not offer HTTP/2",
+        ));
+    }
+    Ok((Link::encrypted(stream, Rc::clone(trace)), is_h2))
+}
+
+/// Where a hop goes.
+struct Target<'a> {
+    name: &'a str,
+    port: u16,
+    /// Its address, if it is known without DNS.
+    literal: Option<IpAddr>,
+}
+
+impl Target<'_> {
+    async fn reach(&self, options: &SiteOptions, trace: &Trace) -> Result<TcpStream, Failure> {
+        let connection = &options.connection;
+        let addresses = match self.literal {
+            Some(address) => {
+                trace.skip_to(Reached::Connect);
+                vec![address]
+            }
+            None => {
+                let addresses = resolve(self.name, connection).await?;
+                trace.enter(Reached::Connect);
+                addresses
+            }
+        };
+        dial(&addresses, self.port, connection, true, trace).await
+    }
+
+    /// The proxy resolves the name: what it connects to, only it can guard.
+    async fn reach_through(
+        &self,
+        to: &Proxy,
+        options: &SiteOptions,
+        trace: &Trace,
+    ) -> Result<TcpStream, Failure> {
+        let connection = &options.connection;
+        if let Some(why) = self
+            .literal
+            .and_then(|address| guard::refuse(address, &connection.guard))
+        {
+            return Err(Failure::new(ErrorKind::BlockedAddress, why));
+        }
+        trace.skip_to(Reached::Connect);
+        let addresses = match to.host.parse() {
+            Ok(address) => vec![address],
+            Err(_) => resolve(&to.host, connection).await?,
+        };
+        let mut tcp = dial(&addresses, to.port, connection, false, trace).await?;
+        proxy::tunnel(&mut tcp, self.name, self.port, to).await?;
+        Ok(tcp)
+    }
+}

@@ -1,0 +1,180 @@
+//! From addresses to a TCP connection: all of them are tried, a little after one another (RFC 8305, "happy eyeballs").
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use futures_util::{
+    future::{Either, select},
+    stream::{FuturesUnordered, StreamExt},
+};
+use sitewatch_config::{ConnectionOptions, IpVersion};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::{super::attempt::Failure, guard, trace::Trace};
+use crate::model::ErrorKind;
+
+/// How long one address may take before the next one is tried as well (RFC 8305, 8).
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// Connects to whichever of `addresses` answers first. Those that the guard refuses are left out.
+///
+/// # Errors
+/// `blocked_address` if none is left; else what the last one said, with the words of all.
+pub(super) async fn dial(
+    addresses: &[IpAddr],
+    port: u16,
+    options: &ConnectionOptions,
+    guarded: bool,
+    trace: &Trace,
+) -> Result<TcpStream, Failure> {
+    let (mut blocked, mut open) = (Vec::new(), Vec::new());
+    for address in addresses.iter().filter(|address| fits(address, options)) {
+        match guard::refuse(*address, &options.guard).filter(|_| guarded) {
+            Some(why) => blocked.push(why),
+            None => open.push(*address),
+        }
+    }
+    if open.is_empty() {
+        trace.remote_ip.set(addresses.first().copied());
+        return Err(match blocked.is_empty() {
+            true => Failure::new(
+                ErrorKind::DnsError,
+                "no address fits ip_version and source_address",
+            ),
+            false => Failure::new(ErrorKind::BlockedAddress, blocked.join("; ")),
+        });
+    }
+    trace.refused.borrow_mut().extend(blocked);
+    race(in_turn(open), port, options.source_address, trace).await
+}
+
+fn fits(address: &IpAddr, options: &ConnectionOptions) -> bool {
+    let version = match options.ip_version {
+        IpVersion::Any => true,
+        IpVersion::V4 => address.is_ipv4(),
+        IpVersion::V6 => address.is_ipv6(),
+    };
+    let source = options
+        .source_address
+        .is_none_or(|source| source.is_ipv4() == address.is_ipv4());
+    version && source
+}
+
+/// IPv6 and IPv4 by turns, IPv6 first; otherwise in the order given.
+fn in_turn(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    if addresses.len() < 2 {
+        return addresses;
+    }
+    let (six, four): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
+    let (mut six, mut four) = (six.into_iter(), four.into_iter());
+    let mut turns = Vec::new();
+    loop {
+        match (six.next(), four.next()) {
+            (None, None) => return turns,
+            (a, b) => turns.extend(a.into_iter().chain(b)),
+        }
+    }
+}
+
+async fn race(
+    addresses: Vec<IpAddr>,
+    port: u16,
+    source: Option<IpAddr>,
+    trace: &Trace,
+) -> Result<TcpStream, Failure> {
+    let mut last = None;
+    let mut waiting = addresses.into_iter();
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        if let Some(address) = waiting.next() {
+            trace.remote_ip.set(Some(address));
+            under_way.push(async move { (address, connect(address, port, source).await) });
+        }
+        let ended = if waiting.len() == 0 {
+            under_way.next().await
+        } else {
+            let head_start = std::pin::pin!(tokio::time::sleep(HEAD_START));
+            match select(under_way.next(), head_start).await {
+                Either::Left((ended, _)) => ended,
+                Either::Right(_) => continue,
+            }
+        };
+        match ended {
+            Some((address, Ok(stream))) => {
+                trace.remote_ip.set(Some(address));
+                return Ok(stream);
+            }
+            Some((address, Err(error))) => {
+                let place = SocketAddr::new(address, port);
+                trace
+                    .refused
+                    .borrow_mut()
+                    .push(format!("{place}: {}", plain(&error)));
+                last = Some(kind_of(&error));
+            }
+            None => break,
+        }
+    }
+    let kind = last.unwrap_or(ErrorKind::ConnectRefused);
+    Err(Failure::new(kind, trace.refused.borrow().join("; ")))
+}
+
+/// Codes of Linux for: no more files (in the system, in the process), memory or buffers.
+const EXHAUSTED: [i32; 4] = [23, 24, 12, 105];
+
+fn kind_of(error: &io::Error) -> ErrorKind {
+    match error.kind() {
+        io::ErrorKind::TimedOut => ErrorKind::ConnectTimeout,
+        io::ErrorKind::ConnectionReset => ErrorKind::ConnectionReset,
+        // No free port, or no such source address: the node's own fault.
+        io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable => ErrorKind::InternalError,
+        _ if error
+            .raw_os_error()
+            .is_some_and(|code| EXHAUSTED.contains(&code)) =>
+        {
+            ErrorKind::InternalError
+        }
+        _ => ErrorKind::ConnectRefused,
+    }
+}
+
+/// The error as people know it, without the number.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+async fn connect(address: IpAddr, port: u16, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = match address {
+        IpAddr::V4(_) => TcpSocket::new_v4(),
+        IpAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // Only a latency hint: a check goes on without it.
+    let _ = socket.set_nodelay(true);
+    if let Some(source) = source {
+        socket.bind(SocketAddr::new(source, 0))?;
+    }
+    socket.connect(SocketAddr::new(address, port)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns() {
+        let addresses =
+            ["1.1.1.1", "1.1.1.2", "::1", "1.1.1.3", "::2"].map(|text| text.parse().unwrap());
+        let turns: Vec<_> = in_turn(addresses.into())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(turns, ["::1", "1.1.1.1", "::2", "1.1.1.2", "1.1.1.3"]);
+    }
+}

@@ -1,0 +1,197 @@
+//! Which addresses a node may connect to. Pure.
+//!
+//! A monitor asks URLs that people write down, and follows redirects that strangers send. Without a guard it can be led
+//! into the network that it stands in ("server-side request forgery"): to a cloud's metadata service, or a database.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use sitewatch_config::GuardOptions;
+
+/// Why `address` must not be connected to, if so.
+pub(super) fn refuse(address: IpAddr, options: &GuardOptions) -> Option<String> {
+    let plain = plain(address);
+    let within = |networks: &[sitewatch_config::IpNet]| {
+        networks
+            .iter()
+            .any(|network| network.contains(&address) || network.contains(&plain))
+    };
+    if within(&options.deny_networks) {
+        return Some(format!("{address} is in deny_networks"));
+    }
+    if options.allow_private || within(&options.allow_networks) {
+        return None;
+    }
+    let what = special_use(plain)?;
+    Some(format!(
+        "{address} is {what}; allow_private: true or allow_networks allow it"
+    ))
+}
+
+/// The IPv4 address inside of an IPv6 address that leads to it: mapped, compatible, NAT64 (RFC 6052) or 6to4 (RFC 3056).
+fn plain(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = address else {
+        return address;
+    };
+    let from = |high: u16, low: u16| {
+        let [a, b] = high.to_be_bytes();
+        let [c, d] = low.to_be_bytes();
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+    };
+    match v6.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            from(high, low)
+        }
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => from(high, low),
+        [0x2002, high, low, ..] => from(high, low),
+        _ => address,
+    }
+}
+
+/// What an address that is not public is for (the special-purpose registries of IANA, RFC 6890). Written out, since the
+/// standard library's `is_global` is not stable.
+fn special_use(address: IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V4(v4) => special_v4(v4),
+        IpAddr::V6(v6) => special_v6(v6),
+    }
+}
+
+fn special_v4(address: Ipv4Addr) -> Option<&'static str> {
+    let [a, b, c, _] = address.octets();
+    match (a, b, c) {
+        (0, ..) => Some("an address of \"this network\""),
+        (127, ..) => Some("a loopback address"),
+        (10, ..) | (172, 16..=31, _) | (192, 168, _) => Some("a private address"),
+        (100, 64..=127, _) => Some("an address shared behind carrier NAT"),
+        (169, 254, _) => Some("a link-local address (cloud metadata is there)"),
+        (192, 0, 0) => Some("an address for protocol assignments"),
+        (192, 0, 2) | (198, 51, 100) | (203, 0, 113) => Some("an address for documentation"),
+        (192, 88, 99) => Some("an address of 6to4 relays"),
+        (198, 18..=19, _) => Some("an address for benchmarks"),
+        (224..=239, ..) => Some("a multicast address"),
+        (240.., ..) => Some("a reserved address"),
+        _ => None,
+    }
+}
+
+fn special_v6(address: Ipv6Addr) -> Option<&'static str> {
+    if address.is_loopback() {
+        return Some("a loopback address");
+    }
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 0] => Some("the unspecified address"),
+        [0x64, 0xff9b, 1, ..] => Some("an address of local NAT64"),
+        [0x100, 0, 0, 0, ..] => Some("an address that discards"),
+        [0x2001, 0..=0x1ff, ..] => Some("an address for protocol assignments"),
+        [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Some("an address for documentation"),
+        [0xfc00..=0xfdff, ..] => Some("a private address"),
+        [0xfe80..=0xfebf, ..] => Some("a link-local address"),
+        [0xfec0..=0xfeff, ..] => Some("a site-local address"),
+        [0xff00..=0xffff, ..] => Some("a multicast address"),
+        // Only 2000::/3 has been given out.
+        [first, ..] if first & 0xe000 != 0x2000 => Some("a reserved address"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn refused(text: &str, options: &GuardOptions) -> bool {
+        refuse(text.parse().unwrap(), options).is_some()
+    }
+
+    #[test]
+    fn only_public_addresses_pass() {
+        let strict = GuardOptions::default();
+        for text in [
+            "127.0.0.1",
+            "0.0.0.0",
+            "10.0.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "192.0.2.1",
+            "198.18.0.1",
+            "::",
+            "::1",
+            "fe80::1",
+            "fd00:ec2::254",
+            "ff02::1",
+            "2001:db8::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:7f00:1::",
+            "2002:c0a8:101::1",
+            "64:ff9b:1::1",
+            "2001::1",
+            "5f00::1",
+        ] {
+            assert!(refused(text, &strict), "{text}");
+        }
+        for text in [
+            "1.1.1.1",
+            "172.32.0.1",
+            "100.128.0.1",
+            "9.9.9.9",
+            "2606:4700::1111",
+            "::ffff:1.1.1.1",
+            "64:ff9b::101:101",
+            "2a00:1450:4001::1",
+        ] {
+            assert!(!refused(text, &strict), "{text}");
+        }
+    }
+
+    #[test]
+    fn lists_allow_and_deny_and_deny_wins() {
+        let mut options = GuardOptions {
+            allow_networks: vec!["10.1.0.0/16".parse().unwrap()],
+            ..GuardOptions::default()
+        };
+        assert!(!refused("10.1.2.3", &options) && refused("10.2.2.3", &options));
+        assert!(!refused("::ffff:10.1.2.3", &options));
+        options.deny_networks = vec![
+            "10.1.2.0/24".parse().unwrap(),
+            "9.9.9.9/32".parse().unwrap(),
+        ];
+        options.allow_private = true;
+        assert!(refused("10.1.2.3", &options) && refused("9.9.9.9", &options));
+        assert!(refused("::ffff:9.9.9.9", &options) && !refused("127.0.0.1", &options));
+    }
+
+    proptest! {
+        #[test]
+        fn an_address_in_another_dress_is_judged_alike(bits in any::<u32>()) {
+            let strict = GuardOptions::default();
+            let v4 = Ipv4Addr::from_bits(bits);
+            let judged = refuse(v4.into(), &strict).is_some();
+            let [a, b, c, d] = v4.octets();
+            let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+            for dressed in [v4.to_ipv6_mapped(), Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, high, low), Ipv6Addr::new(0x2002, high, low, 0, 0, 0, 0, 1)] {
+                prop_assert_eq!(refuse(dressed.into(), &strict).is_some(), judged, "{}", dressed);
+            }
+        }
+
+        #[test]
+        fn what_the_standard_library_calls_special_never_passes(bits in any::<u32>(), bits6 in any::<u128>()) {
+            let strict = GuardOptions::default();
+            let v4 = Ipv4Addr::from_bits(bits);
+            if v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || v4.is_documentation() || v4.is_unspecified() {
+                prop_assert!(refuse(v4.into(), &strict).is_some());
+            }
+            let v6 = Ipv6Addr::from_bits(bits6);
+            if v6.is_multicast() || v6.is_unique_local() || v6.is_unicast_link_local() {
+                prop_assert!(refuse(v6.into(), &strict).is_some());
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! HTTP/1.1 over a connection that is there already, by awc.
+//!
+//! One client a thread serves all sites. It has no part in DNS, TCP and TLS: each request carries a number in the place of
+//! the host, under which the connection is handed to the client's connector. Under the number of a site that keeps its
+//! connection, the client's own pool finds it again.
+
+use std::{cell::RefCell, collections::HashMap, io, time::Duration};
+
+use actix_service::fn_service;
+use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
+use awc::{
+    Client, ClientResponse, Connector,
+    error::{PayloadError, SendRequestError},
+    http::{Method, Uri, Version},
+};
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+use super::{
+    super::attempt::Failure,
+    body::BodyReader,
+    link::{HEAD_TOO_LARGE, Link},
+    request::Headers,
+    trace::{LARGEST_HEAD, Trace},
+};
+use crate::model::ErrorKind;
+
+/// awc's own limits are switched off: the site's timeout bounds everything.
+const NO_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+thread_local! {
+    static CLIENT: Client = client();
+    /// Connections on their way into the client, by their numbers.
+    static LINKS: RefCell<HashMap<u64, Link>> = RefCell::default();
+}
+
+fn client() -> Client {
+    let take = |request: ConnectInfo<Uri>| async move {
+        let number = request.request().host().and_then(|host| host.parse().ok());
+        let link =
+            number.and_then(|number: u64| LINKS.with_borrow_mut(|links| links.remove(&number)));
+        match link {
+            Some(link) => Ok(Connection::new(request.request().clone(), link)),
+            // A kept connection is gone: the caller brings another.
+            None => Err(ConnectError::Unresolved),
+        }
+    };
+    let connector = Connector::new()
+        .connector(fn_service(take))
+        .timeout(NO_LIMIT)
+        .conn_keep_alive(NO_LIMIT)
+        .conn_lifetime(NO_LIMIT)
+        .disconnect_timeout(Duration::ZERO)
+        .limit(0);
+    Client::builder()
+        .connector(connector)
+        .disable_timeout()
+        .disable_redirects()
+        .no_default_headers()
+        .finish()
+}
+
+/// What is sent.
+pub(super) struct Request<'a> {
+    /// Tells connections apart.
+    pub(super) number: u64,
+    /// The connection; none to use the one that was kept under the number.
+    pub(super) link: Option<Link>,
+    /// Whether the connection is kept afterwards.
+    pub(super) keep: bool,
+    pub(super) method: &'a str,
+    pub(super) path: &'a str,
+    pub(super) headers: &'a Headers<'a>,
+    pub(super) body: Bytes,
+}
+
+/// Why there is no answer.
+pub(super) enum SendError {
+    /// There is no kept connection, or it is gone.
+    NotKept,
+    Failed(Failure),
+}
+
+/// An answer whose body has not been read.
+pub(super) struct Answer {
+    response: ClientResponse,
+}
+
+/// Sends a request and reads the head of its answer.
+pub(super) async fn send(request: Request<'_>, trace: &Trace) -> Result<Answer, SendError> {
+    let fail = |detail: String| SendError::Failed(Failure::new(ErrorKind::SendError, detail));
+    let method = Method::from_bytes(request.method.as_bytes())
+        .map_err(|error| fail(format!("method {:?}: {error}", request.method)))?;
+    let uri = Uri::builder()
+        .scheme("http")
+        .authority(format!("{}:80", request.number))
+        .path_and_query(request.path)
+        .build()
+        .map_err(|error| fail(format!("the URL can't be sent: {error}")))?;
+    let mut sent = CLIENT
+        .with(|client| client.request(method, uri))
+        .no_decompress();
+    if !request.keep {
+        sent = sent.force_close();
+    }
+    for (name, value) in request.headers {
+        sent = sent.append_header((*name, value.as_ref()));
+    }
+    let reused = request.link.is_none();
+    if let Some(link) = request.link {
+        LINKS.with_borrow_mut(|links| links.insert(request.number, link));
+    }
+    let result = sent.send_body(request.body).await;
+    match result {
+        Ok(response) => {
+            // From here on the body's own limit holds.
+            trace.head_left.set(usize::MAX);
+            Ok(Answer { response })
+        }
+        Err(SendRequestError::Connect(
+            awc::error::ConnectError::Resolver(_) | awc::error::ConnectError::Unresolved,
+        )) => Err(SendError::NotKept),
+        // The server may have closed a kept connection just now: that is no fault of the site.
+        Err(error) if reused && is_cut(&error) => Err(SendError::NotKept),
+        Err(error) => Err(SendError::Failed(name_send_error(&error))),
+    }
+}
+
+/// Takes back a connection that the client did not come to use, as after a timeout.
+pub(super) fn forget(number: u64) {
+    LINKS.with_borrow_mut(|links| links.remove(&number));
+}
+
+impl Answer {
+    pub(super) fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    pub(super) fn version(&self) -> &'static str {
+        if self.response.version() == Version::HTTP_10 {
+            "1.0"
+        } else {
+            "1.1"
+        }
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&[u8]> {
+        self.response
+            .headers()
+            .get(name)
+            .map(|value| value.as_bytes())
+    }
+
+    pub(super) fn headers(&self) -> Vec<(String, Vec<u8>)> {
+        let header = |(name, value): (
+            &awc::http::header::HeaderName,
+            &awc::http::header::HeaderValue,
+        )| { (name.as_str().to_owned(), value.as_bytes().to_vec()) };
+        self.response.headers().iter().map(header).collect()
+    }
+
+    /// Reads the body to its end.
+    ///
+    /// # Errors
+    /// If it does not end well, or the reader refuses it.
+    pub(super) async fn read(mut self, reader: &mut BodyReader) -> Result<(), Failure> {
+        while let Some(piece) = self.response.next().await {
+            let piece = piece.map_err(|error| name_body_error(&error, reader.count()))?;
+            reader.take(&piece)?;
+        }
+        reader.finish()
+    }
+}
+
+fn is_cut(error: &SendRequestError) -> bool {
+    matches!(name_send_error(error).kind, ErrorKind::ConnectionReset)
+}
+
+fn name_send_error(error: &SendRequestError) -> Failure {
+    use actix_http::error::ParseError;
+    match error {
+        SendRequestError::Connect(awc::error::ConnectError::Disconnected) => Failure::new(
+            ErrorKind::ConnectionReset,
+            "the connection was closed without an answer",
+        ),
+        SendRequestError::Send(error)
+        | SendRequestError::Response(ParseError::Io(error))
+        | SendRequestError::Connect(awc::error::ConnectError::Io(error)) => name_io_error(error),
+        SendRequestError::Response(ParseError::Incomplete) => Failure::new(
+            ErrorKind::ConnectionReset,
+            "the connection was closed in the middle of the answer's head",
+        ),
+        SendRequestError::Response(ParseError::TooLarge) => head_too_large(),
+        SendRequestError::Response(error) => {
+            Failure::new(ErrorKind::ProtocolError, format!("not valid HTTP: {error}"))
+        }
+        other => Failure::new(ErrorKind::SendError, other.to_string()),
+    }
+}
+
+fn head_too_large() -> Failure {
+    Failure::new(
+        ErrorKind::ProtocolError,
+        format!("the head of the answer is larger than {LARGEST_HEAD} bytes"),
+    )
+}
+
+fn name_body_error(error: &PayloadError, read: u64) -> Failure {
+    match error {
+        PayloadError::Incomplete(_) => Failure::new(
+            ErrorKind::ConnectionReset,
+            format!("the connection was closed after {read} bytes of body, before its end"),
+        ),
+        PayloadError::Io(error) => name_io_error(error),
+        other => Failure::new(
+            ErrorKind::ProtocolError,
+            format!("the body is not valid HTTP: {other}"),
+        ),
+    }
+}
+
+fn name_io_error(error: &io::Error) -> Failure {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    if error.to_string() == HEAD_TOO_LARGE {
+        return head_too_large();
+    }
+    match error.kind() {
+        ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof => Failure::new(
+            ErrorKind::ConnectionReset,
+            format!("the connection was cut: {error}"),
+        ),
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Failure::new(
+            ErrorKind::ProtocolError,
+            format!("the body is not valid HTTP: {error}"),
+        ),
+        _ => Failure::new(ErrorKind::SendError, error.to_string()),
+    }
+}

@@ -1,0 +1,358 @@
+//! One attempt: an HTTP exchange with a site, redirects followed, within its timeout. Decides nothing about up or down.
+
+mod answer;
+mod body;
+mod connect;
+mod dial;
+mod guard;
+mod http1;
+mod http2;
+mod kept;
+mod link;
+mod proxy;
+mod redirect;
+mod request;
+mod resolve;
+mod tls;
+mod trace;
+
+use std::{
+    cell::Cell,
+    net::IpAddr,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use sitewatch_config::{Site, SiteOptions, Url};
+use tokio::time::error::Elapsed;
+
+use self::{
+    answer::Answer,
+    body::BodyReader,
+    http1::SendError,
+    kept::KeptConnection,
+    redirect::Ask,
+    request::Headers,
+    trace::{Trace, micros},
+};
+pub(super) use self::{kept::Kept, request::is_credential, resolve::resolve};
+use super::{
+    attempt::{Attempt, Failure},
+    tls_clients::TlsClients,
+};
+use crate::model::{ErrorKind, Hop, Reached};
+
+/// What an attempt is made with.
+pub(super) struct Means<'a> {
+    pub(super) tls: &'a TlsClients,
+    /// A token to log in with, for sites that need one.
+    pub(super) token: Option<&'a str>,
+    /// The only address to connect to on the first hop, for sites of which each address is checked.
+    pub(super) pinned: Option<IpAddr>,
+    /// The connection of the check before, for sites that keep it.
+    pub(super) kept: Option<&'a Kept>,
+}
+
+impl<'a> Means<'a> {
+    /// No more than these clients.
+    pub(super) fn of(tls: &'a TlsClients) -> Self {
+        Self {
+            tls,
+            token: None,
+            pinned: None,
+            kept: None,
+        }
+    }
+}
+
+thread_local! {
+    static NUMBERS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn next_number() -> u64 {
+    NUMBERS.set(NUMBERS.get() + 1);
+    NUMBERS.get()
+}
+
+/// Makes one attempt at `site`. Never fails: what went wrong is in the attempt, with the times of what had been reached.
+pub(super) async fn probe(site: &Site, means: &Means<'_>) -> Attempt {
+    let timeout = site.options.schedule.timeout;
+    let mut exchange = Exchange {
+        options: &site.options,
+        means,
+        number: next_number(),
+        trace: Rc::new(Trace::new()),
+        reader: None,
+        attempt: Attempt::default(),
+    };
+    let start = Instant::now();
+    let first = Ask {
+        url: site.url.clone(),
+        method: site.options.request.method.clone(),
+        with_body: site.options.request.body.is_some(),
+        with_credentials: true,
+    };
+    let ended = tokio::time::timeout(timeout, exchange.run(first)).await;
+    exchange.close(start, ended)
+}
+
+/// One attempt under way.
+struct Exchange<'a> {
+    options: &'a SiteOptions,
+    means: &'a Means<'a>,
+    number: u64,
+    trace: Rc<Trace>,
+    /// There from the moment when the head of the last answer is complete.
+    reader: Option<BodyReader>,
+    attempt: Attempt,
+}
+
+impl Exchange<'_> {
+    fn close(self, start: Instant, ended: Result<Result<(), Failure>, Elapsed>) -> Attempt {
+        let (trace, mut attempt) = (self.trace, self.attempt);
+        attempt.phases = trace.close();
+        attempt.phases.total_us = Some(micros(start.elapsed()));
+        attempt.reached = trace.reached();
+        let has_head = self.reader.is_some();
+        if let Some(reader) = self.reader {
+            attempt.body_bytes = Some(reader.count());
+            attempt.body = reader.into_bytes();
+        }
+        attempt.failure = match ended {
+            Ok(Ok(())) => None,
+            Ok(Err(failure)) => Some(failure),
+            Err(_) => {
+                http1::forget(self.number);
+                let read = has_head.then(|| attempt.body_bytes.unwrap_or_default());
+                Some(timed_out(
+                    self.options.schedule.timeout,
+                    attempt.reached,
+                    read,
+                    &trace,
+                ))
+            }
+        };
+        if attempt.failure.is_none() {
+            attempt.reached = Reached::End;
+        }
+        attempt.remote_ip = trace.remote_ip.get();
+        attempt.tls = trace.tls.take();
+        attempt.refused = trace.refused.take();
+        attempt
+    }
+
+    async fn run(&mut self, mut ask: Ask) -> Result<(), Failure> {
+        let request = &self.options.request;
+        let mut first = true;
+        loop {
+            let start = Instant::now();
+            let Some(next) = self.hop(&ask, first).await? else {
+                if !first {
+                    self.attempt.final_url = Some(ask.url);
+                }
+                return Ok(());
+            };
+            let mut phases = self.trace.close();
+            phases.total_us = Some(micros(start.elapsed()));
+            self.attempt.hops.push(Hop {
+                url: public(&ask.url),
+                status: self.attempt.status,
+                remote_ip: self.trace.remote_ip.get(),
+                phases,
+            });
+            if self.attempt.hops.len() > usize::from(request.max_redirects) {
+                let (most, last) = (request.max_redirects, public(&next.url));
+                return Err(Failure::new(
+                    ErrorKind::RedirectError,
+                    format!("more than {most} redirects, the last one to {last}"),
+                ));
+            }
+            if self.means.kept.is_none_or(|_| !first) {
+                self.trace.begin_hop();
+            } else {
+                // The trace goes with the connection that is kept.
+                self.trace = Rc::new(Trace::new());
+            }
+            (ask, first) = (next, false);
+        }
+    }
+
+    /// Asks once. Gives what to ask next, if the answer redirects.
+    async fn hop(&mut self, ask: &Ask, first: bool) -> Result<Option<Ask>, Failure> {
+        let options = self.options;
+        let headers = request::headers(options, ask, self.means.token);
+        let body = match &options.request.body {
+            Some(body) if ask.with_body => Bytes::copy_from_slice(&body.bytes),
+            _ => Bytes::new(),
+        };
+        let answer = self.send(ask, first, &headers, body).await?;
+        self.attempt.status = Some(answer.status());
+        self.attempt.http_version = Some(answer.version());
+        if options.request.follow_redirects
+            && let Some(next) = redirect::next(ask, answer.status(), answer.header("location"))?
+        {
+            return Ok(Some(next));
+        }
+        if options.capture_bytes > 0 || !options.expect.expect_headers.is_empty() {
+            self.attempt.headers = answer.headers();
+        }
+        let length = answer.header("content-length");
+        let length = length.and_then(|text| std::str::from_utf8(text).ok()?.trim().parse().ok());
+        let reader = BodyReader::new(options, answer.header("content-encoding"), length)?;
+        let reader = self.reader.insert(reader);
+        answer.read(reader).await?;
+        Ok(None)
+    }
+
+    /// Sends one request, over the connection of the check before if there is one, else over a new one.
+    async fn send(
+        &mut self,
+        ask: &Ask,
+        first: bool,
+        headers: &Headers<'_>,
+        body: Bytes,
+    ) -> Result<Answer, Failure> {
+        let kept = self.means.kept.filter(|_| first);
+        if let Some(connection) = kept.and_then(Kept::take)
+            && let Some(answer) = self.send_again(connection, ask, headers, &body).await?
+        {
+            return Ok(answer);
+        }
+        let (link, is_h2) =
+            connect::connect(self.options, self.means, ask, first, &self.trace).await?;
+        self.trace.enter(Reached::Ttfb);
+        if is_h2 {
+            self.trace.framed();
+            let sender = http2::begin(link).await?;
+            let answer = http2::send(&sender, ask, headers, body).await?;
+            self.trace.enter(Reached::Body);
+            if let Some(kept) = kept {
+                kept.put(KeptConnection::Two(sender));
+            }
+            return Ok(Answer::Two(answer));
+        }
+        let request = http1::Request {
+            number: self.number,
+            link: Some(link),
+            keep: kept.is_some(),
+            method: &ask.method,
+            path: request::path(&ask.url),
+            headers,
+            body,
+        };
+        match http1::send(request, &self.trace).await {
+            Ok(answer) => {
+                if let Some(kept) = kept {
+                    let trace = Rc::clone(&self.trace);
+                    kept.put(KeptConnection::One {
+                        number: self.number,
+                        trace,
+                    });
+                }
+                Ok(Answer::One(answer))
+            }
+            Err(SendError::Failed(failure)) => Err(failure),
+            Err(SendError::NotKept) => Err(Failure::new(
+                ErrorKind::InternalError,
+                "the connection was lost between two parts of the program",
+            )),
+        }
+    }
+
+    /// Sends over a connection that was kept. `None` if the server has closed it meanwhile, which is its right.
+    async fn send_again(
+        &mut self,
+        connection: KeptConnection,
+        ask: &Ask,
+        headers: &Headers<'_>,
+        body: &Bytes,
+    ) -> Result<Option<Answer>, Failure> {
+        match connection {
+            KeptConnection::One { number, trace } => {
+                trace.begin_hop();
+                trace.skip_to(Reached::Ttfb);
+                let fresh = std::mem::replace(&mut self.trace, trace);
+                let request = http1::Request {
+                    number,
+                    link: None,
+                    keep: true,
+                    method: &ask.method,
+                    path: request::path(&ask.url),
+                    headers,
+                    body: body.clone(),
+                };
+                match http1::send(request, &self.trace).await {
+                    Ok(answer) => {
+                        if let Some(kept) = self.means.kept {
+                            let trace = Rc::clone(&self.trace);
+                            kept.put(KeptConnection::One { number, trace });
+                        }
+                        Ok(Some(Answer::One(answer)))
+                    }
+                    Err(SendError::Failed(failure)) => Err(failure),
+                    Err(SendError::NotKept) => {
+                        fresh.begin_hop();
+                        self.trace = fresh;
+                        Ok(None)
+                    }
+                }
+            }
+            KeptConnection::Two(sender) => {
+                self.trace.skip_to(Reached::Ttfb);
+                self.trace.framed();
+                match http2::send(&sender, ask, headers, body.clone()).await {
+                    Ok(answer) => {
+                        self.trace.enter(Reached::Body);
+                        if let Some(kept) = self.means.kept {
+                            kept.put(KeptConnection::Two(sender));
+                        }
+                        Ok(Some(Answer::Two(answer)))
+                    }
+                    Err(_) => {
+                        self.trace.begin_hop();
+                        Ok(None)
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn timed_out(timeout: Duration, reached: Reached, read: Option<u64>, trace: &Trace) -> Failure {
+    let (kind, what) = match (reached, read) {
+        (Reached::Dns, _) => (ErrorKind::DnsTimeout, "no answer from DNS".to_owned()),
+        (Reached::Connect, _) => {
+            let refused = trace.refused.borrow();
+            let others = if refused.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", refused.join("; "))
+            };
+            (ErrorKind::ConnectTimeout, format!("no connection{others}"))
+        }
+        (Reached::Tls, _) => (
+            ErrorKind::TlsError,
+            "the TLS handshake is not finished".to_owned(),
+        ),
+        (Reached::Ttfb, _) => (ErrorKind::TtfbTimeout, "no answer".to_owned()),
+        (Reached::Body | Reached::End, None) => (
+            ErrorKind::TtfbTimeout,
+            "the head of the answer is not complete".to_owned(),
+        ),
+        (Reached::Body | Reached::End, Some(read)) => (
+            ErrorKind::BodyTimeout,
+            format!("the body is not complete after {read} bytes"),
+        ),
+    };
+    let within = humantime::format_duration(timeout);
+    Failure::new(kind, format!("{what} within {within}"))
+}
+
+/// The URL as it may be shown.
+fn public(url: &Url) -> String {
+    let mut url = url.clone();
+    // Refused only for URLs without a host.
+    let (_, _) = (url.set_username(""), url.set_password(None));
+    url.into()
+}

@@ -1,0 +1,119 @@
+//! From a name to addresses, asked anew for each check.
+//!
+//! Not by the C library: its look-ups block a thread each, so that names which do not resolve would hold up the checks of
+//! others, and they can't tell why there is no answer. The system's servers, search domains and hosts file are used.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use hickory_resolver::{
+    Resolver, TokioResolver,
+    config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig},
+    net::{DnsError, NetError, runtime::TokioRuntimeProvider},
+    proto::op::ResponseCode,
+};
+use sitewatch_config::{ConnectionOptions, IpVersion};
+
+use super::super::attempt::Failure;
+use crate::model::ErrorKind;
+
+/// Questions that one worker may have open at one server.
+const MAX_ACTIVE: usize = 10_000;
+
+type Key = (Vec<SocketAddr>, IpVersion);
+
+/// How long a resolver is used: so soon a change of the system's configuration is noticed.
+const LIFE: Duration = Duration::from_secs(60);
+
+thread_local! {
+    /// One resolver for each set of servers, with its birth: its sockets belong to this thread.
+    static RESOLVERS: RefCell<HashMap<Key, (Rc<TokioResolver>, Instant)>> = RefCell::default();
+}
+
+/// The addresses of `host`, which is a name, in the order in which DNS gives them.
+///
+/// # Errors
+/// `dns_error` or `dns_timeout`, with the reason.
+pub(in crate::site) async fn resolve(
+    host: &str,
+    options: &ConnectionOptions,
+) -> Result<Vec<IpAddr>, Failure> {
+    let fail = |kind, why: &dyn std::fmt::Display| Failure::new(kind, format!("{host}: {why}"));
+    let resolver = resolver(options).map_err(|error| fail(ErrorKind::InternalError, &error))?;
+    let looked_up = match resolver.lookup_ip(host).await {
+        Ok(found) => found,
+        Err(NetError::Timeout) => {
+            return Err(fail(ErrorKind::DnsTimeout, &"no DNS server answers"));
+        }
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
+            let why = match none.response_code {
+                ResponseCode::NXDomain => "there is no such name (NXDOMAIN)",
+                ResponseCode::ServFail => "the DNS server failed (SERVFAIL)",
+                ResponseCode::Refused => "the DNS server refuses to answer (REFUSED)",
+                _ => "the name exists, but has no address",
+            };
+            return Err(fail(ErrorKind::DnsError, &why));
+        }
+        Err(NetError::Dns(DnsError::ResponseCode(code))) => {
+            return Err(fail(
+                ErrorKind::DnsError,
+                &format_args!("the DNS server answers: {code}"),
+            ));
+        }
+        Err(error) => return Err(fail(ErrorKind::DnsError, &error)),
+    };
+    let addresses: Vec<IpAddr> = looked_up.iter().collect();
+    if addresses.is_empty() {
+        return Err(fail(
+            ErrorKind::DnsError,
+            &"the name exists, but has no address",
+        ));
+    }
+    Ok(addresses)
+}
+
+fn resolver(options: &ConnectionOptions) -> Result<Rc<TokioResolver>, NetError> {
+    RESOLVERS.with_borrow_mut(|resolvers| {
+        let key = (options.dns_servers.clone(), options.ip_version);
+        if let Some((resolver, born)) = resolvers.get(&key)
+            && born.elapsed() < LIFE
+        {
+            return Ok(Rc::clone(resolver));
+        }
+        let resolver = Rc::new(build(&key)?);
+        // Those that no site asks for any more go too.
+        resolvers.retain(|_, (_, born)| born.elapsed() < LIFE);
+        resolvers.insert(key, (Rc::clone(&resolver), Instant::now()));
+        Ok(resolver)
+    })
+}
+
+fn build((servers, ip_version): &Key) -> Result<TokioResolver, NetError> {
+    let mut builder = if servers.is_empty() {
+        Resolver::builder_tokio()?
+    } else {
+        let server = |address: &SocketAddr| {
+            let mut connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
+            for connection in &mut connections {
+                connection.port = address.port();
+            }
+            NameServerConfig::new(address.ip(), true, connections.into())
+        };
+        let config = ResolverConfig::from_name_servers(servers.iter().map(server).collect());
+        Resolver::builder_with_config(config, TokioRuntimeProvider::default())
+    };
+    let options = builder.options_mut();
+    options.cache_size = 0;
+    options.max_active_requests = MAX_ACTIVE;
+    options.ip_strategy = match ip_version {
+        IpVersion::Any => LookupIpStrategy::Ipv6AndIpv4,
+        IpVersion::V4 => LookupIpStrategy::Ipv4Only,
+        IpVersion::V6 => LookupIpStrategy::Ipv6Only,
+    };
+    builder.build()
+}

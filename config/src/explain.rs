@@ -1,0 +1,62 @@
+//! Where each setting of a site was written.
+
+use std::sync::Arc;
+
+use crate::fields::Fields;
+use crate::origin::Origin;
+use crate::site::Site;
+
+/// The settings in force for one site.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The site.
+    pub site: Arc<Site>,
+    /// Its settings, as settings files have them.
+    pub rows: Vec<Explained>,
+}
+
+/// One setting in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// Its name.
+    pub key: String,
+    /// Its value, secrets hidden, as JSON (which is YAML too).
+    pub value: String,
+    /// Where it was written; `built-in default` if nowhere.
+    pub origin: String,
+}
+
+/// Asks each layer, the site's own first.
+pub(crate) fn explain(site: &Arc<Site>, layers: &[&Fields<'_>]) -> Explanation {
+    let serde_json::Value::Object(options) =
+        serde_json::to_value(&*site.options).unwrap_or_default()
+    else {
+        return Explanation {
+            site: Arc::clone(site),
+            rows: Vec::new(),
+        };
+    };
+    let row = |(key, value): (String, serde_json::Value)| Explained {
+        origin: origin(&key, layers),
+        value: match value {
+            serde_json::Value::String(text) => text,
+            value => value.to_string(),
+        },
+        key,
+    };
+    Explanation {
+        site: Arc::clone(site),
+        rows: options.into_iter().map(row).collect(),
+    }
+}
+
+fn origin(key: &str, layers: &[&Fields<'_>]) -> String {
+    let place = layers.iter().find_map(|fields| fields.place_of(key));
+    match place {
+        None => "built-in default".to_owned(),
+        Some((place, origin)) => match Origin::decode(origin) {
+            Origin::File(path) => format!("{path}: {place}"),
+            Origin::Variable { source, name } => format!("{source}: {name}"),
+        },
+    }
+}

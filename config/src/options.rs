@@ -1,0 +1,72 @@
+//! What may be said of a site beside its name and URL, and in `defaults` of all sites.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+use serde::Serialize;
+use siphasher::sip::SipHasher13;
+
+use crate::connection::ConnectionOptions;
+use crate::expect::Expectations;
+use crate::request::RequestOptions;
+use crate::schedule::ScheduleOptions;
+
+/// Everything that `defaults` and a site may both say. Sites that say the same share one.
+///
+/// Serialized, it has the names and the form of the settings file, secrets hidden.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct SiteOptions {
+    /// When it is checked, and how often before a failure counts.
+    #[serde(flatten)]
+    pub schedule: ScheduleOptions,
+    /// What is asked.
+    #[serde(flatten)]
+    pub request: RequestOptions,
+    /// How the site is reached.
+    #[serde(flatten)]
+    pub connection: ConnectionOptions,
+    /// What is right.
+    #[serde(flatten)]
+    pub expect: Expectations,
+    /// How much of the body of an answer that is not right travels with the result, in bytes; 0: nothing.
+    pub capture_bytes: usize,
+    /// The user's own words about the site, carried in each message.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl SiteOptions {
+    /// A number of exactly these settings but for their secrets, since it travels: the same on every node and in every build.
+    pub(crate) fn revision(&self) -> u64 {
+        // Text keeps its form in every build, which `Hash` of the standard library does not promise.
+        let text = serde_json::to_string(self).unwrap_or_default();
+        let mut hasher = keyed();
+        hasher.write(text.as_bytes());
+        hasher.finish()
+    }
+}
+
+/// A hasher whose results may be stored.
+pub(crate) fn keyed() -> SipHasher13 {
+    SipHasher13::new_with_keys(0x7369_7465_7761_7463, 0x682d_636f_6e66_6967)
+}
+
+/// Prints a duration as settings have it.
+pub(crate) fn as_written<S: serde::Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*duration))
+}
+
+/// The same for one that may be absent.
+pub(crate) fn as_written_if_any<S: serde::Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => as_written(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}

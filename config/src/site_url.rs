@@ -1,0 +1,72 @@
+//! The URL of a site.
+
+use url::Url;
+
+use crate::item::Item;
+use crate::mask::mask_user_info;
+use crate::site::without_user_info;
+
+const LONGEST_URL: usize = 2048;
+
+/// A URL, and how it was written.
+pub(crate) struct WrittenUrl {
+    pub(crate) parsed: Url,
+    text: String,
+}
+
+impl WrittenUrl {
+    /// The name of a site without one: the URL as it was written, without user info, since the name goes into messages,
+    /// logs and the database.
+    pub(crate) fn default_name(&self) -> String {
+        if self.parsed.username().is_empty() && self.parsed.password().is_none() {
+            return self.text.clone();
+        }
+        without_user_info(&self.parsed).into()
+    }
+}
+
+pub(crate) fn read(item: &Item<'_>) -> Option<WrittenUrl> {
+    let text = item.text("an http:// or https:// URL")?;
+    parse(text)
+        .map_err(|expected| item.wrong::<()>(expected))
+        .ok()
+}
+
+/// Reads a URL.
+///
+/// # Errors
+/// What would be right.
+pub(crate) fn parse(text: &str) -> Result<WrittenUrl, String> {
+    const EXPECTED: &str = "an http:// or https:// URL";
+    let text = text.trim();
+    if text.len() > LONGEST_URL {
+        return Err(format!("a URL of at most {LONGEST_URL} bytes"));
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        let guess = format!("https://{}", mask_user_info(text));
+        let is_near = text.contains(['.', ':']) && Url::parse(&guess).is_ok();
+        let hint = if is_near {
+            format!("; did you mean {guess}?")
+        } else {
+            String::new()
+        };
+        return Err(format!("{EXPECTED}{hint}"));
+    };
+    if !["http", "https"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known))
+    {
+        return Err(EXPECTED.to_owned());
+    }
+    if rest.is_empty() || rest.starts_with(['/', '?', '#', ':']) {
+        return Err(format!("{EXPECTED} with a host"));
+    }
+    match Url::parse(text) {
+        Ok(parsed) if parsed.has_host() => Ok(WrittenUrl {
+            parsed,
+            text: text.to_owned(),
+        }),
+        Ok(_) => Err(format!("{EXPECTED} with a host")),
+        Err(error) => Err(format!("{EXPECTED} ({error})")),
+    }
+}
