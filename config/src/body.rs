@@ -44,7 +44,8 @@ pub(crate) fn read(item: &Item<'_>) -> Option<Body> {
     }
 }
 
-fn json(value: &Value) -> serde_json::Value {
+/// A value of the settings as JSON.
+pub(crate) fn json(value: &Value) -> serde_json::Value {
     match &value.kind {
         ValueKind::Nil => serde_json::Value::Null,
         ValueKind::Boolean(flag) => (*flag).into(),
