@@ -65,7 +65,7 @@ pub(crate) fn read(shown: &Path, report: &Report) -> Option<Map<String, Value>> 
 }
 
 /// The parser's own message, without the piece of the file that some parsers repeat: it may hold a secret.
-fn describe(
+pub(crate) fn describe(
     format: FileFormat,
     error: &(dyn Error + Send + Sync + 'static),
 ) -> (String, &'static str) {

@@ -257,7 +257,7 @@ pub(crate) fn missing(path: &Path) -> Option<&'static str> {
     }
 }
 
-fn kind_of(value: &Value) -> &'static str {
+pub(crate) fn kind_of(value: &Value) -> &'static str {
     match &value.kind {
         ValueKind::Nil => "nothing",
         ValueKind::Table(_) => "a mapping",

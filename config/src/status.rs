@@ -29,6 +29,11 @@ impl StatusSet {
             .any(|&(first, last)| (first..=last).contains(&status))
     }
 
+    /// First and last of each range.
+    pub(crate) fn ranges(&self) -> &[(u16, u16)] {
+        &self.ranges
+    }
+
     /// A set of ranges in any order. They must be ranges of statuses, first before last.
     pub(crate) fn from_ranges(mut ranges: Vec<(u16, u16)>) -> Self {
         ranges.sort_unstable();
