@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use sitewatch_config::ImportFormat;
+
+use crate::check::CheckArguments;
 
 /// Checks many websites on a schedule, publishes each result to Kafka, and stores the results in PostgreSQL exactly once.
 #[derive(Debug, Parser)]
@@ -32,16 +35,25 @@ pub struct Arguments {
 /// Commands that do one thing and end.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check one URL now. Exit code: 0 up, 1 not up, 2 could not tell
-    Check {
-        /// What to check
-        url: String,
-        /// Print the message that would go to Kafka
-        #[arg(long)]
-        json: bool,
-    },
+    /// Check one site now and show what took how long. Exit code: 0 up, 1 not up, 2 could not tell
+    Check(Box<CheckArguments>),
     /// Read the settings, report every mistake, start nothing
-    Validate,
+    Validate {
+        /// Show what is in force for this site, and where it was written
+        #[arg(long = "site", id = "name", value_name = "NAME")]
+        name: Option<String>,
+        /// Show what a reload from this settings file would start (+), stop (-) and replace (~)
+        #[arg(long, value_name = "OLD")]
+        diff: Option<PathBuf>,
+    },
+    /// Write the configuration of another monitor as a settings file, and list what could not be carried over
+    Import {
+        /// Whose configuration it is: gatus, blackbox, uptime-kuma, url_config
+        #[arg(value_name = "FORMAT")]
+        format: ImportFormat,
+        /// The file
+        file: PathBuf,
+    },
     /// Bring the database's schema up to date
     Migrate,
 }
@@ -73,6 +85,8 @@ SITEWATCH__SECTION__KEY for any key of the file (SITEWATCH__KAFKA__BROKERS). A f
 
 Examples:
   sitewatch-node check https://example.org/
+  sitewatch-node check https://example.org/ --body-matches welcome --min-cert-days 14
+  sitewatch-node import gatus config.yaml > sitewatch.yaml
   sitewatch-node --role standalone --site https://example.org/ --watch
   KAFKA_SERVER=localhost:9092 sitewatch-node --role producer --config sitewatch.yaml
   KAFKA_SERVER=localhost:9092 POSTGRES_URL=postgres://user@localhost/db sitewatch-node --role consumer

@@ -2,6 +2,7 @@
 //!
 //! Arrows point down only: this crate → `sitewatch-actors` → `sitewatch-config`.
 
+pub mod check;
 pub mod cli;
 mod commands;
 mod exit;
@@ -10,6 +11,7 @@ mod logging;
 mod node;
 mod settings;
 mod standalone;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -27,8 +29,23 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let _scenario = fail::FailScenario::setup();
     let sources = Sources::from_process(arguments.config, arguments.sites);
     let end = match (arguments.command, arguments.role) {
-        (Some(Command::Check { url, json }), _) => return commands::check(&url, json),
-        (Some(Command::Validate), role) => commands::validate(&sources, role.map(Into::into)),
+        (Some(Command::Check(what)), _) => return check::check(&what, sources.config),
+        (
+            Some(Command::Validate {
+                name: Some(name), ..
+            }),
+            _,
+        ) => validate::explain(&sources, &name),
+        (
+            Some(Command::Validate {
+                diff: Some(old), ..
+            }),
+            role,
+        ) => validate::diff(&sources, old, role.map(Into::into)),
+        (Some(Command::Validate { .. }), role) => {
+            validate::validate(&sources, role.map(Into::into))
+        }
+        (Some(Command::Import { format, file }), _) => commands::import(format, &file),
         (Some(Command::Migrate), _) => commands::migrate(&sources),
         (None, Some(role)) => node::run(role.into(), sources, arguments.watch),
         (None, None) => Err(Failure::usage(

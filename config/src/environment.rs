@@ -28,9 +28,13 @@ struct Variable {
 
 impl Variables {
     /// Adds `.env` of the working directory, where present, below the variables of the process.
-    pub(crate) fn gather(process: &BTreeMap<String, String>, report: &Report) -> (Self, bool) {
+    pub(crate) fn gather(
+        process: &BTreeMap<String, String>,
+        with_dotenv: bool,
+        report: &Report,
+    ) -> (Self, bool) {
         let mut all = BTreeMap::new();
-        let text = read_dotenv(report);
+        let text = with_dotenv.then(|| read_dotenv(report)).flatten();
         for (name, text) in text
             .as_deref()
             .map(|text| parse_dotenv(text, report))

@@ -51,7 +51,15 @@ pub(crate) fn explain(site: &Arc<Site>, layers: &[&Fields<'_>]) -> Explanation {
 }
 
 fn origin(key: &str, layers: &[&Fields<'_>]) -> String {
-    let place = layers.iter().find_map(|fields| fields.place_of(key));
+    // A mapping under `body` is sent as JSON.
+    let names = if key == "json" {
+        &["json", "body"][..]
+    } else {
+        &[key]
+    };
+    let place = layers
+        .iter()
+        .find_map(|fields| names.iter().find_map(|name| fields.place_of(name)));
     match place {
         None => "built-in default".to_owned(),
         Some((place, origin)) => match Origin::decode(origin) {

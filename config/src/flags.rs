@@ -100,7 +100,7 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag("body", "body", Text, "TEXT", "Send this body"),
     flag("body-file", "body_file", Text, "FILE", "Send this file"),
-    flag("json", "json", Yaml, "JSON", "Send this value as JSON"),
+    flag("json-body", "json", Yaml, "JSON", "Send this value as JSON"),
     flag("form", "form", Parts, "NAME=VALUE,…", "Send a form"),
     flag(
         "basic-auth",

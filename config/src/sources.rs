@@ -30,6 +30,8 @@ pub struct Sources {
     pub sites: Vec<String>,
     /// One more site as flags tell it: names of settings with the texts after the flags, `tls.ca` for a part.
     pub flags: Vec<(String, Vec<String>)>,
+    /// Read no settings but those named here: no default file, no `.env`, no variable that sets something.
+    pub isolated: bool,
     /// The environment.
     pub env: BTreeMap<String, String>,
     /// Where relative paths, `.env` and the default settings file are.
@@ -46,6 +48,7 @@ impl Sources {
             config,
             sites,
             flags: Vec::new(),
+            isolated: false,
             env: env::vars_os().filter_map(text).collect(),
             working_dir: env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
         }
@@ -80,7 +83,7 @@ pub(crate) struct Layers {
 
 /// Reads all layers. Problems go to the report.
 pub(crate) fn gather(sources: &Sources, report: &Report) -> Layers {
-    let (variables, has_dotenv) = Variables::gather(&sources.env, report);
+    let (variables, has_dotenv) = Variables::gather(&sources.env, !sources.isolated, report);
     report.set_variables(variables.texts());
     let mut layers = Layers {
         tree: Value::new(None, ValueKind::Nil),
@@ -92,27 +95,32 @@ pub(crate) fn gather(sources: &Sources, report: &Report) -> Layers {
             .and_then(|name| name.into_string().ok()),
         incomplete: false,
     };
-    let main = sources
-        .config
-        .clone()
-        .or_else(|| default_file(report, &mut layers.incomplete));
+    let main = sources.config.clone().or_else(|| match sources.isolated {
+        true => None,
+        false => default_file(report, &mut layers.incomplete),
+    });
     let mut settings = Map::new();
     if let Some(path) = &main {
         layers.main_source = path.display().to_string();
         settings = layers.read_file(path, report);
     }
-    if let Some(path) = variables.get("URL_CONFIG_FILE") {
+    if let Some(path) = variables
+        .get("URL_CONFIG_FILE")
+        .filter(|_| !sources.isolated)
+    {
         layers.read_site_file(&path, main.as_deref(), report);
     }
     if has_dotenv {
         layers.files.push(report.working_dir().join(".env"));
     }
 
-    let merged = Config::builder()
-        .add_source(Layer(settings))
-        .add_source(Layer(variables.legacy_layer()))
-        .add_source(Layer(variables.layer(report)))
-        .build();
+    let mut builder = Config::builder().add_source(Layer(settings));
+    if !sources.isolated {
+        builder = builder
+            .add_source(Layer(variables.legacy_layer()))
+            .add_source(Layer(variables.layer(report)));
+    }
+    let merged = builder.build();
     match merged {
         Ok(merged) => layers.tree = merged.cache,
         Err(error) => report.add(

@@ -1,0 +1,153 @@
+//! The command `check`: one site, now, for people.
+
+mod flags;
+mod waterfall;
+
+use std::{
+    io::{self, IsTerminal, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::Args;
+use sitewatch_actors::{
+    metrics::Metrics,
+    model::Outcome,
+    site::{self, Checked, Surroundings},
+};
+use sitewatch_config::{Site, Sources, load_any};
+
+pub use self::flags::SiteFlags;
+use crate::exit::Failure;
+
+/// What to check, and how to show it.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArguments {
+    /// What to check
+    #[arg(required_unless_present = "name")]
+    url: Option<String>,
+
+    /// Check the site of this name in the settings file
+    #[arg(
+        long = "site",
+        id = "name",
+        value_name = "NAME",
+        conflicts_with = "url"
+    )]
+    name: Option<String>,
+
+    /// Print the message that would go to Kafka
+    #[arg(long)]
+    json: bool,
+
+    /// Check again and again, so long after one another
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    watch: Option<Duration>,
+
+    #[command(flatten)]
+    flags: SiteFlags,
+}
+
+/// Checks one site. The exit code: 0 up, 1 not up, 2 could not tell.
+pub(crate) fn check(arguments: &CheckArguments, config: Option<PathBuf>) -> ExitCode {
+    match check_once_or_more(arguments, config) {
+        Ok(Outcome::Up) => ExitCode::SUCCESS,
+        Ok(Outcome::Degraded | Outcome::Down) => ExitCode::from(1),
+        Ok(Outcome::Unknown) => ExitCode::from(2),
+        Err(failure) => {
+            failure.tell();
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn check_once_or_more(
+    arguments: &CheckArguments,
+    config: Option<PathBuf>,
+) -> Result<Outcome, Failure> {
+    let (site, location) = find(arguments, config)?;
+    let around = Surroundings::new(
+        location,
+        (1, 1),
+        Metrics::new().map_err(Failure::software)?,
+        slog::Logger::root(slog::Discard, slog::o!()),
+    );
+    actix_rt::System::new().block_on(async {
+        loop {
+            let checked = site::check(&site, around.clock.now(), &around).await;
+            let outcome = checked.result.outcome;
+            let text = show(arguments, &site, &checked, &around)?;
+            let is_open = io::stdout().write_all(text.as_bytes()).is_ok();
+            match arguments.watch {
+                Some(pause) if is_open => tokio::time::sleep(pause).await,
+                // A closed pipe takes nothing away from the exit code.
+                _ => return Ok(outcome),
+            }
+        }
+    })
+}
+
+/// The site that is meant, and where this node stands.
+fn find(
+    arguments: &CheckArguments,
+    config: Option<PathBuf>,
+) -> Result<(Arc<Site>, String), Failure> {
+    let mut sources = Sources::from_process(config, Vec::new());
+    let Some(url) = &arguments.url else {
+        let name = arguments.name.as_deref().unwrap_or_default();
+        if !arguments.flags.0.is_empty() {
+            return Err(Failure::usage(
+                "the options of a site in the settings file stand there; flags go with a URL",
+            ));
+        }
+        let settings = load_any(&sources).map_err(Failure::config)?;
+        let site = settings.sites.iter().find(|site| &*site.name == name);
+        let site = site.ok_or_else(|| {
+            Failure::config(format!(
+                "no site is named {name:?}; there are {}: {}",
+                settings.sites.len(),
+                some_names(&settings.sites)
+            ))
+        })?;
+        return Ok((Arc::clone(site), settings.node.location));
+    };
+    // Only this URL: without --config the settings of a node have no part in it.
+    sources.isolated = sources.config.is_none();
+    sources.flags = vec![("url".to_owned(), vec![url.clone()])];
+    sources.flags.extend(arguments.flags.0.iter().cloned());
+    let settings = load_any(&sources).map_err(Failure::config)?;
+    // The site of the flags comes last.
+    let site = settings
+        .sites
+        .last()
+        .ok_or_else(|| Failure::usage("no URL"))?;
+    Ok((Arc::clone(site), settings.node.location))
+}
+
+fn some_names(sites: &[Arc<Site>]) -> String {
+    let names: Vec<&str> = sites.iter().take(10).map(|site| &*site.name).collect();
+    let more = if sites.len() > names.len() {
+        ", …"
+    } else {
+        ""
+    };
+    format!("{}{more}", names.join(", "))
+}
+
+fn show(
+    arguments: &CheckArguments,
+    site: &Site,
+    checked: &Checked,
+    around: &Surroundings,
+) -> Result<String, Failure> {
+    if arguments.json {
+        return Ok(serde_json::to_string(&checked.result).map_err(Failure::software)? + "\n");
+    }
+    let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    Ok(match arguments.watch {
+        Some(_) => waterfall::line(checked, colours),
+        None => waterfall::picture(site, checked, around.clock.now(), colours),
+    })
+}

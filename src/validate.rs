@@ -1,0 +1,104 @@
+//! The command `validate`: what the settings say, where it was written, and what a reload of them would do.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::PathBuf,
+};
+
+use sitewatch_config::{Role, Settings, Sources, diff_sites, explain_site, load, load_any};
+
+use crate::exit::Failure;
+
+/// Reads the settings and reports every mistake.
+pub(crate) fn validate(sources: &Sources, role: Option<Role>) -> Result<(), Failure> {
+    let settings = read(sources, role)?;
+    let files: Vec<_> = settings
+        .files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
+    let from = if files.is_empty() {
+        "no file".to_owned()
+    } else {
+        files.join(", ")
+    };
+    print(&format!(
+        "settings are valid: {} sites from {from}\n",
+        settings.sites.len()
+    ));
+    Ok(())
+}
+
+fn read(sources: &Sources, role: Option<Role>) -> Result<Settings, Failure> {
+    role.map_or_else(|| load_any(sources), |role| load(role, sources))
+        .map_err(Failure::config)
+}
+
+/// Shows what is in force for one site, and where each of it was written.
+pub(crate) fn explain(sources: &Sources, name: &str) -> Result<(), Failure> {
+    let Some(explanation) = explain_site(sources, name).map_err(Failure::config)? else {
+        return Err(Failure::config(format!(
+            "no site of the settings files is named {name:?}"
+        )));
+    };
+    let rows = &explanation.rows;
+    let widest =
+        |cell: &dyn Fn(usize) -> usize| (0..rows.len()).map(cell).max().unwrap_or_default();
+    let key = widest(&|n| rows[n].key.len());
+    let value = widest(&|n| rows[n].value.chars().count()).min(48);
+    let site = &explanation.site;
+    let mut text = format!("{}: {}\n", site.name, site.public_url());
+    for row in rows {
+        let _ = writeln!(
+            text,
+            "  {:<key$}  {:<value$}  {}",
+            row.key, row.value, row.origin
+        );
+    }
+    print(&text);
+    Ok(())
+}
+
+/// Shows what a reload from the settings file `old` to these would start, stop and replace.
+pub(crate) fn diff(sources: &Sources, old: PathBuf, role: Option<Role>) -> Result<(), Failure> {
+    let new = read(sources, role)?;
+    let mut before = sources.clone();
+    before.config = Some(old);
+    let old = read(&before, role)?;
+    let changes = diff_sites(&old.sites, &new.sites);
+    let mut text = String::new();
+    for site in &changes.start {
+        let _ = writeln!(text, "+ {}", site.name);
+    }
+    for name in &changes.stop {
+        let _ = writeln!(text, "- {name}");
+    }
+    for site in &changes.replace {
+        let _ = writeln!(text, "~ {}", site.name);
+    }
+    for (section, is_other) in [
+        ("node", old.node != new.node),
+        ("kafka", old.kafka != new.kafka),
+        ("postgres", old.postgres != new.postgres),
+    ] {
+        if is_other {
+            let _ = writeln!(text, "~ section {section}");
+        }
+    }
+    let _ = writeln!(
+        text,
+        "{} sites would start, {} stop, {} be replaced; {} stay as they are",
+        changes.start.len(),
+        changes.stop.len(),
+        changes.replace.len(),
+        changes.unchanged
+    );
+    print(&text);
+    Ok(())
+}
+
+/// A closed pipe is no failure.
+fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
