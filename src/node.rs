@@ -39,6 +39,9 @@ const WRITER_INTAKE: usize = 2;
 /// Orders from a reload that may wait.
 const CONTROL_INTAKE: usize = 4;
 
+/// Files that are open besides the connections of checks.
+const SPARE_FILES: u64 = 200;
+
 /// Runs the role until it is told to stop or fails for good.
 ///
 /// # Errors
@@ -47,6 +50,9 @@ pub(crate) fn run(role: Role, sources: Sources, watch: bool) -> Result<(), Failu
     let mut settings = load(role, &sources).map_err(Failure::config)?;
     let logging = Logging::start(&settings.node.log);
     let log = logging.log.clone();
+    if role != Role::Consumer {
+        allow_connections(settings.node.max_checks, &log);
+    }
     let system = System::new();
     let end = system.block_on(async {
         let embedded = if role == Role::Standalone {
@@ -87,6 +93,19 @@ pub(crate) fn run(role: Role, sources: Sources, watch: bool) -> Result<(), Failu
     // What there was to wait for has been waited for. Dropped, it would also wait for a flush that nobody has time for.
     std::mem::forget(system);
     end
+}
+
+/// Lets the process have as many connections open as the system allows: distributions start with 1,024, for programs of
+/// another time.
+fn allow_connections(max_checks: usize, log: &Logger) {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) if limit >= max_checks as u64 + SPARE_FILES => {}
+        Ok(limit) => {
+            warn!(log, "fewer files may be open than node.max_checks asks for; raise the limit (ulimit -n, LimitNOFILE=)";
+                "files" => limit, "max_checks" => max_checks);
+        }
+        Err(error) => warn!(log, "can't raise the limit of open files"; "reason" => %error),
+    }
 }
 
 /// What the actors are made of.

@@ -252,15 +252,15 @@ fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
 #[actix_rt::test]
 async fn one_check_prints_its_result_and_tells_it_by_its_exit_code() {
     let web = Web::start();
-    let up = command(&["check", &web.url("/up")], &[]);
+    let up = command(&["check", &web.url("/up"), "--allow-private"], &[]);
     let text = String::from_utf8(up.stdout).unwrap();
     assert_eq!(up.status.code(), Some(0), "{text}");
     assert!(
-        text.contains("/up is UP\n") && text.contains("status   200"),
+        text.contains("/up is UP\n") && text.contains("status 200, HTTP/1.1, 11 bytes of body"),
         "{text}"
     );
 
-    let down = command(&["check", &web.url("/500"), "--json"], &[]);
+    let down = command(&["check", &web.url("/500"), "--json", "--allow-private"], &[]);
     assert_eq!(down.status.code(), Some(1));
     let message: serde_json::Value = serde_json::from_slice(&down.stdout).unwrap();
     assert_eq!(message["v"], 1);
@@ -269,7 +269,7 @@ async fn one_check_prints_its_result_and_tells_it_by_its_exit_code() {
         (&"down".into(), &"status_mismatch".into(), &500.into())
     );
     let refused = command(
-        &["check", &format!("http://127.0.0.1:{}/", free_port())],
+        &["check", &format!("http://127.0.0.1:{}/", free_port()), "--allow-private"],
         &[],
     );
     assert_eq!(refused.status.code(), Some(1));

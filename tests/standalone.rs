@@ -41,6 +41,7 @@ impl Standalone {
             .env_remove("KAFKA_SERVER")
             .env_remove("POSTGRES_URL")
             .env_remove("KAFKA_TOPIC")
+            .env("SITEWATCH__DEFAULTS__ALLOW_PRIVATE", "true")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stderr(fs::File::create(&log).unwrap());
