@@ -10,10 +10,7 @@ use sitewatch_actors::{
     metrics::Metrics,
     publisher::Publisher,
     site::{Sites, Surroundings},
-    supervision::{
-        ChildSpec, Exit, Fault, Group, LocalLife, RestartPolicy, SupervisedActor, Supervision,
-        Unborn,
-    },
+    supervision::{ChildSpec, Exit, Fault, Group, LocalLife, SupervisedActor, Supervision, Unborn},
     writer::Writer,
 };
 use sitewatch_config::{RestartSettings, Role, Settings, Sources, load};
@@ -190,13 +187,13 @@ impl Tree {
         }
     }
 
-    fn supervision(&self, kind: &'static str, restart: &RestartSettings) -> Supervision {
-        Supervision {
+    fn supervision(&self, kind: &'static str, restart: &RestartSettings) -> Arc<Supervision> {
+        Arc::new(Supervision {
             kind,
             log: self.log.clone(),
-            policy: RestartPolicy::new(restart),
+            restart: restart.clone(),
             metrics: self.metrics.clone(),
-        }
+        })
     }
 
     /// The children of the root, connected to each other, in the order in which they are stopped.

@@ -260,7 +260,10 @@ async fn one_check_prints_its_result_and_tells_it_by_its_exit_code() {
         "{text}"
     );
 
-    let down = command(&["check", &web.url("/500"), "--json", "--allow-private"], &[]);
+    let down = command(
+        &["check", &web.url("/500"), "--json", "--allow-private"],
+        &[],
+    );
     assert_eq!(down.status.code(), Some(1));
     let message: serde_json::Value = serde_json::from_slice(&down.stdout).unwrap();
     assert_eq!(message["v"], 1);
@@ -269,7 +272,11 @@ async fn one_check_prints_its_result_and_tells_it_by_its_exit_code() {
         (&"down".into(), &"status_mismatch".into(), &500.into())
     );
     let refused = command(
-        &["check", &format!("http://127.0.0.1:{}/", free_port()), "--allow-private"],
+        &[
+            "check",
+            &format!("http://127.0.0.1:{}/", free_port()),
+            "--allow-private",
+        ],
         &[],
     );
     assert_eq!(refused.status.code(), Some(1));

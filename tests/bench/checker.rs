@@ -27,7 +27,7 @@ use sitewatch_actors::{
     metrics::Metrics,
     model::CheckResult,
     site::{Sites, Surroundings},
-    supervision::{RestartPolicy, Supervision, Unborn},
+    supervision::{Supervision, Unborn},
 };
 use sitewatch_config::{RestartSettings, Site, SiteOptions, Url};
 use slog::Logger;
@@ -169,12 +169,12 @@ async fn actors_alone(sites: u64) {
     let workers = (0..cores).map(|_| Arbiter::new().handle()).collect();
     let results = Intake::new(Nobody.start().recipient(), 4096);
     let restart = RestartSettings::default();
-    let supervision = Supervision {
+    let supervision = Arc::new(Supervision {
         kind: "sites",
         log,
-        policy: RestartPolicy::new(&restart),
+        restart: restart.clone(),
         metrics: metrics.clone(),
-    };
+    });
     let (_stop, stopped) = oneshot::channel();
     let (before, begun) = (resident(std::process::id()), Instant::now());
     actix_rt::spawn(Unborn::default().live(

@@ -89,6 +89,7 @@ impl Site {
         results: Intake<CheckResult>,
         fault: Fault,
     ) -> Self {
+        around.metrics.sites.inc();
         Self {
             settings,
             around,
@@ -113,6 +114,12 @@ impl Site {
             }
             ctx.stop();
         }));
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.around.metrics.sites.dec();
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Site, Surroundings};
 use crate::{
     intake::{Delivery, Intake},
     model::CheckResult,
-    supervision::{Children, Ended, Exit, Fault, Life, RestartPolicy, Stop, Supervision, Unborn},
+    supervision::{Children, Ended, Exit, Fault, Life, Stop, Supervision, Unborn},
 };
 
 /// What the settings actor tells the sites.
@@ -26,7 +26,7 @@ pub struct Sites {
     around: Arc<Surroundings>,
     results: Intake<CheckResult>,
     workers: Vec<ArbiterHandle>,
-    restart: RestartSettings,
+    supervision: Arc<Supervision>,
     fault: Fault,
     children: Children,
     /// Sites on each worker, so that a new one goes where there are the fewest.
@@ -49,12 +49,18 @@ impl Sites {
         let (children, _) = Children::new();
         let log = around.log.clone();
         let load = vec![0; workers.len()];
+        let supervision = Arc::new(Supervision {
+            kind: "site",
+            log: log.clone(),
+            restart,
+            metrics: around.metrics.clone(),
+        });
         Self {
             sites,
             around,
             results,
             workers,
-            restart,
+            supervision,
             fault,
             children,
             load,
@@ -88,29 +94,14 @@ impl Sites {
         let life = self.life(Arc::clone(site));
         self.children
             .start_on(&self.workers[place], Arc::clone(&site.name), life);
-        self.around.metrics.sites.inc();
     }
 
     fn life(&self, site: Arc<SiteSettings>) -> Life {
         let (around, results) = (Arc::clone(&self.around), self.results.clone());
-        let supervision = Supervision {
-            kind: "site",
-            log: around.log.clone(),
-            policy: RestartPolicy::new(&self.restart),
-            metrics: around.metrics.clone(),
-        };
+        let supervision = Arc::clone(&self.supervision);
         Box::new(move |stop| {
-            let living = Living(around.metrics.clone());
-            Box::pin(async move {
-                let _living = living;
-                Unborn::default()
-                    .live(
-                        |fault| Site::new(site, around, results, fault),
-                        supervision,
-                        stop,
-                    )
-                    .await
-            })
+            let make = |fault| Site::new(site, around, results, fault);
+            Box::pin(Unborn::default().live(make, supervision, stop))
         })
     }
 
@@ -138,15 +129,6 @@ impl Sites {
         }
         info!(self.log, "sites reloaded"; "started" => changes.start.len(), "stopped" => changes.stop.len(),
             "replaced" => changes.replace.len(), "unchanged" => changes.unchanged);
-    }
-}
-
-/// Counts a site down when its life ends, however it ends.
-struct Living(crate::metrics::Metrics);
-
-impl Drop for Living {
-    fn drop(&mut self) {
-        self.0.sites.dec();
     }
 }
 

@@ -4,10 +4,15 @@
 //! `ContextFut` under `catch_unwind` and calls its `restart`, so the address and the queue survive and only the message
 //! in work is lost.
 
-use std::{panic::AssertUnwindSafe, time::Instant};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::{dev::ContextFut, prelude::*};
 use futures_util::{FutureExt, future::Either};
+use sitewatch_config::RestartSettings;
 use slog::{Logger, error, warn};
 use tokio::sync::oneshot;
 
@@ -27,14 +32,14 @@ impl Message for Stop {
 pub trait SupervisedActor: Actor<Context = Context<Self>> + Supervised + Handler<Stop> {}
 impl<A: Actor<Context = Context<A>> + Supervised + Handler<Stop>> SupervisedActor for A {}
 
-/// What the supervision of one actor is told about it.
+/// What the supervision of an actor, or of many alike, is told about it.
 pub struct Supervision {
     /// The kind of actor, for logs and metrics: `site`, `publisher`, `writer` …
     pub kind: &'static str,
     /// Where its restarts are logged.
     pub log: Logger,
     /// How often and how soon it is started again.
-    pub policy: RestartPolicy,
+    pub restart: RestartSettings,
     /// Where its restarts are counted.
     pub metrics: Metrics,
 }
@@ -59,53 +64,80 @@ impl<A: SupervisedActor> Unborn<A> {
         self.address.clone()
     }
 
-    /// Drives the actor until it stops, is told to stop, or fails beyond its policy.
+    /// Drives the actor until it stops, is told to stop, or fails beyond its policy. To be called on the thread where it
+    /// lives.
     ///
     /// `stop`: a message on it asks the actor to finish its work first; dropping its sender ends it at once.
-    pub async fn live(
+    pub fn live(
         self,
         make: impl FnOnce(Fault) -> A,
-        mut supervision: Supervision,
+        supervision: Arc<Supervision>,
         mut stop: oneshot::Receiver<()>,
-    ) -> Exit {
+    ) -> impl Future<Output = Exit> {
+        // What is made before the future is not stored in it twice: a node has as many of these as sites.
         let fault = Fault::default();
-        let address = self.address;
-        let mut life = match std::panic::catch_unwind(AssertUnwindSafe(|| make(fault.clone()))) {
-            Ok(actor) => self.ctx.into_future(actor),
+        let made = std::panic::catch_unwind(AssertUnwindSafe(|| make(fault.clone())));
+        let life = match made {
+            Ok(actor) => Ok(self.ctx.into_future(actor)),
             // Without an actor there is nothing to restart: its supervisor decides.
-            Err(panic) => return Exit::GaveUp(Box::new(Exit::read(Err(panic), &fault))),
+            Err(panic) => Err(Exit::GaveUp(Box::new(Exit::read(Err(panic), &fault)))),
         };
-        let mut stopping = false;
-        loop {
-            let exit = match drive(&mut life, &address, &fault, &mut stop, &mut stopping).await {
-                Some(exit) => exit,
-                None => return Exit::Stopped,
+        let address = self.address;
+        async move {
+            let mut life = match life {
+                Ok(life) => life,
+                Err(exit) => return exit,
             };
-            if exit == Exit::Stopped || stopping {
-                return exit;
-            }
-            if exit.refusal().is_some() {
-                return Exit::GaveUp(Box::new(exit));
-            }
-            supervision
-                .metrics
-                .restarts
-                .with_label_values(&[supervision.kind, exit.label()])
-                .inc();
-            let Some(delay) = supervision.policy.after_failure(Instant::now()) else {
-                error!(supervision.log, "actor failed too often, giving up"; "actor" => supervision.kind, "reason" => %exit);
-                return Exit::GaveUp(Box::new(exit));
-            };
-            warn!(supervision.log, "actor failed, restarting";
-                "actor" => supervision.kind, "reason" => %exit, "delay_ms" => delay.as_millis());
-            tokio::select! {
-                () = tokio::time::sleep(delay) => {}
-                _ = &mut stop => return exit,
-            }
-            if let Err(exit) = restart(&mut life, &fault) {
-                return Exit::GaveUp(Box::new(exit));
+            let mut stopping = false;
+            // Made at the first failure, which most actors never have.
+            let mut policy = None;
+            loop {
+                let exit = match drive(&mut life, &address, &fault, &mut stop, &mut stopping).await
+                {
+                    Some(exit) => exit,
+                    None => return Exit::Stopped,
+                };
+                if exit == Exit::Stopped || stopping {
+                    return exit;
+                }
+                let policy = policy
+                    .get_or_insert_with(|| Box::new(RestartPolicy::new(&supervision.restart)));
+                match supervision.after_failure(&exit, policy) {
+                    None => return Exit::GaveUp(Box::new(exit)),
+                    Some(delay) => {
+                        let delay = Box::pin(tokio::time::sleep(delay));
+                        if let Either::Right(_) =
+                            futures_util::future::select(delay, &mut stop).await
+                        {
+                            return exit;
+                        }
+                    }
+                }
+                if let Err(exit) = restart(&mut life, &fault) {
+                    return Exit::GaveUp(Box::new(exit));
+                }
             }
         }
+    }
+}
+
+impl Supervision {
+    /// Tells of a failure. The delay after which the actor is to be started again, if it is.
+    fn after_failure(&self, exit: &Exit, policy: &mut RestartPolicy) -> Option<Duration> {
+        if exit.refusal().is_some() {
+            return None;
+        }
+        let labels = [self.kind, exit.label()];
+        self.metrics.restarts.with_label_values(&labels).inc();
+        let delay = policy.after_failure(Instant::now());
+        match delay {
+            None => {
+                error!(self.log, "actor failed too often, giving up"; "actor" => self.kind, "reason" => %exit);
+            }
+            Some(delay) => warn!(self.log, "actor failed, restarting";
+                "actor" => self.kind, "reason" => %exit, "delay_ms" => delay.as_millis()),
+        }
+        delay
     }
 }
 
