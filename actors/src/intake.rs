@@ -4,7 +4,10 @@
 //! An [`Intake`] is one: a permit from a shared semaphore travels inside the message and is given back when the receiver
 //! has finished with it, so the number of messages queued or in work never exceeds the capacity.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use actix::prelude::*;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -33,7 +36,15 @@ pub struct Intake<M: Send + 'static> {
     to: Recipient<Delivery<M>>,
     permits: Arc<Semaphore>,
     capacity: usize,
+    /// Messages that go together a little later, each with its permit.
+    soon: Arc<Mutex<Vec<Delivery<M>>>>,
 }
+
+/// How long a message waits for others to go with it.
+const SOON: Duration = Duration::from_millis(5);
+
+/// So many do not wait for more.
+const ENOUGH: usize = 256;
 
 impl<M: Send + 'static> Clone for Intake<M> {
     fn clone(&self) -> Self {
@@ -41,6 +52,7 @@ impl<M: Send + 'static> Clone for Intake<M> {
             to: self.to.clone(),
             permits: Arc::clone(&self.permits),
             capacity: self.capacity,
+            soon: Arc::clone(&self.soon),
         }
     }
 }
@@ -52,6 +64,7 @@ impl<M: Send + 'static> Intake<M> {
             to,
             permits: Arc::new(Semaphore::new(capacity)),
             capacity,
+            soon: Arc::default(),
         }
     }
 
@@ -73,6 +86,41 @@ impl<M: Send + 'static> Intake<M> {
     pub async fn offer(&self, message: M) {
         if let Some(room) = self.reserve().await {
             room.fill(message);
+        }
+    }
+
+    /// As [`Intake::offer`], but lets the message wait a few milliseconds for others: waking a receiver on another thread
+    /// costs more than the message itself. What still waits when its sender ends is sent by [`Intake::flush`].
+    pub async fn offer_soon(&self, message: M) {
+        let Some(room) = self.reserve().await else {
+            return;
+        };
+        let delivery = Delivery {
+            message,
+            permit: room.permit,
+        };
+        let waiting = {
+            let mut soon = self.soon.lock().unwrap_or_else(PoisonError::into_inner);
+            soon.push(delivery);
+            soon.len()
+        };
+        if waiting >= ENOUGH {
+            self.flush();
+        } else if waiting == 1 {
+            let me = self.clone();
+            actix_rt::spawn(async move {
+                tokio::time::sleep(SOON).await;
+                me.flush();
+            });
+        }
+    }
+
+    /// Sends what waits for others.
+    pub fn flush(&self) {
+        let waiting =
+            std::mem::take(&mut *self.soon.lock().unwrap_or_else(PoisonError::into_inner));
+        for delivery in waiting {
+            self.to.do_send(delivery);
         }
     }
 
@@ -142,6 +190,21 @@ mod tests {
             .filter(|n| intake.clone().try_offer(*n).is_ok())
             .count();
         assert_eq!((accepted, intake.in_use()), (4, 4));
+    }
+
+    #[actix_rt::test]
+    async fn what_waits_for_others_is_within_the_bound_and_goes_together() {
+        tokio::time::pause();
+        let intake = Intake::new(Slow.start().recipient(), 4);
+        for n in 0..3 {
+            intake.offer_soon(n).await;
+        }
+        assert_eq!((intake.in_use(), intake.soon.lock().unwrap().len()), (3, 3));
+        assert!(intake.try_offer(3).is_ok() && intake.try_offer(4).is_err());
+        tokio::time::sleep(SOON * 2).await;
+        assert!(intake.soon.lock().unwrap().is_empty());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(intake.in_use(), 0);
     }
 
     #[actix_rt::test]

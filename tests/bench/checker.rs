@@ -39,6 +39,10 @@ use tokio::{
 use process::{cpu_time, resident, setting};
 use support::{Node, World, required};
 
+/// What the program itself has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Loopback addresses of the server: one alone would run out of ports for connections that are closing.
 const ADDRESSES: u8 = 16;
 const ANSWER: &[u8] =

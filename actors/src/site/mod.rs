@@ -257,7 +257,7 @@ impl Run {
 
     async fn hand_over(&self, result: CheckResult) {
         count(&self.around.metrics, &result);
-        self.results.offer(result).await;
+        self.results.offer_soon(result).await;
     }
 }
 

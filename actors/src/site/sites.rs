@@ -150,6 +150,7 @@ impl StreamHandler<Ended> for Sites {
             ctx.stop();
         } else if self.stopping && self.children.is_empty() {
             debug!(self.log, "all sites have stopped");
+            self.results.flush();
             ctx.stop();
         }
     }
@@ -173,6 +174,7 @@ impl Handler<Stop> for Sites {
         self.stopping = true;
         self.children.stop_all();
         if self.children.is_empty() {
+            self.results.flush();
             ctx.stop();
         }
     }

@@ -85,6 +85,14 @@ async fn race(
     source: Option<IpAddr>,
     trace: &Trace,
 ) -> Result<TcpStream, Failure> {
+    if let [address] = *addresses {
+        trace.remote_ip.set(Some(address));
+        let connected = connect(address, port, source).await;
+        return connected.map_err(|error| {
+            note(address, port, &error, trace);
+            Failure::new(kind_of(&error), trace.refused.borrow().join("; "))
+        });
+    }
     let mut last = None;
     let mut waiting = addresses.into_iter();
     let mut under_way = FuturesUnordered::new();
@@ -108,11 +116,7 @@ async fn race(
                 return Ok(stream);
             }
             Some((address, Err(error))) => {
-                let place = SocketAddr::new(address, port);
-                trace
-                    .refused
-                    .borrow_mut()
-                    .push(format!("{place}: {}", plain(&error)));
+                note(address, port, &error, trace);
                 last = Some(kind_of(&error));
             }
             None => break,
@@ -120,6 +124,12 @@ async fn race(
     }
     let kind = last.unwrap_or(ErrorKind::ConnectRefused);
     Err(Failure::new(kind, trace.refused.borrow().join("; ")))
+}
+
+fn note(address: IpAddr, port: u16, error: &io::Error, trace: &Trace) {
+    let place = SocketAddr::new(address, port);
+    let words = format!("{place}: {}", plain(error));
+    trace.refused.borrow_mut().push(words);
 }
 
 /// Codes of Linux for: no more files (in the system, in the process), memory or buffers.
@@ -155,8 +165,6 @@ async fn connect(address: IpAddr, port: u16, source: Option<IpAddr>) -> io::Resu
         IpAddr::V4(_) => TcpSocket::new_v4(),
         IpAddr::V6(_) => TcpSocket::new_v6(),
     }?;
-    // Only a latency hint: a check goes on without it.
-    let _ = socket.set_nodelay(true);
     if let Some(source) = source {
         socket.bind(SocketAddr::new(source, 0))?;
     }
