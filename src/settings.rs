@@ -1,6 +1,9 @@
 //! The settings actor: on SIGHUP loads, validates, compares, and tells each actor what has changed for it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use actix::prelude::*;
 use sitewatch_actors::{
@@ -12,7 +15,7 @@ use sitewatch_actors::{
     supervision::{Fault, Stop},
     writer::WriterControl,
 };
-use sitewatch_config::{NodeSettings, Role, Settings, Sources, load};
+use sitewatch_config::{NodeSettings, Problems, Role, Settings, Sources, load};
 use slog::{Logger, error, info, warn};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -83,10 +86,28 @@ impl SettingsActor {
         ));
     }
 
-    fn reload(&self) {
+    /// Reads the settings on a thread for such work: ten thousand sites take a while, in which results go on to Kafka.
+    fn reload(&self, ctx: &mut Context<Self>) {
         fail::fail_point!("settings::reload");
+        let (role, sources, begun) = (self.role, self.sources.clone(), Instant::now());
         // The environment of a process does not change: files do.
-        match load(self.role, &self.sources) {
+        let loading = tokio::task::spawn_blocking(move || load(role, &sources));
+        // One after the other: what came last wins.
+        ctx.wait(
+            loading
+                .into_actor(self)
+                .map(move |loaded, me, ctx| match loaded {
+                    Ok(loaded) => me.take_over(loaded, begun),
+                    Err(problem) => {
+                        me.fault.raise(format!("reading the settings: {problem}"));
+                        ctx.stop();
+                    }
+                }),
+        );
+    }
+
+    fn take_over(&self, loaded: Result<Settings, Problems>, begun: Instant) {
+        match loaded {
             Err(problems) => {
                 self.metrics.reloads.with_label_values(&["invalid"]).inc();
                 error!(self.log, "settings not reloaded, nothing has changed"; "problems" => problems.0.len());
@@ -98,14 +119,15 @@ impl SettingsActor {
                 (self.overlay)(&mut new);
                 let old = self.in_force.get();
                 self.in_force.set(new.clone());
+                let sites = new.sites.len();
                 self.apply(&old, new);
+                info!(self.log, "settings reloaded"; "sites" => sites, "took_ms" => begun.elapsed().as_millis());
                 self.metrics.reloads.with_label_values(&["ok"]).inc();
             }
         }
     }
 
     fn apply(&self, old: &Settings, new: Settings) {
-        info!(self.log, "settings reloaded"; "sites" => new.sites.len());
         self.logging.set(&new.node.log);
         let (was, is) = (&old.node, &new.node);
         let fixed = |node: &NodeSettings| {
@@ -167,16 +189,12 @@ impl Actor for SettingsActor {
 impl Supervised for SettingsActor {}
 
 impl StreamHandler<HangUp> for SettingsActor {
-    #[cfg_attr(
-        not(feature = "failpoints"),
-        allow(unused_variables, reason = "only injected faults stop here")
-    )]
     fn handle(&mut self, _: HangUp, ctx: &mut Self::Context) {
         fail::fail_point!("settings::fault", |_| {
             self.fault.raise("injected fault");
             ctx.stop();
         });
-        self.reload();
+        self.reload(ctx);
     }
 }
 

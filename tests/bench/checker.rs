@@ -67,13 +67,20 @@ async fn main() {
     let servers = serve();
     let world = World::new("bench_checker").await;
     world.create_topic(1).await;
-    checking(&world, &servers).await;
+    match setting("SITES", 0) {
+        0 => {
+            for sites in [2_000, 5_000, 10_000] {
+                checking(&world, &servers, sites).await;
+            }
+        }
+        sites => checking(&world, &servers, sites).await,
+    }
     starting(&world, &servers).await;
+    reloading(&world, &servers).await;
     world.drop_all().await;
 }
 
-async fn checking(world: &World, servers: &[SocketAddr]) {
-    let sites = setting("SITES", 2_000);
+async fn checking(world: &World, servers: &[SocketAddr], sites: u64) {
     let window = Duration::from_secs(setting("SECONDS_MEASURED", 20));
     let mut node = world.node("producer", &settings(servers, sites, "1s", free_port()));
     std::thread::sleep(WARM_UP);
@@ -98,7 +105,11 @@ async fn checking(world: &World, servers: &[SocketAddr]) {
     let checks = lateness.len() as u64;
     let at = |part: f64| lateness[((checks - 1) as f64 * part) as usize] as f64 / 1000.0;
     let per_check = cpu.as_secs_f64() * 1e6 / (took.as_secs_f64() * sites as f64);
-    let bare = bare_exchange(servers);
+    let (bare, wrk) = (bare_exchange(servers), wrk(servers[0]));
+    let beside = wrk.map_or_else(
+        || "wrk is not installed".to_owned(),
+        |wrk| format!("wrk {wrk:.0} µs a request (ratio {:.2})", per_check / wrk),
+    );
     println!("{sites} sites each second for {} s", window.as_secs());
     println!(
         "  checks       {:.0}/s of {sites}/s due: {up} up, {missed} missed, {} other",
@@ -106,7 +117,7 @@ async fn checking(world: &World, servers: &[SocketAddr]) {
         checks - up - missed
     );
     println!(
-        "  CPU a check  {per_check:.0} µs, results to Kafka included; a bare HTTP exchange costs a client {bare:.0} µs here"
+        "  CPU a check  {per_check:.0} µs, results to Kafka included; {beside}, a bare blocking client {bare:.0} µs"
     );
     println!(
         "  lateness     p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
@@ -326,6 +337,76 @@ fn bare_exchange(servers: &[SocketAddr]) -> f64 {
         assert_eq!(answer, ANSWER);
     }
     (used() - before) / EXCHANGES as f64
+}
+
+/// CPU time in µs of wrk for one request on a new connection, at full speed; `None` if it is not installed.
+fn wrk(server: SocketAddr) -> Option<f64> {
+    let before = process::children_cpu_time();
+    let output = Command::new("wrk")
+        .args(["-t1", "-c32", "-d5s", "-H", "Connection: close"])
+        .arg(format!("http://{server}/"))
+        .output()
+        .ok()?;
+    let used = process::children_cpu_time() - before;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let requests = text
+        .split(" requests in ")
+        .next()?
+        .split_whitespace()
+        .last()?;
+    Some(used.as_secs_f64() * 1e6 / requests.parse::<f64>().ok()?)
+}
+
+/// What a reload costs that changes one site in a hundred, again and again.
+async fn reloading(world: &World, servers: &[SocketAddr]) {
+    let (sites, reloads) = (setting("IDLE_SITES", 10_000), setting("RELOADS", 1_000));
+    let port = free_port();
+    let one = settings(servers, sites, "1h", port).replace("level: warning", "level: info");
+    let other = one
+        .lines()
+        .enumerate()
+        .map(|(n, line)| match n % 100 {
+            // A line is a site; another path is another site.
+            50 => line.replace("' }", "/changed' }") + "\n",
+            _ => line.to_owned() + "\n",
+        })
+        .collect::<String>();
+    assert_ne!(one, other);
+    let mut node = world.node("producer", &one);
+    while running_sites(&mut node, port) < sites {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (mut times, mut early) = (Vec::new(), 0);
+    for reload in 0..reloads {
+        fs::write(&node.file, if reload % 2 == 0 { &other } else { &one }).unwrap();
+        let begun = Instant::now();
+        node.signal("HUP");
+        let wanted = usize::try_from(reload).unwrap() + 1;
+        while node.log().matches("sites reloaded").count() < wanted {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{}", node.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        times.push(begun.elapsed());
+        if reload == reloads / 10 {
+            early = resident(node.id());
+        }
+    }
+    let late = resident(node.id());
+    assert_eq!(node.stop(), Some(0), "{}", node.log());
+    times.sort_unstable();
+    let at = |part: usize| times[(times.len() - 1) * part / 100].as_secs_f64() * 1e3;
+    println!("{reloads} reloads of {sites} sites, each time another one in a hundred of them");
+    println!(
+        "  from SIGHUP to the end: p50 {:.0} ms, p99 {:.0} ms, max {:.0} ms",
+        at(50),
+        at(99),
+        at(100)
+    );
+    println!(
+        "  memory after a tenth of them {} MB, at the end {} MB",
+        early / 1_000_000,
+        late / 1_000_000
+    );
 }
 
 /// All messages of the topic.
