@@ -38,10 +38,19 @@ async fn post(
         .await
         .unwrap();
     let (send, connection) = client::handshake(tls).await.unwrap();
-    let driver = tokio::spawn(connection);
+    let mut driver = tokio::spawn(connection);
     let mut got = Got::default();
-    let told = exchange(send, server.url_for("localhost", path), limit, &mut got).await;
-    driver.abort();
+    let mut told = exchange(send, server.url_for("localhost", path), limit, &mut got).await;
+    // A GOAWAY is told to the connection. Its streams, which may have been processed, only see it end.
+    match tokio::time::timeout(100 * MS, &mut driver).await {
+        Ok(Ok(Err(error))) if error.is_go_away() => told = Err(error),
+        Ok(_) => {}
+        Err(_) => {
+            driver.abort();
+            // Only now has it let go of the connection.
+            let _ = driver.await;
+        }
+    }
     (got, told)
 }
 
