@@ -54,11 +54,11 @@ pub(crate) fn exchange(mut stream: impl Read + Write, request: &[u8], limit: usi
     let start = Instant::now();
     let mut bytes = Vec::new();
     let mut chunk = vec![0; 64 * 1024];
-    // A server that has reset the connection already is found by reading.
-    let _ = stream.write_all(request);
+    // A RST that is there already is told to the first call only, be it this one.
+    let refused = stream.write_all(request).err();
     let error = loop {
         match stream.read(&mut chunk) {
-            Ok(0) => break None,
+            Ok(0) => break refused.map(|error| error.kind()),
             Ok(read) => bytes.extend_from_slice(&chunk[..read]),
             Err(error) => break Some(error.kind()),
         }

@@ -160,8 +160,8 @@ fn phases_take_their_time() {
         start.elapsed()
     });
     assert!(times[0] >= 95 * MS, "{times:?}");
-    assert!(times[2] >= times[1] + 50 * MS, "{times:?}");
-    assert!(times[3] >= times[2] + 70 * MS, "{times:?}");
+    assert!(times[2] >= 155 * MS, "{times:?}");
+    assert!(times[3] >= 235 * MS, "{times:?}");
 }
 
 #[test]

@@ -146,8 +146,8 @@ fn a_server_that_stalls_says_nothing_and_sees_the_client_go() {
 fn bytes_drip_in_their_time() {
     let server = http::request().drip("abcde", 40 * MS).close().serve();
     let mut stream = tcp(server.address());
-    stream.write_all(GET).unwrap();
     let start = Instant::now();
+    stream.write_all(GET).unwrap();
     let mut byte = [0];
     let mut last = Duration::ZERO;
     for n in 0..5 {

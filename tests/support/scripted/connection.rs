@@ -164,15 +164,20 @@ impl Connection {
                     let mut left = times.unwrap_or(u64::MAX);
                     while left > 0 {
                         self.send(chunk).await?;
-                        sleep(*every).await;
+                        // The shortest sleep is a millisecond long, even of nothing.
+                        if !every.is_zero() {
+                            sleep(*every).await;
+                        }
                         left -= 1;
                     }
                 }
                 Step::H2(answers) => {
                     self.handshake().await?;
                     if self.tls.as_ref().is_none_or(TlsSeen::is_h2) {
-                        self.speak_h2(answers).await?;
-                        return Ok(Next::Nothing);
+                        let told = self.speak_h2(answers).await;
+                        // Unread frames would turn the end into a RST, and that would overtake a GOAWAY.
+                        self.close().await?;
+                        return told.map(|()| Next::Nothing);
                     }
                 }
                 Step::Close => return self.close().await,
@@ -309,9 +314,14 @@ impl Connection {
     }
 
     async fn speak_h2(&mut self, answers: &h2::Answers) -> io::Result<()> {
-        let told = match std::mem::replace(&mut self.wire, Wire::Gone) {
-            Wire::Plain(tcp) => h2::speak(tcp, answers, self).await,
-            Wire::Encrypted(tls) => h2::speak(tls, answers, self).await,
+        let log = h2::Log {
+            connection: self.number,
+            seen: Arc::clone(&self.seen),
+            tls: self.tls.clone(),
+        };
+        let told = match &mut self.wire {
+            Wire::Plain(tcp) => h2::speak(tcp, answers, &log).await,
+            Wire::Encrypted(tls) => h2::speak(tls, answers, &log).await,
             Wire::Gone => Ok(()),
         };
         told.map_err(io::Error::other)

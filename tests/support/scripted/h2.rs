@@ -18,8 +18,8 @@ pub use h2::Reason;
 
 use super::{
     Script,
-    connection::Connection,
     server::{Request, Seen},
+    tls::TlsSeen,
 };
 
 /// What comes after the body.
@@ -80,7 +80,8 @@ pub fn reset_stream(reason: Reason) -> Answer {
     }
 }
 
-/// GOAWAY instead of an answer, and the connection's end.
+/// GOAWAY instead of an answer, and the connection's end. It names the request's stream as the last that was processed, so a
+/// client learns the reason from its connection; the stream itself may only see the end.
 pub fn go_away(reason: Reason) -> Answer {
     Answer {
         instead: Some(Instead::GoAway(reason)),
@@ -168,10 +169,17 @@ impl Answers {
     }
 }
 
+/// Where requests are recorded, and what is known of their connection.
+pub(super) struct Log {
+    pub(super) connection: usize,
+    pub(super) seen: Arc<Seen>,
+    pub(super) tls: Option<TlsSeen>,
+}
+
 pub(super) async fn speak(
     io: impl AsyncRead + AsyncWrite + Unpin,
     answers: &Answers,
-    on: &Connection,
+    log: &Log,
 ) -> Result<(), Error> {
     let mut connection = server::handshake(io).await?;
     // Dropped with the connection, and all its streams with it.
@@ -180,19 +188,19 @@ pub(super) async fn speak(
         let (request, respond) = accepted?;
         let (parts, body) = request.into_parts();
         let path = parts.uri.path().to_owned();
-        let place = on.seen.record(Request {
-            connection: on.number,
+        let place = log.seen.record(Request {
+            connection: log.connection,
             at: Instant::now(),
             head: head_text(&HttpRequest::from_parts(parts, ())),
             body: Vec::new(),
-            tls: on.tls.clone(),
+            tls: log.tls.clone(),
         });
         let answer = answers.by_path.get(&path).unwrap_or(&answers.rest).clone();
         if let Some(Instead::GoAway(reason)) = answer.instead {
             sleep(answer.before_head).await;
             connection.abrupt_shutdown(reason);
         } else {
-            let seen = Arc::clone(&on.seen);
+            let seen = Arc::clone(&log.seen);
             streams.spawn(async move {
                 // The client may take back its request at any time.
                 let _ = give(answer, respond, body, &seen, place).await;

@@ -166,10 +166,16 @@ impl Server {
         self.seen.accepted.load(Ordering::SeqCst)
     }
 
-    /// Whether all connections end within `time`: a client that leaks one is found by this.
+    /// How many connections are open now.
+    pub fn open_connections(&self) -> usize {
+        self.seen.open.load(Ordering::SeqCst)
+    }
+
+    /// Whether all connections end within `time`: a client that leaks one is found by this. It blocks; where the client is
+    /// a task of the test's own thread, ask [`open_connections`](Self::open_connections) again and again instead.
     pub fn all_closed_within(&self, time: Duration) -> bool {
         let deadline = Instant::now() + time;
-        while self.seen.open.load(Ordering::SeqCst) > 0 {
+        while self.open_connections() > 0 {
             if Instant::now() > deadline {
                 return false;
             }
