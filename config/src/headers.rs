@@ -11,8 +11,11 @@ use crate::secret::Secret;
 /// What the node works out from the body.
 const OWNED: [&str; 2] = ["content-length", "transfer-encoding"];
 
+/// What the node sends by itself unless it is written.
+const OWN: [&str; 4] = ["user-agent", "accept", "accept-encoding", "content-type"];
+
 /// The headers of a site: those of `defaults`, with the site's own in the place of equal names and after them.
-/// An empty value takes a header of `defaults` away.
+/// An empty value takes a header of `defaults` away; of one that the node sends by itself it is kept, and means: none.
 pub(crate) fn read(fields: &Fields<'_>, defaults: &[(String, Secret)]) -> Vec<(String, Secret)> {
     let mut headers = defaults.to_vec();
     let mut seen: Vec<(String, Option<&str>)> = Vec::new();
@@ -33,11 +36,15 @@ pub(crate) fn read(fields: &Fields<'_>, defaults: &[(String, Secret)]) -> Vec<(S
             );
             continue;
         }
-        seen.push((lower, item.value.origin()));
+        seen.push((lower.clone(), item.value.origin()));
         let same = |(other, _): &(String, Secret)| other.eq_ignore_ascii_case(name);
         let place = headers.iter().position(same).unwrap_or(headers.len());
         headers.retain(|header| !same(header));
-        let values = values.into_iter().map(|value| (name.clone(), value));
+        let none = values.is_empty() && OWN.contains(&lower.as_str());
+        let values = values
+            .into_iter()
+            .chain(none.then(|| Secret::new("")))
+            .map(|value| (name.clone(), value));
         headers.splice(place..place, values);
     }
     headers.shrink_to_fit();
@@ -60,6 +67,7 @@ fn values_of(name: &str, item: &Item<'_>) -> Option<Vec<Secret>> {
     }
     match &item.value.kind {
         ValueKind::Nil => Some(Vec::new()),
+        ValueKind::String(text) if text.trim().is_empty() => Some(Vec::new()),
         ValueKind::Array(_) => item
             .list("a list of values")?
             .iter()

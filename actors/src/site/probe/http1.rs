@@ -151,12 +151,14 @@ impl Answer {
             .map(|value| value.as_bytes())
     }
 
+    /// Sorted: the client does not keep their order.
     pub(super) fn headers(&self) -> Vec<(String, Vec<u8>)> {
-        let header = |(name, value): (
-            &awc::http::header::HeaderName,
-            &awc::http::header::HeaderValue,
-        )| { (name.as_str().to_owned(), value.as_bytes().to_vec()) };
-        self.response.headers().iter().map(header).collect()
+        let headers = self.response.headers().iter();
+        let mut headers: Vec<_> = headers
+            .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+            .collect();
+        headers.sort();
+        headers
     }
 
     /// Reads the body to its end.

@@ -56,7 +56,7 @@ pub(super) fn headers<'a>(
             !ask.with_credentials && (is_credential(name) || name.eq_ignore_ascii_case("host"));
         // A content type without content would be a lie.
         let empty = !ask.with_body && name.eq_ignore_ascii_case("content-type");
-        if !foreign && !empty {
+        if !foreign && !empty && !value.reveal().is_empty() {
             headers.push((name, value.reveal().into()));
         }
     }
