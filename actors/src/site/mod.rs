@@ -64,6 +64,12 @@ pub fn expectations(
     verdict::expectations(&site.url, &site.options, attempt, now, see);
 }
 
+/// Where a redirect leads from `https://user:password@a.example/`: for fuzzing only.
+#[cfg(fuzzing)]
+pub fn follow(status: u16, location: &[u8]) -> Option<sitewatch_config::Url> {
+    probe::follow(status, location)
+}
+
 /// What the actor and its running loop both see.
 #[derive(Default)]
 struct Progress {

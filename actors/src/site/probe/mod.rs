@@ -319,6 +319,21 @@ impl Exchange<'_> {
     }
 }
 
+/// Where a redirect leads: for fuzzing only.
+#[cfg(fuzzing)]
+pub(super) fn follow(status: u16, location: &[u8]) -> Option<Url> {
+    let ask = Ask {
+        url: Url::parse("https://user:password@a.example/").ok()?,
+        method: "POST".to_owned(),
+        with_body: true,
+        with_credentials: true,
+    };
+    redirect::next(&ask, status, Some(location))
+        .ok()
+        .flatten()
+        .map(|next| next.url)
+}
+
 fn timed_out(timeout: Duration, reached: Reached, read: Option<u64>, trace: &Trace) -> Failure {
     let (kind, what) = match (reached, read) {
         (Reached::Dns, _) => (ErrorKind::DnsTimeout, "no answer from DNS".to_owned()),
