@@ -1,6 +1,6 @@
 //! The head of an answer, in either version of HTTP.
 
-use super::{super::attempt::Failure, body::BodyReader, http1, http2};
+use super::{super::attempt::Failure, body::BodyReader, http1, http2, trace::Trace};
 
 /// An answer whose body has not been read.
 pub(super) enum Answer {
@@ -16,9 +16,9 @@ impl Answer {
         }
     }
 
-    pub(super) fn version(&self) -> &'static str {
+    pub(super) fn version(&self, trace: &Trace) -> &'static str {
         match self {
-            Self::One(answer) => answer.version(),
+            Self::One(_) => trace.version.get().unwrap_or("1.1"),
             Self::Two(_) => "2",
         }
     }
@@ -43,9 +43,9 @@ impl Answer {
     ///
     /// # Errors
     /// If it does not end well, or the reader refuses it.
-    pub(super) async fn read(self, reader: &mut BodyReader) -> Result<(), Failure> {
+    pub(super) async fn read(self, reader: &mut BodyReader, trace: &Trace) -> Result<(), Failure> {
         match self {
-            Self::One(answer) => answer.read(reader).await,
+            Self::One(answer) => answer.read(reader, trace).await,
             Self::Two(answer) => answer.read(reader).await,
         }
     }

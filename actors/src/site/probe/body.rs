@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use flate2::{Decompress, FlushDecompress, Status};
 use sitewatch_config::SiteOptions;
 
 use super::super::attempt::Failure;
@@ -31,8 +32,7 @@ struct Kept {
 
 enum Unpack {
     Plain(Kept),
-    Gzip(Box<flate2::write::MultiGzDecoder<Kept>>),
-    Deflate(Box<flate2::write::ZlibDecoder<Kept>>),
+    Inflate(Box<Inflate>),
     Brotli(Box<brotli::DecompressorWriter<Kept>>),
     Zstd(Box<zstd::stream::write::Decoder<'static, Kept>>),
 }
@@ -71,8 +71,8 @@ impl BodyReader {
         };
         let unpack = match encoding.as_str() {
             "" | "identity" => Unpack::Plain(kept),
-            "gzip" | "x-gzip" => Unpack::Gzip(Box::new(flate2::write::MultiGzDecoder::new(kept))),
-            "deflate" => Unpack::Deflate(Box::new(flate2::write::ZlibDecoder::new(kept))),
+            "gzip" | "x-gzip" => Unpack::Inflate(Inflate::new(kept, Decompress::new_gzip(15))),
+            "deflate" => Unpack::Inflate(Inflate::new(kept, Decompress::new(true))),
             "br" => Unpack::Brotli(Box::new(brotli::DecompressorWriter::new(kept, 4096))),
             "zstd" => {
                 let mut decoder = zstd::stream::write::Decoder::new(kept).map_err(broken)?;
@@ -96,8 +96,7 @@ impl BodyReader {
     pub(super) fn take(&mut self, piece: &[u8]) -> Result<(), Failure> {
         let written = match &mut self.unpack {
             Unpack::Plain(kept) => kept.write_all(piece),
-            Unpack::Gzip(decoder) => decoder.write_all(piece),
-            Unpack::Deflate(decoder) => decoder.write_all(piece),
+            Unpack::Inflate(inflate) => inflate.take(piece),
             Unpack::Brotli(decoder) => decoder.write_all(piece),
             Unpack::Zstd(decoder) => decoder.write_all(piece).and_then(|()| decoder.flush()),
         };
@@ -112,8 +111,7 @@ impl BodyReader {
         // An encoding may be named for no body at all, as in the answer to HEAD.
         let ended = match &mut self.unpack {
             Unpack::Plain(_) => Ok(()),
-            Unpack::Gzip(decoder) => decoder.try_finish(),
-            Unpack::Deflate(decoder) => decoder.try_finish(),
+            Unpack::Inflate(inflate) => inflate.finish(),
             Unpack::Brotli(decoder) => decoder.close(),
             Unpack::Zstd(decoder) => decoder.flush(),
         };
@@ -139,8 +137,7 @@ impl BodyReader {
     fn kept(&self) -> &Kept {
         match &self.unpack {
             Unpack::Plain(kept) => kept,
-            Unpack::Gzip(decoder) => decoder.get_ref(),
-            Unpack::Deflate(decoder) => decoder.get_ref(),
+            Unpack::Inflate(inflate) => &inflate.kept,
             Unpack::Brotli(decoder) => decoder.get_ref(),
             Unpack::Zstd(decoder) => decoder.get_ref(),
         }
@@ -155,11 +152,59 @@ impl BodyReader {
     pub(super) fn into_bytes(mut self) -> Vec<u8> {
         std::mem::take(match &mut self.unpack {
             Unpack::Plain(kept) => &mut kept.bytes,
-            Unpack::Gzip(decoder) => &mut decoder.get_mut().bytes,
-            Unpack::Deflate(decoder) => &mut decoder.get_mut().bytes,
+            Unpack::Inflate(inflate) => &mut inflate.kept.bytes,
             Unpack::Brotli(decoder) => &mut decoder.get_mut().bytes,
             Unpack::Zstd(decoder) => &mut decoder.get_mut().bytes,
         })
+    }
+}
+
+/// Unpacks gzip and zlib with no more memory than they need: flate2's own writers hold 32 kB beside.
+struct Inflate {
+    kept: Kept,
+    state: Decompress,
+    ended: bool,
+}
+
+impl Inflate {
+    fn new(kept: Kept, state: Decompress) -> Box<Self> {
+        Box::new(Self {
+            kept,
+            state,
+            ended: false,
+        })
+    }
+
+    /// Unpacks a piece. What follows the end is passed over, as browsers do.
+    fn take(&mut self, mut piece: &[u8]) -> io::Result<()> {
+        let mut room = [0; 4096];
+        while !self.ended {
+            let (read, written) = (self.state.total_in(), self.state.total_out());
+            let status = self
+                .state
+                .decompress(piece, &mut room, FlushDecompress::None)
+                .map_err(io::Error::other)?;
+            let read = usize::try_from(self.state.total_in() - read).unwrap_or(piece.len());
+            let written = usize::try_from(self.state.total_out() - written).unwrap_or(0);
+            piece = &piece[read..];
+            self.kept.write_all(&room[..written])?;
+            self.ended = status == Status::StreamEnd;
+            if piece.is_empty() && written < room.len() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        // An encoding may be named for no body at all, as in the answer to HEAD.
+        if self.ended || self.state.total_in() == 0 {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "it ends too soon",
+        ))
     }
 }
 

@@ -11,7 +11,7 @@ use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use awc::{
     Client, ClientResponse, Connector,
     error::{PayloadError, SendRequestError},
-    http::{Method, Uri, Version},
+    http::{Method, Uri},
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -19,9 +19,10 @@ use futures_util::StreamExt;
 use super::{
     super::attempt::Failure,
     body::BodyReader,
-    link::{HEAD_TOO_LARGE, Link},
+    link::{CUT_IN_HEAD, HEAD_TOO_LARGE, Link},
     request::Headers,
-    trace::{LARGEST_HEAD, Trace},
+    tls,
+    trace::{Framing, LARGEST_HEAD, Trace},
 };
 use crate::model::ErrorKind;
 
@@ -87,7 +88,7 @@ pub(super) struct Answer {
 }
 
 /// Sends a request and reads the head of its answer.
-pub(super) async fn send(request: Request<'_>, trace: &Trace) -> Result<Answer, SendError> {
+pub(super) async fn send(request: Request<'_>) -> Result<Answer, SendError> {
     let fail = |detail: String| SendError::Failed(Failure::new(ErrorKind::SendError, detail));
     let method = Method::from_bytes(request.method.as_bytes())
         .map_err(|error| fail(format!("method {:?}: {error}", request.method)))?;
@@ -112,11 +113,7 @@ pub(super) async fn send(request: Request<'_>, trace: &Trace) -> Result<Answer, 
     }
     let result = sent.send_body(request.body).await;
     match result {
-        Ok(response) => {
-            // From here on the body's own limit holds.
-            trace.head_left.set(usize::MAX);
-            Ok(Answer { response })
-        }
+        Ok(response) => Ok(Answer { response }),
         Err(SendRequestError::Connect(
             awc::error::ConnectError::Resolver(_) | awc::error::ConnectError::Unresolved,
         )) => Err(SendError::NotKept),
@@ -134,14 +131,6 @@ pub(super) fn forget(number: u64) {
 impl Answer {
     pub(super) fn status(&self) -> u16 {
         self.response.status().as_u16()
-    }
-
-    pub(super) fn version(&self) -> &'static str {
-        if self.response.version() == Version::HTTP_10 {
-            "1.0"
-        } else {
-            "1.1"
-        }
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&[u8]> {
@@ -165,10 +154,18 @@ impl Answer {
     ///
     /// # Errors
     /// If it does not end well, or the reader refuses it.
-    pub(super) async fn read(mut self, reader: &mut BodyReader) -> Result<(), Failure> {
+    pub(super) async fn read(
+        mut self,
+        reader: &mut BodyReader,
+        trace: &Trace,
+    ) -> Result<(), Failure> {
         while let Some(piece) = self.response.next().await {
             let piece = piece.map_err(|error| name_body_error(&error, reader.count()))?;
             reader.take(&piece)?;
+        }
+        // awc takes the end of the connection as the end of any body.
+        if trace.framing.get() == Framing::Told && trace.ended.get() {
+            return Err(cut_short(reader.count()));
         }
         reader.finish()
     }
@@ -209,32 +206,42 @@ fn head_too_large() -> Failure {
 
 fn name_body_error(error: &PayloadError, read: u64) -> Failure {
     match error {
-        PayloadError::Incomplete(_) => Failure::new(
-            ErrorKind::ConnectionReset,
-            format!("the connection was closed after {read} bytes of body, before its end"),
-        ),
-        PayloadError::Io(error) => name_io_error(error),
-        other => Failure::new(
-            ErrorKind::ProtocolError,
-            format!("the body is not valid HTTP: {other}"),
-        ),
+        PayloadError::Incomplete(None) => cut_short(read),
+        PayloadError::Incomplete(Some(error)) | PayloadError::Io(error) => name_io_error(error),
+        other => not_valid(other),
     }
+}
+
+fn cut_short(read: u64) -> Failure {
+    Failure::new(
+        ErrorKind::ConnectionReset,
+        format!("the connection was closed after {read} bytes of body, before its end"),
+    )
+}
+
+fn not_valid(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(
+        ErrorKind::ProtocolError,
+        format!("the body is not valid HTTP: {error}"),
+    )
 }
 
 fn name_io_error(error: &io::Error) -> Failure {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    if error.to_string() == HEAD_TOO_LARGE {
-        return head_too_large();
+    if let Some(failure) = tls::name_late_error(error) {
+        return failure;
+    }
+    match error.to_string().as_str() {
+        HEAD_TOO_LARGE => return head_too_large(),
+        CUT_IN_HEAD => return Failure::new(ErrorKind::ConnectionReset, CUT_IN_HEAD),
+        _ => {}
     }
     match error.kind() {
         ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof => Failure::new(
             ErrorKind::ConnectionReset,
             format!("the connection was cut: {error}"),
         ),
-        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Failure::new(
-            ErrorKind::ProtocolError,
-            format!("the body is not valid HTTP: {error}"),
-        ),
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => not_valid(error),
         _ => Failure::new(ErrorKind::SendError, error.to_string()),
     }
 }

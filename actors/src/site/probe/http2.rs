@@ -10,24 +10,30 @@ use super::{
     link::Link,
     redirect::Ask,
     request::{self, Headers},
+    tls,
     trace::LARGEST_HEAD,
 };
 use crate::model::ErrorKind;
 
-/// What the server may send before it is read: bounds the memory of a stream.
-const WINDOW: u32 = 32 * 1024;
+/// What the server may send beyond the largest body that is read: enough to tell that it is too large.
+const BEYOND: usize = 1024;
+
+/// The largest window that HTTP/2 knows.
+const LARGEST_WINDOW: usize = (1 << 31) - 1;
 
 /// A connection that requests can be sent on. Its other half runs as a task of this thread and ends with it.
 pub(super) type Sender = SendRequest<Bytes>;
 
-/// Begins HTTP/2 on a connection.
+/// Begins HTTP/2 on a connection over which bodies of up to `max_body_bytes` are read. The server may send one at once: a
+/// smaller window would have it wait for the way there and back, which no visitor does.
 ///
 /// # Errors
 /// If the server does not.
-pub(super) async fn begin(link: Link) -> Result<Sender, Failure> {
+pub(super) async fn begin(link: Link, max_body_bytes: usize) -> Result<Sender, Failure> {
+    let window = (max_body_bytes + BEYOND).min(LARGEST_WINDOW) as u32;
     let (sender, connection) = Builder::new()
-        .initial_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
+        .initial_window_size(window)
+        .initial_connection_window_size(window)
         .max_header_list_size(LARGEST_HEAD as u32)
         .enable_push(false)
         .handshake(link)
@@ -133,12 +139,15 @@ impl Answer {
     /// # Errors
     /// If it does not end well, or the reader refuses it.
     pub(super) async fn read(self, reader: &mut BodyReader) -> Result<(), Failure> {
+        let packed = self.header("content-encoding").is_some();
         let mut body = self.0.into_body();
         while let Some(piece) = body.data().await {
             let piece = piece.map_err(|error| name_error(&error))?;
             reader.take(&piece)?;
-            // Room for as much again. Refused only on a stream that is gone, which the next read tells.
-            let _ = body.flow_control().release_capacity(piece.len());
+            if packed {
+                // Room for as much again. Refused only on a stream that is gone, which the next read tells.
+                let _ = body.flow_control().release_capacity(piece.len());
+            }
         }
         reader.finish()
     }
@@ -146,6 +155,9 @@ impl Answer {
 
 fn name_error(error: &h2::Error) -> Failure {
     if let Some(io) = error.get_io() {
+        if let Some(failure) = tls::name_late_error(io) {
+            return failure;
+        }
         return Failure::new(
             ErrorKind::ConnectionReset,
             format!("the connection was cut: {io}"),

@@ -186,9 +186,10 @@ impl Exchange<'_> {
             Some(body) if ask.with_body => Bytes::copy_from_slice(&body.bytes),
             _ => Bytes::new(),
         };
+        self.trace.to_head.set(ask.method == "HEAD");
         let answer = self.send(ask, first, &headers, body).await?;
         self.attempt.status = Some(answer.status());
-        self.attempt.http_version = Some(answer.version());
+        self.attempt.http_version = Some(answer.version(&self.trace));
         if options.request.follow_redirects
             && let Some(next) = redirect::next(ask, answer.status(), answer.header("location"))?
         {
@@ -201,7 +202,7 @@ impl Exchange<'_> {
         let length = length.and_then(|text| std::str::from_utf8(text).ok()?.trim().parse().ok());
         let reader = BodyReader::new(options, answer.header("content-encoding"), length)?;
         let reader = self.reader.insert(reader);
-        answer.read(reader).await?;
+        answer.read(reader, &self.trace).await?;
         Ok(None)
     }
 
@@ -224,7 +225,7 @@ impl Exchange<'_> {
         self.trace.enter(Reached::Ttfb);
         if is_h2 {
             self.trace.framed();
-            let sender = http2::begin(link).await?;
+            let sender = http2::begin(link, self.options.expect.max_body_bytes).await?;
             let answer = http2::send(&sender, ask, headers, body).await?;
             self.trace.enter(Reached::Body);
             if let Some(kept) = kept {
@@ -241,7 +242,7 @@ impl Exchange<'_> {
             headers,
             body,
         };
-        match http1::send(request, &self.trace).await {
+        match http1::send(request).await {
             Ok(answer) => {
                 if let Some(kept) = kept {
                     let trace = Rc::clone(&self.trace);
@@ -272,6 +273,7 @@ impl Exchange<'_> {
             KeptConnection::One { number, trace } => {
                 trace.begin_hop();
                 trace.skip_to(Reached::Ttfb);
+                trace.to_head.set(self.trace.to_head.get());
                 let fresh = std::mem::replace(&mut self.trace, trace);
                 let request = http1::Request {
                     number,
@@ -282,7 +284,7 @@ impl Exchange<'_> {
                     headers,
                     body: body.clone(),
                 };
-                match http1::send(request, &self.trace).await {
+                match http1::send(request).await {
                     Ok(answer) => {
                         if let Some(kept) = self.means.kept {
                             let trace = Rc::clone(&self.trace);

@@ -51,19 +51,10 @@ pub(in crate::site) async fn resolve(
             return Err(fail(ErrorKind::DnsTimeout, &"no DNS server answers"));
         }
         Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
-            let why = match none.response_code {
-                ResponseCode::NXDomain => "there is no such name (NXDOMAIN)",
-                ResponseCode::ServFail => "the DNS server failed (SERVFAIL)",
-                ResponseCode::Refused => "the DNS server refuses to answer (REFUSED)",
-                _ => "the name exists, but has no address",
-            };
-            return Err(fail(ErrorKind::DnsError, &why));
+            return Err(fail(ErrorKind::DnsError, &in_words(none.response_code)));
         }
         Err(NetError::Dns(DnsError::ResponseCode(code))) => {
-            return Err(fail(
-                ErrorKind::DnsError,
-                &format_args!("the DNS server answers: {code}"),
-            ));
+            return Err(fail(ErrorKind::DnsError, &in_words(code)));
         }
         Err(error) => return Err(fail(ErrorKind::DnsError, &error)),
     };
@@ -75,6 +66,16 @@ pub(in crate::site) async fn resolve(
         ));
     }
     Ok(addresses)
+}
+
+fn in_words(code: ResponseCode) -> String {
+    match code {
+        ResponseCode::NXDomain => "there is no such name (NXDOMAIN)".to_owned(),
+        ResponseCode::ServFail => "the DNS server failed (SERVFAIL)".to_owned(),
+        ResponseCode::Refused => "the DNS server refuses to answer (REFUSED)".to_owned(),
+        ResponseCode::NoError => "the name exists, but has no address".to_owned(),
+        other => format!("the DNS server answers: {other}"),
+    }
 }
 
 fn resolver(options: &ConnectionOptions) -> Result<Rc<TokioResolver>, NetError> {

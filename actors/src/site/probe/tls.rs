@@ -62,6 +62,12 @@ fn certificate(der: &[u8]) -> Option<Certificate> {
     })
 }
 
+/// A refusal that comes after the handshake, as that of a missing client certificate does in TLS 1.3.
+pub(super) fn name_late_error(error: &io::Error) -> Option<Failure> {
+    let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    Some(name_tls_error("", inner))
+}
+
 fn name_error(name: &str, error: &io::Error) -> Failure {
     let Some(tls) = error
         .get_ref()
@@ -75,7 +81,11 @@ fn name_error(name: &str, error: &io::Error) -> Failure {
         };
         return Failure::new(ErrorKind::TlsError, detail);
     };
-    match tls {
+    name_tls_error(name, tls)
+}
+
+fn name_tls_error(name: &str, error: &rustls::Error) -> Failure {
+    match error {
         rustls::Error::InvalidCertificate(certificate) => name_certificate_error(name, certificate),
         rustls::Error::AlertReceived(rustls::AlertDescription::ProtocolVersion) => Failure::new(
             ErrorKind::TlsError,

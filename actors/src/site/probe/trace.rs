@@ -14,6 +14,17 @@ use super::super::attempt::TlsFacts;
 /// 100 kB, nginx sends at most 4 to 8 kB).
 pub(super) const LARGEST_HEAD: usize = 32 * 1024;
 
+/// How the body of an answer of HTTP/1 ends (RFC 9112, 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// It has none.
+    Empty,
+    /// By its length or its last chunk: sooner is too soon.
+    Told,
+    /// With the connection.
+    UntilClosed,
+}
+
 /// What is noted while an attempt goes on. One phase follows on the other, so that together they are the whole time.
 #[derive(Debug)]
 pub(super) struct Trace {
@@ -26,8 +37,14 @@ pub(super) struct Trace {
     pub(super) refused: RefCell<Vec<String>>,
     /// Whether bytes of the connection itself come before those of the answer, as in HTTP/2.
     framed: Cell<bool>,
-    /// Bytes that may still come before the head of the answer is complete; none left means that it is too large.
-    pub(super) head_left: Cell<usize>,
+    /// Whether the request is one to which the answer has no body (HEAD).
+    pub(super) to_head: Cell<bool>,
+    /// How the body of the answer ends.
+    pub(super) framing: Cell<Framing>,
+    /// The version of HTTP/1 of the answer.
+    pub(super) version: Cell<Option<&'static str>>,
+    /// Whether the other side has closed the connection.
+    pub(super) ended: Cell<bool>,
 }
 
 impl Trace {
@@ -40,14 +57,21 @@ impl Trace {
             tls: RefCell::default(),
             refused: RefCell::default(),
             framed: Cell::new(false),
-            head_left: Cell::new(LARGEST_HEAD),
+            to_head: Cell::new(false),
+            framing: Cell::new(Framing::Empty),
+            version: Cell::new(None),
+            ended: Cell::new(false),
         }
     }
 
     /// Bytes of the connection itself come before those of the answer, whose reader bounds its head.
     pub(super) fn framed(&self) {
         self.framed.set(true);
-        self.head_left.set(usize::MAX);
+    }
+
+    /// Whether [`Trace::framed`] was told.
+    pub(super) fn is_framed(&self) -> bool {
+        self.framed.get()
     }
 
     /// Forgets everything: another hop, or another check on a connection that was kept.
@@ -57,7 +81,9 @@ impl Trace {
         self.remote_ip.set(None);
         self.tls.replace(None);
         self.framed.set(false);
-        self.head_left.set(LARGEST_HEAD);
+        self.framing.set(Framing::Empty);
+        self.version.set(None);
+        self.ended.set(false);
         self.since.set(Instant::now());
     }
 
