@@ -16,7 +16,7 @@ use super::{
 use crate::model::ErrorKind;
 
 /// What the server may send beyond the largest body that is read: enough to tell that it is too large.
-const BEYOND: usize = 1024;
+const BEYOND: usize = 1;
 
 /// The largest window that HTTP/2 knows.
 const LARGEST_WINDOW: usize = (1 << 31) - 1;
