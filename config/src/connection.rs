@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::fields::Fields;
 use crate::item::Item;
+use crate::mask::quote;
 use crate::proxy::{self, NoProxy, Proxy};
 use crate::tls::{self, TlsOptions};
 
@@ -123,18 +124,18 @@ fn dns_servers(item: &Item<'_>) -> Option<Vec<SocketAddr>> {
         let plain = text.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53));
         plain.or_else(|_| text.parse()).ok()
     };
-    let servers: Option<Vec<_>> = item.texts(EXPECTED)?.iter().map(parse).collect();
-    servers.or_else(|| item.wrong(EXPECTED))
+    each(item, EXPECTED, parse)
 }
 
 fn networks(item: &Item<'_>) -> Option<Vec<IpNet>> {
     const EXPECTED: &str = "networks such as 10.1.0.0/16, or addresses";
-    let networks: Option<Vec<_>> = item
-        .texts(EXPECTED)?
-        .iter()
-        .map(|text| network(text))
-        .collect();
-    networks.or_else(|| item.wrong(EXPECTED))
+    each(item, EXPECTED, |text| network(text))
+}
+
+/// Every text of a list, read; the first that can't be is told.
+fn each<T>(item: &Item<'_>, expected: &str, read: impl Fn(&String) -> Option<T>) -> Option<Vec<T>> {
+    let read = |text: &String| read(text).or_else(|| item.found(quote(text), expected));
+    item.texts(expected)?.iter().map(read).collect()
 }
 
 /// A network, or a single address.
