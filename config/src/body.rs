@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use crate::fields::Fields;
 use crate::item::Item;
 use crate::mask::MASK;
+use crate::reference;
 use crate::request::file_content;
 
 /// The largest body that is sent.
@@ -97,7 +98,7 @@ pub(crate) fn read(fields: &Fields<'_>) -> Option<Body> {
     let (item, form) = written.into_iter().next()?;
     match form {
         BodyForm::Text => text_or_json(&item),
-        BodyForm::Json => Some(json_body(item.value)),
+        BodyForm::Json => json_body(&item),
         BodyForm::Form => form_body(&item),
         BodyForm::File => Some(Body {
             bytes: file_content(&item, LARGEST)?.bytes,
@@ -109,19 +110,40 @@ pub(crate) fn read(fields: &Fields<'_>) -> Option<Body> {
 fn text_or_json(item: &Item<'_>) -> Option<Body> {
     match &item.value.kind {
         ValueKind::String(text) => Some(Body {
-            bytes: text.as_bytes().to_vec(),
+            bytes: reference::fill_in(item, text)?.text.into_bytes(),
             form: BodyForm::Text,
         }),
-        ValueKind::Table(_) | ValueKind::Array(_) => Some(json_body(item.value)),
+        ValueKind::Table(_) | ValueKind::Array(_) => json_body(item),
         _ => item.wrong_type("text, or a mapping or list, which is sent as JSON"),
     }
 }
 
-fn json_body(value: &Value) -> Body {
-    Body {
-        bytes: json(value).to_string().into_bytes(),
+fn json_body(item: &Item<'_>) -> Option<Body> {
+    let mut value = json(item.value);
+    fill_in(&mut value, item)?;
+    Some(Body {
+        bytes: value.to_string().into_bytes(),
         form: BodyForm::Json,
+    })
+}
+
+/// Puts the values of variables into all texts of `value`.
+fn fill_in(value: &mut serde_json::Value, item: &Item<'_>) -> Option<()> {
+    match value {
+        serde_json::Value::String(text) => *text = reference::fill_in(item, text)?.text,
+        serde_json::Value::Array(list) => {
+            for value in list {
+                fill_in(value, item)?;
+            }
+        }
+        serde_json::Value::Object(map) => {
+            for value in map.values_mut() {
+                fill_in(value, item)?;
+            }
+        }
+        _ => {}
     }
+    Some(())
 }
 
 fn form_body(item: &Item<'_>) -> Option<Body> {
@@ -137,7 +159,9 @@ fn form_body(item: &Item<'_>) -> Option<Body> {
         };
         for value in values {
             match json(value) {
-                serde_json::Value::String(text) => form.append_pair(name, &text),
+                serde_json::Value::String(text) => {
+                    form.append_pair(name, &reference::fill_in(item, &text)?.text)
+                }
                 other @ (serde_json::Value::Bool(_) | serde_json::Value::Number(_)) => {
                     form.append_pair(name, &other.to_string())
                 }

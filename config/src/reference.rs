@@ -24,7 +24,7 @@ pub(crate) fn follow(item: &Item<'_>, expected: &str) -> Option<Referenced> {
     let text = text.trim();
     match text.strip_prefix("file:") {
         Some(path) => file(item, path),
-        None => variables(item, text),
+        None => fill_in(item, text),
     }
 }
 
@@ -54,7 +54,8 @@ fn file(item: &Item<'_>, shown: &str) -> Option<Referenced> {
     }
 }
 
-fn variables(item: &Item<'_>, text: &str) -> Option<Referenced> {
+/// Puts the values of variables into a text that stands in the value `item`. `None` after a problem.
+pub(crate) fn fill_in(item: &Item<'_>, text: &str) -> Option<Referenced> {
     let (mut out, mut rest, mut is_secret) = (String::with_capacity(text.len()), text, false);
     while let Some(at) = rest.find("${") {
         if let Some(before) = rest[..at].strip_suffix('$') {

@@ -70,7 +70,7 @@ fn probe(http: &mut Section<'_>, draft: &mut Draft) {
     request::headers(http, "headers", draft, to_the_letter);
     more_headers(http, draft);
     if let Some(body) = http.text("body") {
-        draft.set("body", body);
+        draft.set("body", request::without_variables(&body));
     }
     if let Some(path) = http.text("body_file") {
         draft.set("body_file", path);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::draft::{Draft, INTERVALS, Names, readable_name};
 use super::gatus_client;
 use super::gatus_condition::Conditions;
-use super::gatus_value::{has_variable, secret, with_variables};
+use super::gatus_value::{has_variable, in_a_body, secret, with_variables};
 use super::notes::Notes;
 use super::section::Section;
 use super::{ImportError, Outcome, duration, input, request};
@@ -203,17 +203,11 @@ fn body(endpoint: &mut Section<'_>, draft: &mut Draft, name: &Name) {
         }
         return;
     };
-    if has_variable(&body) {
-        endpoint.note(
-            "body",
-            "a variable is not replaced in a body: write its value",
-        );
-    }
     if body.contains("[RANDOM_STRING_") {
         endpoint.note("body", "[RANDOM_STRING_…] is sent as it stands");
     }
     // Gatus fills these in for each request; here they are the same for all.
-    let body = with_variables(&body)
+    let body = in_a_body(&body)
         .replace("[ENDPOINT_NAME]", &name.own)
         .replace(
             "[ENDPOINT_GROUP]",

@@ -155,31 +155,29 @@ pub(super) fn regex_of(pattern: &str, edge: &str) -> Option<String> {
 
 /// Puts Gatus' variables, `$NAME` and `${NAME}`, as ours, `${NAME}`. `$$` is a plain `$` there.
 pub(super) fn with_variables(text: &str) -> String {
-    pieces(text)
-        .into_iter()
-        .map(|(text, is_variable)| {
-            if is_variable {
-                format!("${{{text}}}")
-            } else {
-                text
-            }
+    written(text, |plain| plain)
+}
+
+/// As [`with_variables`], for a value in which `${` means a variable here too.
+pub(super) fn in_a_body(text: &str) -> String {
+    written(text, |plain| plain.replace("${", "$${"))
+}
+
+fn written(text: &str, plain: impl Fn(String) -> String) -> String {
+    let pieces = pieces(text).into_iter();
+    pieces
+        .map(|(text, is_variable)| match is_variable {
+            true => format!("${{{text}}}"),
+            false => plain(text),
         })
         .collect()
 }
 
-/// As [`with_variables`], for a value in which `${` means a variable here too.
+/// As [`in_a_body`], for a value in which `file:` has a meaning too.
 pub(super) fn secret(text: &str) -> Option<String> {
-    let mut written = String::new();
-    for (text, is_variable) in pieces(text) {
-        if is_variable {
-            written.push_str(&format!("${{{text}}}"));
-        } else if written.is_empty() && text.starts_with("file:") {
-            return None;
-        } else {
-            written.push_str(&text.replace("${", "$${"));
-        }
-    }
-    Some(written)
+    let is_file =
+        matches!(pieces(text).first(), Some((first, false)) if first.starts_with("file:"));
+    (!is_file).then(|| in_a_body(text))
 }
 
 /// Whether a variable stands in `text`.

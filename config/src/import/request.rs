@@ -13,7 +13,12 @@ pub(super) type Reading = fn(&str) -> Option<String>;
 
 /// The reading of text that has no variables in the other monitor.
 pub(super) fn to_the_letter(text: &str) -> Option<String> {
-    (!text.starts_with("file:")).then(|| text.replace("${", "$${"))
+    (!text.starts_with("file:")).then(|| without_variables(text))
+}
+
+/// Text in which `${` stands for itself.
+pub(super) fn without_variables(text: &str) -> String {
+    text.replace("${", "$${")
 }
 
 /// Why a [`Reading`] finds none.

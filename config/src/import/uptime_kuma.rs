@@ -205,7 +205,7 @@ fn body(monitor: &mut Section<'_>, draft: &mut Draft) {
     let Some(body) = monitor.text("body") else {
         return;
     };
-    draft.set("body", body);
+    draft.set("body", request::without_variables(&body));
     let content_type = match encoding.as_deref() {
         None | Some("json") => "application/json",
         Some("xml") => "text/xml; charset=utf-8",

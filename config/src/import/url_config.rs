@@ -2,6 +2,8 @@
 //!
 //! The loader reads such a file as it is; an import is for those who want to write on in the new form.
 
+use serde_json::Value as Json;
+
 use super::draft::{Draft, Names, readable_name};
 use super::notes::Notes;
 use super::request::to_the_letter;
@@ -11,7 +13,7 @@ use crate::body::json;
 use crate::site::without_user_info;
 
 /// The options that mean the same here.
-const SAME: [&str; 9] = [
+const SAME: [&str; 8] = [
     "interval",
     "timeout",
     "expected_status",
@@ -19,7 +21,6 @@ const SAME: [&str; 9] = [
     "follow_redirects",
     "max_redirects",
     "max_body_bytes",
-    "body",
     "body_matches",
 ];
 
@@ -64,6 +65,9 @@ fn site(mut site: Section<'_>, names: &mut Names) -> Option<Draft> {
     site.notes.enter(&draft.name);
     request::method(&mut site, "method", &mut draft);
     request::headers(&mut site, "headers", &mut draft, to_the_letter);
+    if let Some(body) = site.take("body") {
+        draft.set("body", to_the_letter_throughout(json(&body)));
+    }
     for option in SAME {
         if let Some(value) = site.take(option) {
             draft.set(option, json(&value));
@@ -76,4 +80,17 @@ fn site(mut site: Section<'_>, names: &mut Names) -> Option<Draft> {
     }
     site.finish();
     Some(draft)
+}
+
+/// A body whose texts say `${` here as they did there.
+fn to_the_letter_throughout(value: Json) -> Json {
+    match value {
+        Json::String(text) => request::without_variables(&text).into(),
+        Json::Array(list) => list.into_iter().map(to_the_letter_throughout).collect(),
+        Json::Object(map) => map
+            .into_iter()
+            .map(|(key, value)| (key, to_the_letter_throughout(value)))
+            .collect(),
+        other => other,
+    }
 }
