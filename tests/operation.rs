@@ -1,15 +1,14 @@
-//! What the person meets who runs a node: health pages, commands and their exit codes, signals, reloads of everything.
+//! What the person meets who runs a node: health pages, signals, reloads of everything.
 
 mod support;
 
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    process::{Command, Output},
     time::Duration,
 };
 
-use support::{Web, World, message, required};
+use support::{Web, World, message};
 
 /// A port that is free now. Another process could take it meanwhile, but none of these tests asks for it.
 fn free_port() -> u16 {
@@ -235,112 +234,5 @@ async fn messages_that_expired_unread_are_recorded_and_reading_goes_on() {
         consumer
             .log()
             .contains("the topic's offsets do not go on where the database left off")
-    );
-}
-
-fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    let folder = tempfile::tempdir().unwrap();
-    Command::new(env!("CARGO_BIN_EXE_sitewatch-node"))
-        .args(arguments)
-        .current_dir(folder.path())
-        .env_clear()
-        .envs(environment.iter().copied())
-        .output()
-        .unwrap()
-}
-
-#[actix_rt::test]
-async fn one_check_prints_its_result_and_tells_it_by_its_exit_code() {
-    let web = Web::start();
-    let up = command(&["check", &web.url("/up"), "--allow-private"], &[]);
-    let text = String::from_utf8(up.stdout).unwrap();
-    assert_eq!(up.status.code(), Some(0), "{text}");
-    assert!(
-        text.contains("/up is UP\n") && text.contains("status 200, HTTP/1.1, 11 bytes of body"),
-        "{text}"
-    );
-
-    let down = command(
-        &["check", &web.url("/500"), "--json", "--allow-private"],
-        &[],
-    );
-    assert_eq!(down.status.code(), Some(1));
-    let message: serde_json::Value = serde_json::from_slice(&down.stdout).unwrap();
-    assert_eq!(message["v"], 1);
-    assert_eq!(
-        (&message["outcome"], &message["error"], &message["status"]),
-        (&"down".into(), &"status_mismatch".into(), &500.into())
-    );
-    let refused = command(
-        &[
-            "check",
-            &format!("http://127.0.0.1:{}/", free_port()),
-            "--allow-private",
-        ],
-        &[],
-    );
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&refused.stdout).contains("connect_refused"));
-
-    let nonsense = command(&["check", "not a URL"], &[]);
-    assert_eq!(nonsense.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&nonsense.stderr).contains("not a URL"));
-    assert_eq!(command(&["chekc"], &[]).status.code(), Some(64));
-}
-
-#[actix_rt::test]
-async fn validate_and_migrate_do_what_they_say_and_start_nothing() {
-    let world = World::new("commands").await;
-    let file = world.folder.path().join("sitewatch.yaml");
-    std::fs::write(&file, "sites: [{ url: 'http://a.example/' }]\n").unwrap();
-    let name = file.to_str().unwrap();
-    let valid = command(&["validate", "--config", name], &[]);
-    assert_eq!(valid.status.code(), Some(0));
-    assert!(
-        String::from_utf8_lossy(&valid.stdout).starts_with("settings are valid: 1 sites from ")
-    );
-    std::fs::write(
-        &file,
-        "sites: [{ url: 'http://a.example/', intervall: 1s }]\n",
-    )
-    .unwrap();
-    let invalid = command(&["validate", "--config", name], &[]);
-    assert_eq!(invalid.status.code(), Some(78));
-    let said = String::from_utf8(invalid.stderr).unwrap();
-    assert!(
-        said.contains("intervall") && said.contains("interval"),
-        "{said}"
-    );
-
-    for _ in 0..2 {
-        let migrated = command(&["migrate"], &[("POSTGRES_URL", &world.database_url)]);
-        assert_eq!(migrated.status.code(), Some(0), "{migrated:?}");
-    }
-    assert_eq!(world.number("SELECT count(*) FROM schema_version").await, 1);
-    let nowhere = required("POSTGRES_URL").replacen(":15432", &format!(":{}", free_port()), 1);
-    let away = command(&["migrate"], &[("POSTGRES_URL", &nowhere)]);
-    assert_eq!(away.status.code(), Some(69), "{away:?}");
-    assert_eq!(command(&["migrate"], &[]).status.code(), Some(78));
-}
-
-/// The numbers in the database mean what the code means by them.
-#[actix_rt::test]
-async fn the_tables_of_outcomes_and_error_kinds_agree_with_the_code() {
-    use sitewatch_actors::model::{ErrorKind, Outcome};
-    let world = World::new("words").await;
-    command(&["migrate"], &[("POSTGRES_URL", &world.database_url)]);
-    let words = async |sql| -> Vec<(i16, String)> {
-        let rows = world.query(sql).await;
-        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
-    };
-    let outcomes = Outcome::ALL.map(|outcome| (outcome.id(), outcome.as_str().to_owned()));
-    assert_eq!(
-        words("SELECT outcome_id, name FROM outcome ORDER BY 1").await,
-        outcomes
-    );
-    let kinds = ErrorKind::ALL.map(|kind| (kind.id(), kind.as_str().to_owned()));
-    assert_eq!(
-        words("SELECT error_id, name FROM error_kind ORDER BY 1").await,
-        kinds
     );
 }

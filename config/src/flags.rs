@@ -82,7 +82,7 @@ pub const FLAGS: &[Flag] = &[
         "resolve",
         Text,
         "any|each",
-        "Check one or each of the name's addresses",
+        "each: check each of the name's addresses, and show one after the other [default: any]",
     ),
     flag(
         "method",

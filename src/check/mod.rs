@@ -15,7 +15,7 @@ use clap::Args;
 use sitewatch_actors::{
     metrics::Metrics,
     model::Outcome,
-    site::{self, Checked, Surroundings},
+    site::{Checked, Parts, Surroundings},
 };
 use sitewatch_config::{Site, Sources, load_any};
 
@@ -75,18 +75,36 @@ fn check_once_or_more(
         slog::Logger::root(slog::Discard, slog::o!()),
     );
     actix_rt::System::new().block_on(async {
+        let parts = Parts::of(&site);
         loop {
-            let checked = site::check(&site, around.clock.now(), &around).await;
-            let outcome = checked.result.outcome;
-            let text = show(arguments, &site, &checked, &around)?;
+            let all = parts.check(&site, around.clock.now(), &around).await;
+            let mut text = String::new();
+            for (n, checked) in all.iter().enumerate() {
+                if n > 0 && is_picture(arguments) {
+                    text.push('\n');
+                }
+                text += &show(arguments, &site, checked, &around)?;
+            }
             let is_open = io::stdout().write_all(text.as_bytes()).is_ok();
             match arguments.watch {
                 Some(pause) if is_open => tokio::time::sleep(pause).await,
                 // A closed pipe takes nothing away from the exit code.
-                _ => return Ok(outcome),
+                _ => return Ok(worst(&all)),
             }
         }
     })
+}
+
+/// What the exit code tells where a site is checked at each of its addresses.
+fn worst(all: &[Checked]) -> Outcome {
+    let badness = |outcome: &Outcome| match outcome {
+        Outcome::Up => 0,
+        Outcome::Unknown => 1,
+        Outcome::Degraded => 2,
+        Outcome::Down => 3,
+    };
+    let outcomes = all.iter().map(|checked| checked.result.outcome);
+    outcomes.max_by_key(badness).unwrap_or(Outcome::Unknown)
 }
 
 /// The site that is meant, and where this node stands.
@@ -136,6 +154,10 @@ fn some_names(sites: &[Arc<Site>]) -> String {
     format!("{}{more}", names.join(", "))
 }
 
+fn is_picture(arguments: &CheckArguments) -> bool {
+    !arguments.json && arguments.watch.is_none()
+}
+
 fn show(
     arguments: &CheckArguments,
     site: &Site,
@@ -146,8 +168,9 @@ fn show(
         return Ok(serde_json::to_string(&checked.result).map_err(Failure::software)? + "\n");
     }
     let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    Ok(match arguments.watch {
-        Some(_) => waterfall::line(checked, colours),
-        None => waterfall::picture(site, checked, around.clock.now(), colours),
+    Ok(if is_picture(arguments) {
+        waterfall::picture(site, checked, around.clock.now(), colours)
+    } else {
+        waterfall::line(site, checked, colours)
     })
 }

@@ -12,9 +12,14 @@ use sitewatch_config::Site;
 const WIDTH: usize = 48;
 
 /// One check as one line.
-pub(super) fn line(checked: &Checked, colours: bool) -> String {
+pub(super) fn line(site: &Site, checked: &Checked, colours: bool) -> String {
     let result = &checked.result;
     let mut line = format!("{}  {}", result.slot, outcome(result.outcome, colours));
+    if let Some(address) = one_address(site, result) {
+        let _ = write!(line, "  {address}");
+    } else if let Some(address) = result.remote_ip {
+        let _ = write!(line, "  {address}");
+    }
     if let Some(status) = result.status {
         let _ = write!(line, "  {status}");
     }
@@ -35,7 +40,11 @@ pub(super) fn line(checked: &Checked, colours: bool) -> String {
 /// One check with all that it brought.
 pub(super) fn picture(site: &Site, checked: &Checked, now: Slot, colours: bool) -> String {
     let result = &checked.result;
-    let mut text = format!("{} is {}", result.url, outcome(result.outcome, colours));
+    let mut text = result.url.to_string();
+    if let Some(address) = one_address(site, result) {
+        let _ = write!(text, " at {address}");
+    }
+    let _ = write!(text, " is {}", outcome(result.outcome, colours));
     if let Some(error) = result.error {
         let detail = result.error_detail.as_deref().unwrap_or_default();
         let _ = write!(text, ": {}: {detail}", error.as_str());
@@ -65,17 +74,23 @@ pub(super) fn picture(site: &Site, checked: &Checked, now: Slot, colours: bool) 
         let more = if capture.truncated { ", cut" } else { "" };
         let _ = writeln!(text, "\n  captured{more}:");
         for (name, value) in &capture.headers {
-            let _ = writeln!(text, "    {name}: {value}");
+            let _ = writeln!(text, "    {name}: {}", printable(value));
         }
         for line in capture.body.lines() {
-            let shown: String = line
-                .chars()
-                .map(|c| if c.is_control() { ' ' } else { c })
-                .collect();
-            let _ = writeln!(text, "    | {shown}");
+            let _ = writeln!(text, "    | {}", printable(line));
         }
     }
     text
+}
+
+/// What a server sent must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+/// The address, where each address is a site of its own.
+fn one_address<'r>(site: &Site, result: &'r CheckResult) -> Option<&'r str> {
+    result.site.strip_prefix(&*site.name)?.strip_prefix('@')
 }
 
 fn outcome(outcome: Outcome, colours: bool) -> String {
@@ -201,11 +216,7 @@ fn expectations(text: &mut String, site: &Site, checked: &Checked, now: Slot, co
         let _ = match failure {
             None => writeln!(rows, "    {} {what}", paint("✓", 32, colours)),
             Some(failure) => {
-                let detail: String = failure
-                    .detail
-                    .chars()
-                    .map(|c| if c.is_control() { ' ' } else { c })
-                    .collect();
+                let detail = printable(&failure.detail);
                 writeln!(
                     rows,
                     "    {} {what}\n      {detail}",

@@ -1,9 +1,7 @@
 //! What is right: each expectation once held and once not, and all failures told.
 
-use sitewatch_actors::site;
-
 use super::{
-    row::{Row, check_all, site, surroundings},
+    row::{self, Row, check_all, site, surroundings},
     scripted::{Authority, Scripts, Tls, http},
 };
 
@@ -181,7 +179,7 @@ async fn all_failures_are_told_and_the_first_decides() {
         &server.url("/"),
         "body_matches: welcome, body_must_not_match: Unavailable, expect_headers: { x-a: present }",
     );
-    let result = site::check(&site, around.clock.now(), &around).await.result;
+    let result = row::check(&site, &around).await.result;
     let kinds: Vec<_> = result
         .failures
         .iter()

@@ -1,16 +1,21 @@
 //! What arrives at the server, and by which way.
 
-use sitewatch_actors::{model::CheckResult, site};
+use std::time::Duration;
+
+use sitewatch_actors::{
+    model::{CheckResult, ErrorKind},
+    site::Parts,
+};
 
 use super::{
-    row::{Row, check_all, site, surroundings},
+    row::{self, Row, check_all, site, surroundings},
     scripted::{Authority, MS, Script, Scripts, Server, Tls, dns, h2, http, proxy},
 };
 
 async fn check(url: &str, settings: &str) -> CheckResult {
-    let around = surroundings();
-    let site = site(url, settings);
-    site::check(&site, around.clock.now(), &around).await.result
+    row::check(&site(url, settings), &surroundings())
+        .await
+        .result
 }
 
 /// The head of the last request, after a check that was up.
@@ -110,7 +115,7 @@ async fn a_token_is_fetched_once_outside_of_the_measured_time() {
     );
     let site = site(&server.url("/"), &settings);
     for _ in 0..2 {
-        let result = site::check(&site, around.clock.now(), &around).await.result;
+        let result = row::check(&site, &around).await.result;
         assert_eq!(result.error, None, "{:?}", result.error_detail);
         assert!(
             result.phases.total_us.unwrap() < 100_000,
@@ -448,5 +453,44 @@ async fn packed_bodies_are_unpacked() {
             "{name}: {:?}",
             result.error_detail
         );
+    }
+}
+
+#[actix_rt::test]
+async fn what_is_known_of_a_kept_connection_is_kept_and_it_ends_with_its_site() {
+    let authority = Authority::new();
+    let ca = format!("tls: {{ ca: {:?} }}", authority.ca_file());
+    let by_1 = || {
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
+        Script::new().accept().read_head().send(answer)
+    };
+    let by_2 = Script::new().accept().h2(h2::ok("hi"));
+    let certified = Tls::with(&authority.expires_in(20));
+    for (server, is_tls) in [
+        (by_1().serve(), false),
+        (by_1().serve_tls(certified.clone()), true),
+        (by_2.serve_tls(certified.alpn(&["h2"])), true),
+    ] {
+        let settings = format!("keep_alive: true, min_cert_days: 30, {ca}");
+        let (site, around) = (site(&server.url("/"), &settings), surroundings());
+        let parts = Parts::of(&site);
+        for n in 0..3 {
+            let checked = parts.check(&site, around.clock.now(), &around).await;
+            let result = &checked[0].result;
+            assert_eq!(result.status, Some(200), "{n}: {:?}", result.error_detail);
+            assert_eq!(result.remote_ip, Some(server.address().ip()), "{n}");
+            assert_eq!(result.phases.connect_us.is_some(), n == 0, "{n}");
+            let expected = is_tls.then_some(ErrorKind::CertExpiring);
+            assert_eq!(result.error, expected, "{n}: {:?}", result.error_detail);
+        }
+        assert_eq!((server.connections(), server.open_connections()), (1, 1));
+        drop(parts);
+        let closed = async {
+            while server.open_connections() > 0 {
+                tokio::time::sleep(10 * MS).await;
+            }
+        };
+        let closed = tokio::time::timeout(Duration::from_secs(5), closed).await;
+        assert!(closed.is_ok(), "the connection outlives its site");
     }
 }

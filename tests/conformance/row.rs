@@ -2,15 +2,16 @@
 
 use std::{
     fs,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use sitewatch_actors::{
     metrics::Metrics,
-    site::{self, Surroundings},
+    site::{Checked, Parts, Surroundings},
 };
-use sitewatch_config::{Sources, load_any};
+use sitewatch_config::{Site, Sources, load_any};
 
 use super::memory;
 
@@ -26,7 +27,7 @@ pub(crate) fn surroundings() -> Surroundings {
 }
 
 /// The site that these settings describe, read as a node reads them.
-pub(crate) fn site(url: &str, settings: &str) -> std::sync::Arc<sitewatch_config::Site> {
+pub(crate) fn site(url: &str, settings: &str) -> Arc<Site> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sitewatch.yaml");
     let text = format!(
@@ -42,6 +43,15 @@ pub(crate) fn site(url: &str, settings: &str) -> std::sync::Arc<sitewatch_config
     };
     let settings = load_any(&sources).unwrap_or_else(|problems| panic!("{settings}: {problems}"));
     settings.sites[0].clone()
+}
+
+/// One check of a site that has one part.
+pub(crate) async fn check(site: &Site, around: &Surroundings) -> Checked {
+    let mut all = Parts::of(site)
+        .check(site, around.clock.now(), around)
+        .await;
+    assert_eq!(all.len(), 1);
+    all.remove(0)
 }
 
 /// What the table says of one behaviour.
@@ -62,13 +72,13 @@ pub(crate) async fn check_all(rows: Vec<Row<'_>>) {
     let around = surroundings();
     // What a thread makes once is not the check's.
     let warm = site("http://127.0.0.1:1/", "");
-    site::check(&warm, around.clock.now(), &around).await;
+    check(&warm, &around).await;
     let mut wrong = Vec::new();
     let count = rows.len();
     for row in rows {
         let site = site(&row.url, &row.settings);
         let (before, begun) = (memory::watch(), Instant::now());
-        let checked = site::check(&site, around.clock.now(), &around).await;
+        let checked = check(&site, &around).await;
         let (took, peak) = (begun.elapsed(), memory::peak_since(before));
         let message = serde_json::to_value(&checked.result).unwrap();
         for problem in problems(&row, &site, &message, took, peak) {
@@ -80,7 +90,7 @@ pub(crate) async fn check_all(rows: Vec<Row<'_>>) {
 
 fn problems(
     row: &Row<'_>,
-    site: &sitewatch_config::Site,
+    site: &Site,
     message: &Value,
     took: Duration,
     peak: usize,

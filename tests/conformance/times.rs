@@ -2,20 +2,17 @@
 
 use std::{process::Command, time::Duration};
 
-use sitewatch_actors::{
-    model::{CheckResult, Phases},
-    site,
-};
+use sitewatch_actors::model::{CheckResult, Phases};
 
 use super::{
-    row::{site, surroundings},
+    row::{self, site, surroundings},
     scripted::{Authority, MS, Scripts, Tls, dns, http},
 };
 
 async fn check(url: &str, settings: &str) -> CheckResult {
-    let around = surroundings();
-    let site = site(url, settings);
-    site::check(&site, around.clock.now(), &around).await.result
+    row::check(&site(url, settings), &surroundings())
+        .await
+        .result
 }
 
 /// Asks up to ten times until one try is right: a machine that is busy may take its time at any moment.

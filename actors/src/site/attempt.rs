@@ -1,6 +1,6 @@
 //! What one attempt brought, before anybody judges it.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, rc::Rc};
 
 use sitewatch_config::{TlsVersion, Url};
 
@@ -46,8 +46,8 @@ pub struct Attempt {
     pub hops: Vec<Hop>,
     /// Where they led; absent without any.
     pub final_url: Option<Url>,
-    /// What the last handshake showed.
-    pub tls: Option<TlsFacts>,
+    /// What the handshake of the last connection showed.
+    pub tls: Option<Rc<TlsFacts>>,
     /// Addresses that could not be connected to, each with the reason.
     pub refused: Vec<String>,
     /// The headers of the last answer, names in small letters, if anybody asks for them.

@@ -64,7 +64,7 @@ impl Surroundings {
 }
 
 /// Which part of a site is checked.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(super) struct Part<'a> {
     /// Only this one of its addresses.
     pub(super) address: Option<IpAddr>,
@@ -78,11 +78,6 @@ pub struct Checked {
     pub result: CheckResult,
     /// The last attempt.
     pub attempt: Attempt,
-}
-
-/// Makes one check now, for the slot `slot`.
-pub async fn check(site: &Site, slot: Slot, around: &Surroundings) -> Checked {
-    check_part(site, slot, around, Part::default()).await
 }
 
 /// Makes one check of a part of a site.
@@ -226,7 +221,7 @@ pub(super) fn unwell(
     detail: &str,
     around: &Surroundings,
     address: Option<IpAddr>,
-) -> CheckResult {
+) -> Checked {
     let verdict = verdict::unwell(Failure::new(kind, detail));
     let lateness = around.clock.now().micros_since(slot);
     let part = Part {
@@ -243,7 +238,6 @@ pub(super) fn unwell(
         around,
         part,
     )
-    .result
 }
 
 /// The name of a site or, where each of its addresses is a site of its own, of that.

@@ -28,12 +28,12 @@ use actix::prelude::*;
 use sitewatch_config::Site as SiteSettings;
 use slog::warn;
 
-use self::parts::Parts;
 pub use self::{
     attempt::{Attempt, Certificate, Failure, TlsFacts},
-    check::{Checked, Surroundings, check},
+    check::{Checked, Surroundings},
     clock::Clock,
     gate::Gate,
+    parts::Parts,
     schedule::{Passed, Schedule},
     sites::{Sites, SitesOrder},
 };
@@ -218,8 +218,8 @@ impl Run {
             self.settings.name.contains("failing"),
             |_| { Err("injected fault".to_owned()) }
         );
-        for result in self.parts.check(&self.settings, slot, &self.around).await {
-            self.hand_over(result).await;
+        for checked in self.parts.check(&self.settings, slot, &self.around).await {
+            self.hand_over(checked.result).await;
         }
         self.report_missed(slot).await;
         self.progress.checking.set(None);
@@ -256,8 +256,8 @@ impl Run {
     async fn report_unwell(&self, slot: Slot, kind: ErrorKind, detail: &str) {
         for address in self.parts.addresses() {
             let site = &self.settings;
-            let result = check::unwell(site, slot, kind, detail, &self.around, address);
-            self.hand_over(result).await;
+            let checked = check::unwell(site, slot, kind, detail, &self.around, address);
+            self.hand_over(checked.result).await;
         }
     }
 

@@ -7,13 +7,15 @@ use sitewatch_config::{Resolve, Site};
 
 use super::{
     attempt::Failure,
-    check::{self, Part, Surroundings, check_part},
+    check::{self, Checked, Part, Surroundings, check_part},
     probe::{Kept, resolve},
 };
-use crate::model::{CheckResult, ErrorKind, Slot};
+use crate::model::{ErrorKind, Slot};
 
 /// The parts of a site, and what is kept for them from check to check.
-pub(super) enum Parts {
+pub struct Parts(Kind);
+
+enum Kind {
     /// The site as a whole.
     Whole,
     /// The site as a whole, on a connection that is kept.
@@ -23,34 +25,29 @@ pub(super) enum Parts {
 }
 
 impl Parts {
-    pub(super) fn of(site: &Site) -> Self {
-        match site.options.schedule.resolve {
-            Resolve::Each => Self::Each(Box::default()),
-            Resolve::Any if site.options.request.keep_alive => Self::Kept(Box::default()),
-            Resolve::Any => Self::Whole,
-        }
+    /// The parts of `site`, before its first check.
+    pub fn of(site: &Site) -> Self {
+        Self(match site.options.schedule.resolve {
+            Resolve::Each => Kind::Each(Box::default()),
+            Resolve::Any if site.options.request.keep_alive => Kind::Kept(Box::default()),
+            Resolve::Any => Kind::Whole,
+        })
     }
 
-    /// Checks all parts at once.
-    pub(super) async fn check(
-        &self,
-        site: &Site,
-        slot: Slot,
-        around: &Surroundings,
-    ) -> Vec<CheckResult> {
-        let whole = |kept| Part {
+    /// Checks all parts at once, now, for the slot `slot`. There is always at least one.
+    pub async fn check(&self, site: &Site, slot: Slot, around: &Surroundings) -> Vec<Checked> {
+        let kept = match &self.0 {
+            Kind::Each(known) => return self.check_each(site, slot, around, known).await,
+            Kind::Kept(kept) => Some(&**kept),
+            Kind::Whole => None,
+        };
+        let whole = Part {
             address: None,
             kept,
         };
-        match self {
-            Self::Whole => vec![check_part(site, slot, around, whole(None)).await.result],
-            Self::Kept(kept) => vec![
-                check_part(site, slot, around, whole(Some(kept)))
-                    .await
-                    .result,
-            ],
-            Self::Each(known) => self.check_each(site, slot, around, known).await,
-        }
+        // Not in one expression, which would hold the list's memory while the check lasts.
+        let checked = check_part(site, slot, around, whole).await;
+        vec![checked]
     }
 
     async fn check_each(
@@ -59,7 +56,7 @@ impl Parts {
         slot: Slot,
         around: &Surroundings,
         known: &RefCell<Vec<IpAddr>>,
-    ) -> Vec<CheckResult> {
+    ) -> Vec<Checked> {
         match addresses(site).await {
             Ok(addresses) => {
                 let part = |address: &IpAddr| Part {
@@ -69,9 +66,9 @@ impl Parts {
                 let checks = addresses
                     .iter()
                     .map(|address| check_part(site, slot, around, part(address)));
-                let results = join_all(checks).await;
+                let all = join_all(checks).await;
                 known.replace(addresses);
-                results.into_iter().map(|checked| checked.result).collect()
+                all
             }
             // Each of them would be told the same by DNS.
             Err(failure) => self
@@ -86,8 +83,8 @@ impl Parts {
 
     /// The addresses for which a slot has a row; `None` for the site as a whole.
     pub(super) fn addresses(&self) -> Vec<Option<IpAddr>> {
-        match self {
-            Self::Each(known) if !known.borrow().is_empty() => {
+        match &self.0 {
+            Kind::Each(known) if !known.borrow().is_empty() => {
                 known.borrow().iter().copied().map(Some).collect()
             }
             _ => vec![None],

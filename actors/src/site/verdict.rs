@@ -195,6 +195,8 @@ fn presentable(detail: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use sitewatch_config::Limits;
 
     use super::*;
@@ -242,7 +244,7 @@ mod tests {
             ..Limits::default()
         };
         let attempt = Attempt {
-            tls: Some(TlsFacts {
+            tls: Some(Rc::new(TlsFacts {
                 version: TlsVersion::V1_2,
                 chain: vec![Certificate {
                     subject: "CN=a".to_owned(),
@@ -250,7 +252,7 @@ mod tests {
                     not_before: 0,
                     not_after: 1_700_000_000 + 9 * 86_400,
                 }],
-            }),
+            })),
             phases: Phases {
                 total_us: Some(5001),
                 ..Phases::default()

@@ -69,7 +69,7 @@ pub(super) async fn connect(
         .map_err(|error| Failure::new(ErrorKind::InternalError, error.to_string()))?;
     let server = settings.server_name.as_deref().unwrap_or(&name);
     let stream = tls::encrypt(server, tcp, client).await?;
-    *trace.tls.borrow_mut() = Some(tls::facts(&stream));
+    *trace.tls.borrow_mut() = Some(Rc::new(tls::facts(&stream)));
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(tls::H2);
     if version == HttpVersion::Two && !is_h2 {
         return Err(Failure::new(

@@ -1,8 +1,8 @@
 //! HTTP/1.1 over a connection that is there already, by awc.
 //!
-//! One client a thread serves all sites. It has no part in DNS, TCP and TLS: each request carries a number in the place of
-//! the host, under which the connection is handed to the client's connector. Under the number of a site that keeps its
-//! connection, the client's own pool finds it again.
+//! One client a thread serves all sites but those that keep their connection, each of which has one of its own. Clients have
+//! no part in DNS, TCP and TLS: each request carries a number in the place of the host, under which the connection is
+//! handed to the client's connector.
 
 use std::{cell::RefCell, collections::HashMap, io, time::Duration};
 
@@ -35,7 +35,9 @@ thread_local! {
     static LINKS: RefCell<HashMap<u64, Link>> = RefCell::default();
 }
 
-fn client() -> Client {
+/// A client for one connection that is kept. The connection ends with it: of what stands in the pool of a client nobody
+/// hears again until somebody asks for it.
+pub(super) fn client() -> Client {
     let take = |request: ConnectInfo<Uri>| async move {
         let number = request.request().host().and_then(|host| host.parse().ok());
         let link =
@@ -65,10 +67,10 @@ fn client() -> Client {
 pub(super) struct Request<'a> {
     /// Tells connections apart.
     pub(super) number: u64,
-    /// The connection; none to use the one that was kept under the number.
+    /// The connection; none to use the one that its client has under the number.
     pub(super) link: Option<Link>,
-    /// Whether the connection is kept afterwards.
-    pub(super) keep: bool,
+    /// The client of the connection, if it is kept afterwards.
+    pub(super) keeper: Option<&'a Client>,
     pub(super) method: &'a str,
     pub(super) path: &'a str,
     pub(super) headers: &'a Headers<'a>,
@@ -98,12 +100,13 @@ pub(super) async fn send(request: Request<'_>) -> Result<Answer, SendError> {
         .path_and_query(request.path)
         .build()
         .map_err(|error| fail(format!("the URL can't be sent: {error}")))?;
-    let mut sent = CLIENT
-        .with(|client| client.request(method, uri))
-        .no_decompress();
-    if !request.keep {
-        sent = sent.force_close();
+    let mut sent = match request.keeper {
+        Some(client) => client.request(method, uri),
+        None => CLIENT
+            .with(|client| client.request(method, uri))
+            .force_close(),
     }
+    .no_decompress();
     for (name, value) in request.headers {
         sent = sent.append_header((*name, value.as_ref()));
     }

@@ -31,7 +31,7 @@ use self::{
     answer::Answer,
     body::BodyReader,
     http1::SendError,
-    kept::KeptConnection,
+    kept::{KeptConnection, Line},
     redirect::Ask,
     request::Headers,
     trace::{Trace, micros},
@@ -137,7 +137,7 @@ impl Exchange<'_> {
             attempt.reached = Reached::End;
         }
         attempt.remote_ip = trace.remote_ip.get();
-        attempt.tls = trace.tls.take();
+        attempt.tls = trace.tls.borrow().clone();
         attempt.refused = trace.refused.take();
         attempt
     }
@@ -215,7 +215,7 @@ impl Exchange<'_> {
         body: Bytes,
     ) -> Result<Answer, Failure> {
         let kept = self.means.kept.filter(|_| first);
-        if let Some(connection) = kept.and_then(Kept::take)
+        if let Some(connection) = kept.and_then(|kept| kept.take(Instant::now()))
             && let Some(answer) = self.send_again(connection, ask, headers, &body).await?
         {
             return Ok(answer);
@@ -229,14 +229,16 @@ impl Exchange<'_> {
             let answer = http2::send(&sender, ask, headers, body).await?;
             self.trace.enter(Reached::Body);
             if let Some(kept) = kept {
-                kept.put(KeptConnection::Two(sender));
+                let trace = Rc::clone(&self.trace);
+                kept.put(Line::Two { sender, trace });
             }
             return Ok(Answer::Two(answer));
         }
+        let client = kept.map(|_| http1::client());
         let request = http1::Request {
             number: self.number,
             link: Some(link),
-            keep: kept.is_some(),
+            keeper: client.as_ref(),
             method: &ask.method,
             path: request::path(&ask.url),
             headers,
@@ -244,11 +246,11 @@ impl Exchange<'_> {
         };
         match http1::send(request).await {
             Ok(answer) => {
-                if let Some(kept) = kept {
-                    let trace = Rc::clone(&self.trace);
-                    kept.put(KeptConnection::One {
+                if let (Some(kept), Some(client)) = (kept, client) {
+                    kept.put(Line::One {
+                        client,
                         number: self.number,
-                        trace,
+                        trace: Rc::clone(&self.trace),
                     });
                 }
                 Ok(Answer::One(answer))
@@ -269,16 +271,23 @@ impl Exchange<'_> {
         headers: &Headers<'_>,
         body: &Bytes,
     ) -> Result<Option<Answer>, Failure> {
-        match connection {
-            KeptConnection::One { number, trace } => {
-                trace.begin_hop();
-                trace.skip_to(Reached::Ttfb);
+        let Some(kept) = self.means.kept else {
+            return Ok(None);
+        };
+        let since = connection.since;
+        match connection.line {
+            Line::One {
+                client,
+                number,
+                trace,
+            } => {
+                trace.begin_again();
                 trace.to_head.set(self.trace.to_head.get());
-                let fresh = std::mem::replace(&mut self.trace, trace);
+                let fresh = std::mem::replace(&mut self.trace, Rc::clone(&trace));
                 let request = http1::Request {
                     number,
                     link: None,
-                    keep: true,
+                    keeper: Some(&client),
                     method: &ask.method,
                     path: request::path(&ask.url),
                     headers,
@@ -286,10 +295,12 @@ impl Exchange<'_> {
                 };
                 match http1::send(request).await {
                     Ok(answer) => {
-                        if let Some(kept) = self.means.kept {
-                            let trace = Rc::clone(&self.trace);
-                            kept.put(KeptConnection::One { number, trace });
-                        }
+                        let line = Line::One {
+                            client,
+                            number,
+                            trace,
+                        };
+                        kept.put_back(KeptConnection { since, line });
                         Ok(Some(Answer::One(answer)))
                     }
                     Err(SendError::Failed(failure)) => Err(failure),
@@ -300,15 +311,15 @@ impl Exchange<'_> {
                     }
                 }
             }
-            KeptConnection::Two(sender) => {
-                self.trace.skip_to(Reached::Ttfb);
+            Line::Two { sender, trace } => {
+                self.trace.on_the_connection_of(&trace);
+                self.trace.begin_again();
                 self.trace.framed();
                 match http2::send(&sender, ask, headers, body.clone()).await {
                     Ok(answer) => {
                         self.trace.enter(Reached::Body);
-                        if let Some(kept) = self.means.kept {
-                            kept.put(KeptConnection::Two(sender));
-                        }
+                        let line = Line::Two { sender, trace };
+                        kept.put_back(KeptConnection { since, line });
                         Ok(Some(Answer::Two(answer)))
                     }
                     Err(_) => {

@@ -128,7 +128,7 @@ fn name_certificate_error(name: &str, error: &CertificateError) -> Failure {
         ),
         CertificateError::UnknownIssuer => (
             ErrorKind::CertInvalid,
-            "the certificate is not signed by an authority that is trusted (self-signed, or a certificate in between is missing)"
+            "the certificate is not signed by an authority that is trusted (self-signed, or a certificate in between is missing); tls.ca trusts another one"
                 .to_owned(),
         ),
         CertificateError::NotValidForName => (

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     net::IpAddr,
+    rc::Rc,
     time::Instant,
 };
 
@@ -33,7 +34,7 @@ pub(super) struct Trace {
     since: Cell<Instant>,
     phases: Cell<Phases>,
     pub(super) remote_ip: Cell<Option<IpAddr>>,
-    pub(super) tls: RefCell<Option<TlsFacts>>,
+    pub(super) tls: RefCell<Option<Rc<TlsFacts>>>,
     pub(super) refused: RefCell<Vec<String>>,
     /// Whether bytes of the connection itself come before those of the answer, as in HTTP/2.
     framed: Cell<bool>,
@@ -74,12 +75,22 @@ impl Trace {
         self.framed.get()
     }
 
-    /// Forgets everything: another hop, or another check on a connection that was kept.
+    /// Forgets everything: another hop.
     pub(super) fn begin_hop(&self) {
-        self.reached.set(Reached::Dns);
-        self.phases.set(Phases::default());
         self.remote_ip.set(None);
         self.tls.replace(None);
+        self.begin();
+    }
+
+    /// Another check on a connection that was kept: what is known of the connection stays.
+    pub(super) fn begin_again(&self) {
+        self.begin();
+        self.skip_to(Reached::Ttfb);
+    }
+
+    fn begin(&self) {
+        self.reached.set(Reached::Dns);
+        self.phases.set(Phases::default());
         self.framed.set(false);
         self.framing.set(Framing::Empty);
         self.version.set(None);
@@ -97,6 +108,12 @@ impl Trace {
         self.note(now);
         self.reached.set(next);
         self.since.set(now);
+    }
+
+    /// Takes over what `other` knows of the connection.
+    pub(super) fn on_the_connection_of(&self, other: &Self) {
+        self.remote_ip.set(other.remote_ip.get());
+        self.tls.replace(other.tls.borrow().clone());
     }
 
     /// Begins `next` without a time for what comes before it: it was not needed.
