@@ -8,8 +8,8 @@ use crate::mask::{MASK, is_sensitive, quote};
 use crate::reference;
 use crate::secret::Secret;
 
-/// What the node works out from the body.
-const OWNED: [&str; 2] = ["content-length", "transfer-encoding"];
+/// What the node works out from the body, and how it sends that.
+const OWNED: [&str; 3] = ["content-length", "transfer-encoding", "expect"];
 
 /// What the node sends by itself unless it is written.
 const OWN: [&str; 4] = ["user-agent", "accept", "accept-encoding", "content-type"];

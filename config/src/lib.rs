@@ -70,6 +70,7 @@ pub use kafka::{KafkaSettings, QueueSettings};
 pub use kafka_security::{KafkaIdentity, KafkaTls, Sasl, SaslMechanism};
 pub use limits::Limits;
 pub use login::{Login, Oauth2};
+pub use mask::is_sensitive;
 pub use node::{LogFormat, LogLevel, LogSettings, NodeSettings, RestartSettings};
 pub use options::SiteOptions;
 pub use pattern::Pattern;

@@ -1,5 +1,6 @@
 //! Who the request comes from.
 
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use url::Url;
 
@@ -14,8 +15,8 @@ use crate::secret::Secret;
 pub enum Login {
     /// By name and password.
     BasicAuth {
-        /// The name.
-        username: String,
+        /// The name: with some services it is the key, and there is no password.
+        username: Secret,
         /// The password.
         password: Secret,
     },
@@ -60,9 +61,27 @@ pub(crate) fn read(fields: &Fields<'_>) -> Option<Login> {
         return basic_auth(&fields.section("basic_auth"));
     }
     if let Some(item) = bearer {
-        return Some(Login::BearerToken(secret(&item, "a token")?));
+        let token = secret(&item, "a token")?;
+        if !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
+            return item.found(
+                "a character that is not printable ASCII, or a space",
+                "a token that a header can carry",
+            );
+        }
+        return Some(Login::BearerToken(token));
     }
     oauth2.and_then(|_| client_credentials(&fields.section("oauth2")))
+}
+
+/// The name and password in a URL, if there are any.
+pub(crate) fn user_info(url: &Url) -> Option<(Secret, Secret)> {
+    let password = url.password();
+    if url.username().is_empty() && password.is_none() {
+        return None;
+    }
+    let decode = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let secret = |text| Secret::new(decode(text));
+    Some((secret(url.username()), secret(password.unwrap_or_default())))
 }
 
 fn basic_auth(fields: &Fields<'_>) -> Option<Login> {
@@ -75,7 +94,7 @@ fn basic_auth(fields: &Fields<'_>) -> Option<Login> {
     fields.finish();
     let username = reference::follow(&username?, "the user's name")?.text;
     Some(Login::BasicAuth {
-        username,
+        username: Secret::new(username),
         password: secret(&password?, "the password")?,
     })
 }

@@ -7,7 +7,7 @@ pub(crate) const MASK: &str = "***";
 const LONGEST: usize = 120;
 
 /// Whether a header or an option of this name usually holds a credential.
-pub(crate) fn is_sensitive(name: &str) -> bool {
+pub fn is_sensitive(name: &str) -> bool {
     const PARTS: [&str; 10] = [
         "authorization",
         "cookie",

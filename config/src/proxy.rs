@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::connection::network;
 use crate::item::Item;
+use crate::login::user_info;
 use crate::mask::MASK;
 use crate::reference;
 use crate::secret::Secret;
@@ -22,16 +23,17 @@ pub struct Proxy {
     /// At which port.
     pub port: u16,
     /// Name and password, where it asks for them.
-    pub login: Option<(String, Secret)>,
+    pub login: Option<(Secret, Secret)>,
 }
 
 impl Serialize for Proxy {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let login = self
-            .login
-            .as_ref()
-            .map_or(String::new(), |(name, _)| format!("{name}:{MASK}@"));
-        serializer.collect_str(&format_args!("http://{login}{}:{}", self.host, self.port))
+        let (mask, at) = match self.login {
+            Some(_) => (MASK, "@"),
+            None => ("", ""),
+        };
+        let (host, port) = (&self.host, self.port);
+        serializer.collect_str(&format_args!("http://{mask}{at}{host}:{port}"))
     }
 }
 
@@ -97,22 +99,11 @@ pub(crate) fn read(item: &Item<'_>) -> Option<Proxy> {
     let (Some(host), true) = (url.host_str(), matches!(url.path(), "" | "/")) else {
         return item.wrong(EXPECTED);
     };
-    let decode = |text: &str| {
-        percent_encoding::percent_decode_str(text)
-            .decode_utf8_lossy()
-            .into_owned()
-    };
-    let login = (!url.username().is_empty()).then(|| {
-        (
-            decode(url.username()),
-            Secret::new(decode(url.password().unwrap_or_default())),
-        )
-    });
     Some(Proxy {
         host: host.trim_matches(['[', ']']).to_owned(),
 
         port: url.port_or_known_default().unwrap_or(80),
-        login,
+        login: user_info(&url),
     })
 }
 

@@ -11,9 +11,9 @@ use crate::options::{SiteOptions, keyed};
 /// A monitored URL with its settings. Its key is the name.
 #[derive(Clone, PartialEq)]
 pub struct Site {
-    /// The unique name; the URL without its user info unless set.
+    /// The unique name; the URL unless set.
     pub name: Arc<str>,
-    /// What is requested: http or https, with a host.
+    /// What is requested: http or https, with a host, without name and password.
     pub url: Url,
     /// Everything else, shared by all sites that say the same.
     pub options: Arc<SiteOptions>,
@@ -23,7 +23,7 @@ pub struct Site {
 impl Site {
     pub(crate) fn new(name: &str, url: Url, options: &SharedOptions) -> Self {
         let mut hasher = keyed();
-        for text in [name, without_user_info(&url).as_str()] {
+        for text in [name, url.as_str()] {
             hasher.write(&(text.len() as u64).to_le_bytes());
             hasher.write(text.as_bytes());
         }
@@ -76,14 +76,6 @@ impl Site {
     pub fn config_hash(&self) -> String {
         format!("{:016x}", self.revision)
     }
-
-    /// The URL as it may be shown: without user name and password.
-    pub fn public_url(&self) -> String {
-        if self.url.username().is_empty() && self.url.password().is_none() {
-            return self.url.as_str().to_owned();
-        }
-        without_user_info(&self.url).into()
-    }
 }
 
 /// Options that several sites have, with what is worked out once for all of them.
@@ -102,22 +94,13 @@ impl SharedOptions {
     }
 }
 
-/// Hides the URL's user info; the options hide theirs.
+/// The options hide their secrets.
 impl fmt::Debug for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Site")
             .field("name", &self.name)
-            .field("url", &without_user_info(&self.url).as_str())
+            .field("url", &self.url.as_str())
             .field("options", &self.options)
             .finish()
     }
-}
-
-/// The URL as it may be shown.
-pub(crate) fn without_user_info(url: &Url) -> Url {
-    let mut url = url.clone();
-    // These fail for URLs without a host only, which have no user info.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url
 }

@@ -155,11 +155,15 @@ impl Sites<'_> {
         let says_nothing = table
             .keys()
             .all(|key| matches!(key.as_str(), "name" | "url"));
-        let shared = if says_nothing {
+        let login = url.as_ref().and_then(|url| url.login.clone());
+        let shared = if says_nothing && login.is_none() {
             defaults.shared.clone()
         } else {
-            let options = self.options.read(&fields, &defaults.options);
+            let mut options = self.options.read(&fields, &defaults.options);
             fields.finish();
+            if options.request.login == defaults.options.request.login {
+                options.request.login = login.or(options.request.login);
+            }
             self.options.share(options)
         };
 
@@ -210,7 +214,15 @@ impl Sites<'_> {
                 ),
             );
         }
-        let site = Arc::new(Site::new(&name, url.parsed, &defaults.shared));
+        let shared = match url.login {
+            None => defaults.shared.clone(),
+            Some(login) => {
+                let mut options = defaults.options.clone();
+                options.request.login = Some(login);
+                self.options.share(options)
+            }
+        };
+        let site = Arc::new(Site::new(&name, url.parsed, &shared));
         self.places.insert(Arc::clone(&site.name), Place::Extra);
         self.sites.push(site);
     }

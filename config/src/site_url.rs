@@ -3,25 +3,27 @@
 use url::Url;
 
 use crate::item::Item;
+use crate::login::{Login, user_info};
 use crate::mask::mask_user_info;
-use crate::site::without_user_info;
 
 const LONGEST_URL: usize = 2048;
 
 /// A URL, and how it was written.
 pub(crate) struct WrittenUrl {
+    /// Without name and password, which stand where those of other sites do: a URL goes into messages, logs and the database.
     pub(crate) parsed: Url,
+    /// Those, if they were there.
+    pub(crate) login: Option<Login>,
     text: String,
 }
 
 impl WrittenUrl {
-    /// The name of a site without one: the URL as it was written, without user info, since the name goes into messages,
-    /// logs and the database.
+    /// The name of a site without one: the URL as it was written, but for name and password.
     pub(crate) fn default_name(&self) -> String {
-        if self.parsed.username().is_empty() && self.parsed.password().is_none() {
-            return self.text.clone();
+        match self.login {
+            None => self.text.clone(),
+            Some(_) => self.parsed.as_str().to_owned(),
         }
-        without_user_info(&self.parsed).into()
     }
 }
 
@@ -62,11 +64,23 @@ pub(crate) fn parse(text: &str) -> Result<WrittenUrl, String> {
         return Err(format!("{EXPECTED} with a host"));
     }
     match Url::parse(text) {
-        Ok(parsed) if parsed.has_host() => Ok(WrittenUrl {
-            parsed,
-            text: text.to_owned(),
-        }),
+        Ok(parsed) if parsed.has_host() => {
+            let login = user_info(&parsed)
+                .map(|(username, password)| Login::BasicAuth { username, password });
+            Ok(WrittenUrl {
+                parsed: without_user_info(parsed),
+                login,
+                text: text.to_owned(),
+            })
+        }
         Ok(_) => Err(format!("{EXPECTED} with a host")),
         Err(error) => Err(format!("{EXPECTED} ({error})")),
     }
+}
+
+/// The URL as it may be shown.
+pub(crate) fn without_user_info(mut url: Url) -> Url {
+    // Refused only for URLs without a host, which have no user info.
+    let (_, _) = (url.set_username(""), url.set_password(None));
+    url
 }

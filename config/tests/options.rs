@@ -27,7 +27,7 @@ sites:
         matches!(&options(0).request.login, Some(Login::BearerToken(token)) if token.reveal() == "CANARY-file")
     );
     assert!(matches!(&options(1).request.login,
-        Some(Login::BasicAuth { username, password }) if username == "me" && password.reveal() == "CANARY-env"));
+        Some(Login::BasicAuth { username, password }) if username.reveal() == "me" && password.reveal() == "CANARY-env"));
     assert_eq!(
         options(2).request.headers[0].1.reveal(),
         "k-CANARY-dotenv-${PLAIN}"

@@ -2,7 +2,7 @@
 
 mod support;
 
-use sitewatch_config::{Secret, Site};
+use sitewatch_config::{Login, Secret, Site};
 use support::folder;
 
 const CANARY: &str = "CANARY";
@@ -56,7 +56,13 @@ fn debug_prints_no_secret() {
         settings.kafka.sasl.as_ref().unwrap().password.reveal(),
         CANARY
     );
-    assert_eq!(settings.sites[0].url.password(), Some(CANARY));
+    assert_eq!(
+        settings.sites[0].options.request.login,
+        Some(Login::BasicAuth {
+            username: Secret::new("user"),
+            password: Secret::new(CANARY)
+        })
+    );
 }
 
 #[test]

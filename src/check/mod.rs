@@ -22,6 +22,9 @@ use sitewatch_config::{Site, Sources, load_any};
 pub use self::flags::SiteFlags;
 use crate::exit::Failure;
 
+/// For the addresses of one name, all at once.
+const PLACES: (usize, usize) = (64, 64);
+
 /// What to check, and how to show it.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArguments {
@@ -70,7 +73,7 @@ fn check_once_or_more(
     let (site, location) = find(arguments, config)?;
     let around = Surroundings::new(
         location,
-        (1, 1),
+        PLACES,
         Metrics::new().map_err(Failure::software)?,
         slog::Logger::root(slog::Discard, slog::o!()),
     );

@@ -197,3 +197,13 @@ async fn all_failures_are_told_and_the_first_decides() {
     assert_eq!(result.error.unwrap().as_str(), "status_mismatch");
     assert_eq!(result.body_match, Some(false));
 }
+
+#[actix_rt::test]
+async fn a_json_value_that_is_not_as_expected_is_no_text_that_does_not_match() {
+    let server = http::json(r#"{"status": "bad"}"#).serve();
+    let settings = "body_matches: status, expect_json: { $.status: { equals: ok } }";
+    let site = site(&server.url("/"), settings);
+    let result = row::check(&site, &surroundings()).await.result;
+    assert_eq!(result.error.unwrap().as_str(), "body_mismatch");
+    assert_eq!(result.body_match, Some(true));
+}

@@ -288,6 +288,7 @@ async fn hostile_answers() {
         ("file:///etc/passwd", "only http and https"),
         ("javascript:alert(1)", "only http and https"),
         ("http://[::1", ""),
+        (&*format!("/{}", "x".repeat(5000)), "longer than 4096 bytes"),
     ] {
         table.row(
             "a redirect out of HTTP",
@@ -363,6 +364,13 @@ async fn addresses_and_names() {
         .name("none.test", dns::Answer::NxDomain)
         .name("broken.test", dns::Answer::ServFail)
         .name("empty.test", dns::Answer::Empty)
+        .name(
+            "half.test",
+            dns::Answer::ByKind {
+                a: Box::new(dns::Answer::Silence),
+                aaaa: Box::new(dns::Answer::Empty),
+            },
+        )
         .name("private.test", dns::addresses(&["10.1.2.3"]))
         .name("rebinds.test", dns::rebinding("127.0.0.1", "127.0.0.3"))
         .name("some.test", dns::addresses(&["127.0.0.3", "127.0.0.1"]))
@@ -372,6 +380,13 @@ async fn addresses_and_names() {
         (
             "DNS that does not answer",
             "silent.test",
+            "",
+            "dns_timeout",
+            "no answer from DNS within 300ms",
+        ),
+        (
+            "DNS that knows of no IPv6 address and says nothing about IPv4",
+            "half.test",
             "",
             "dns_timeout",
             "no answer from DNS within 300ms",

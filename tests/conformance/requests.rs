@@ -494,3 +494,265 @@ async fn what_is_known_of_a_kept_connection_is_kept_and_it_ends_with_its_site() 
         assert!(closed.is_ok(), "the connection outlives its site");
     }
 }
+
+#[actix_rt::test]
+async fn a_redirect_from_a_kept_connection_goes_where_it_leads() {
+    let answer = |line: &str| format!("HTTP/1.1 {line}\r\ncontent-length: 0\r\n\r\n");
+    let there = Script::new()
+        .accept()
+        .read_head()
+        .send(answer("200 OK"))
+        .serve();
+    let away = format!("302 Found\r\nlocation: {}", there.url("/there"));
+    let here = Script::new()
+        .accept()
+        .read_head()
+        .send(answer(&away))
+        .serve();
+    let (site, around) = (site(&here.url("/"), "keep_alive: true"), surroundings());
+    let parts = Parts::of(&site);
+    for _ in 0..3 {
+        let checked = parts.check(&site, around.clock.now(), &around).await;
+        let result = &checked[0].result;
+        assert_eq!(result.error, None, "{:?}", result.error_detail);
+        assert_eq!(result.final_url, Some(there.url("/there")));
+    }
+    let seen = |server: &Server| (server.requests().len(), server.connections());
+    assert_eq!((seen(&here), seen(&there)), ((3, 1), (3, 3)));
+    assert!(
+        there
+            .requests()
+            .iter()
+            .all(|request| request.target() == "/there")
+    );
+}
+
+#[actix_rt::test]
+async fn name_and_password_of_a_url_stay_with_its_origin_and_out_of_sight() {
+    let server = Scripts::new()
+        .path("/login", http::ok("hi"))
+        .otherwise(http::redirect("/login"))
+        .start();
+    let with_user = server.url("/").replace("http://", "http://us%40er:CANARY@");
+    let expected = format!("expect_final_url: '{}'", server.url("/login"));
+    let result = check(&with_user, &expected).await;
+    assert_eq!(result.error, None, "{:?}", result.error_detail);
+    for request in server.requests() {
+        let sent = request.header("authorization");
+        assert_eq!(sent, Some("Basic dXNAZXI6Q0FOQVJZ"), "{}", request.target());
+    }
+    let elsewhere = "expect_final_url: 'http://elsewhere.example/'";
+    let told = serde_json::to_string(&check(&with_user, elsewhere).await).unwrap();
+    assert!(
+        told.contains("redirects end at") && !told.contains("CANARY"),
+        "{told}"
+    );
+}
+
+#[actix_rt::test]
+async fn tokens_last_as_long_as_any_server_says() {
+    for (expires_in, fetched) in [
+        ("1e19", 1),
+        ("\"3599\"", 1),
+        ("\"soon\"", 1),
+        ("-1", 1),
+        ("null", 1),
+        ("0", 2),
+    ] {
+        let body = format!(r#"{{"access_token": "T", "expires_in": {expires_in}}}"#);
+        let (tokens, server) = (http::json(&body).serve(), http::ok("hi").serve());
+        let settings = format!(
+            "oauth2: {{ token_url: '{}', client_id: me, client_secret: s }}",
+            tokens.url("/")
+        );
+        let (site, around) = (site(&server.url("/"), &settings), surroundings());
+        for _ in 0..2 {
+            let result = row::check(&site, &around).await.result;
+            assert_eq!(
+                result.error, None,
+                "{expires_in}: {:?}",
+                result.error_detail
+            );
+        }
+        assert_eq!(tokens.requests().len(), fetched, "{expires_in}");
+    }
+    let tokens = http::json(r#"{"access_token": "a\nb"}"#).serve();
+    let server = http::ok("hi").serve();
+    let settings = format!(
+        "oauth2: {{ token_url: '{}', client_id: me, client_secret: s }}",
+        tokens.url("/")
+    );
+    let result = check(&server.url("/"), &settings).await;
+    let detail = result.error_detail.unwrap();
+    assert!(
+        detail.contains("characters that no header can carry"),
+        "{detail}"
+    );
+}
+
+#[actix_rt::test]
+async fn answers_without_a_body_are_complete_whatever_their_head_names() {
+    let head = |status: &str, more: &str| {
+        Script::new()
+            .accept()
+            .read_head()
+            .send(format!("HTTP/1.1 {status}\r\n{more}\r\n"))
+            .stall()
+    };
+    let long = "content-length: 1234\r\n";
+    for (method, status, more) in [
+        (
+            "HEAD",
+            "200 OK",
+            "content-length: 1234\r\ncontent-encoding: br\r\n",
+        ),
+        ("HEAD", "200 OK", "content-encoding: zstd\r\n"),
+        ("GET", "304 Not Modified", long),
+        ("GET", "204 No Content", "content-encoding: gzip\r\n"),
+    ] {
+        for keep_alive in [false, true] {
+            let server = head(status, more).serve();
+            let settings =
+                format!("method: {method}, keep_alive: {keep_alive}, expected_status: '200-399'");
+            let result = check(&server.url("/"), &settings).await;
+            assert_eq!(
+                result.error, None,
+                "{method} {status} {more}: {:?}",
+                result.error_detail
+            );
+            assert_eq!(result.body_bytes, Some(0));
+        }
+    }
+    let whole = super::scripted::encoded::zstd("all is well, and all will be well");
+    let cut = http::encoded("zstd", &whole[..whole.len() - 3]).serve();
+    let result = check(&cut.url("/"), "").await;
+    assert_eq!(result.error, Some(ErrorKind::ProtocolError));
+    let none = http::encoded("br", "").serve();
+    assert_eq!(check(&none.url("/"), "").await.error, None);
+}
+
+/// What a server may make of a connection on which it reads nothing: it does not outlive its check for long.
+#[actix_rt::test]
+async fn a_connection_by_http_2_ends_whatever_the_server_does() {
+    // SETTINGS with the largest window for each stream, WINDOW_UPDATE with as much for the connection (RFC 9113, 6.5, 6.9).
+    let windows = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x7f\xff\xff\xff\x00\x00\x04\x08\x00\x00\x00\x00\x00\x7f\xff\x00\x00";
+    let server = Script::new().accept().send(windows).wait(4000 * MS).serve();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("body");
+    std::fs::write(&file, vec![b'x'; 12 << 20]).unwrap();
+    let settings = format!("method: POST, http_version: 2, body_file: {file:?}");
+    let result = check(&server.url("/"), &settings).await;
+    assert_eq!(
+        result.error,
+        Some(ErrorKind::TtfbTimeout),
+        "{:?}",
+        result.error_detail
+    );
+    // Of the two entries of a connection on loopback, the client's names the server's port as the remote one; 01 is
+    // "established", which a connection that is closed here no longer is.
+    let remote = format!(":{:04X} 01 ", server.port());
+    let still_open = || {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        table.lines().any(|line| line.contains(&remote))
+    };
+    assert!(still_open(), "the server has read");
+    tokio::time::sleep(2000 * MS).await;
+    assert!(!still_open(), "the connection outlives its check");
+}
+
+#[actix_rt::test]
+async fn who_waits_for_a_retry_holds_no_place() {
+    let server = Scripts::new()
+        .path("/up", http::ok("hi"))
+        .otherwise(http::status(500))
+        .start();
+    let log = slog::Logger::root(slog::Discard, slog::o!());
+    let metrics = sitewatch_actors::metrics::Metrics::new().unwrap();
+    let around = sitewatch_actors::site::Surroundings::new("here".to_owned(), (1, 1), metrics, log);
+    let broken = site(&server.url("/broken"), "retries: 1, retry_delay: 800ms");
+    let up = site(&server.url("/up"), "");
+    let slot = around.clock.now();
+    let (broken, up) = futures_util::join!(
+        async {
+            (
+                Parts::of(&broken).check(&broken, slot, &around).await,
+                std::time::Instant::now(),
+            )
+        },
+        async {
+            (
+                Parts::of(&up).check(&up, slot, &around).await,
+                std::time::Instant::now(),
+            )
+        },
+    );
+    assert_eq!(broken.0[0].result.attempts, 2);
+    assert!(broken.1 - up.1 > 500 * MS, "the place was kept");
+    assert!(up.0[0].result.lateness_us < 400_000);
+}
+
+#[actix_rt::test]
+async fn each_address_is_checked_by_itself_to_the_end() {
+    // One of two addresses is broken, which shows only behind its redirect.
+    let well = Scripts::new()
+        .at("127.0.0.1:0")
+        .path("/", http::redirect("/login"))
+        .otherwise(http::ok("hi"))
+        .start();
+    let broken = Scripts::new()
+        .at(format!("127.0.0.7:{}", well.port()))
+        .path("/", http::redirect("/login"))
+        .otherwise(http::status(500))
+        .start();
+    let both = dns::addresses(&["127.0.0.1", "127.0.0.7", "::1"]);
+    let zone = dns::Zone::new()
+        .name("late.test", both.clone().after(100 * MS))
+        .name(
+            "flaky.test",
+            dns::Answer::InTurn(vec![dns::Answer::ServFail, dns::Answer::ServFail, both]),
+        )
+        .name("gone.test", dns::Answer::NxDomain)
+        .start();
+    let around = surroundings();
+    let each = async |name: &str, more: &str| {
+        let settings = format!(
+            "resolve: each, source_address: 127.0.0.1, dns_servers: ['{}'], {more}",
+            zone.address()
+        );
+        let site = site(&well.url_for(name, "/"), &settings);
+        let checked = Parts::of(&site)
+            .check(&site, around.clock.now(), &around)
+            .await;
+        let results = checked.into_iter().map(|checked| checked.result);
+        results.collect::<Vec<CheckResult>>()
+    };
+    let results = each("late.test", "").await;
+    let told: Vec<_> = results
+        .iter()
+        .map(|result| (&*result.site, result.error))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("row@127.0.0.1", None),
+            ("row@127.0.0.7", Some(ErrorKind::StatusMismatch))
+        ]
+    );
+    for result in &results {
+        assert!(
+            result.lateness_us < 50_000,
+            "DNS is no lateness: {}",
+            result.lateness_us
+        );
+    }
+    assert!(!broken.requests().is_empty());
+    let results = each("flaky.test", "retries: 2, retry_delay: 0s").await;
+    assert_eq!(results.len(), 2, "retries are for DNS too");
+    let results = each("gone.test", "retries: 1, retry_delay: 0s").await;
+    let gone = &results[0];
+    assert_eq!(
+        (results.len(), gone.attempts, gone.error),
+        (1, 2, Some(ErrorKind::DnsError))
+    );
+    assert!(gone.phases.dns_us.is_some() && gone.failed_attempts.len() == 1);
+}

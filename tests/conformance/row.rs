@@ -17,6 +17,8 @@ use super::memory;
 
 /// What a check may hold in memory beside the body that it may keep.
 const BESIDE_THE_BODY: usize = 64 * 1024;
+/// What the first check of a site over TLS makes for all that follow, and for other sites.
+const TLS_CLIENT: usize = 2 * 1024;
 /// How much later than its timeout a check may end.
 const LATE: Duration = Duration::from_millis(50);
 
@@ -136,7 +138,12 @@ fn problems(
     if took > allowed {
         problems.push(format!("took {took:?} of {allowed:?}"));
     }
-    let most = site.options.expect.max_body_bytes + BESIDE_THE_BODY;
+    let client = if site.url.scheme() == "https" {
+        TLS_CLIENT
+    } else {
+        0
+    };
+    let most = site.options.expect.max_body_bytes + BESIDE_THE_BODY + client;
     if peak > most {
         problems.push(format!("held {peak} bytes, {most} are allowed"));
     }

@@ -1,16 +1,16 @@
 //! One check: its attempts, the verdict on them, and the result.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use sitewatch_config::Site;
+use sitewatch_config::{Site, is_sensitive};
 use slog::Logger;
 
 use super::{
     attempt::{Attempt, Failure},
     clock::Clock,
-    gate::Gate,
-    probe::{self, Kept, Means, is_credential},
-    tls_clients::TlsClients,
+    gate::{Gate, Pass},
+    probe::{self, Kept, Means},
+    tls_clients::{SiteClients, TlsClients},
     token::Tokens,
     verdict::{self, Verdict},
 };
@@ -70,6 +70,7 @@ pub(super) struct Part<'a> {
     pub(super) address: Option<IpAddr>,
     /// The connection of the check before, where one is kept.
     pub(super) kept: Option<&'a Kept>,
+    pub(super) tls: &'a SiteClients,
 }
 
 /// A check with all that it brought.
@@ -81,28 +82,76 @@ pub struct Checked {
 }
 
 /// Makes one check of a part of a site.
-pub(super) async fn check_part(
-    site: &Site,
-    slot: Slot,
-    around: &Surroundings,
-    part: Part<'_>,
-) -> Checked {
-    let lateness = around.clock.now().micros_since(slot);
-    let schedule = &site.options.schedule;
-    let mut failed = Vec::new();
+pub(super) async fn check_part(mut trial: Trial<'_>, pass: Pass<'_>, part: Part<'_>) -> Checked {
+    let Trial { site, around, .. } = trial;
+    let mut pass = Some(pass);
     loop {
         let attempt = attempt(site, around, part).await;
-        let verdict = verdict::judge(&site.url, &site.options, &attempt, around.clock.now());
-        let again =
-            verdict.outcome == Outcome::Down && failed.len() < usize::from(schedule.retries);
-        if !again {
-            return report(site, slot, lateness, failed, attempt, verdict, around, part);
+        // Who waits for a retry holds up nobody.
+        drop(pass.take());
+        if let Some(verdict) = trial.judge(&attempt) {
+            return trial.report(attempt, verdict, part.address);
         }
-        failed.push(failed_attempt(&attempt, verdict));
         if let Some(kept) = part.kept {
             kept.let_go();
         }
-        tokio::time::sleep(schedule.retry_delay).await;
+        tokio::time::sleep(site.options.schedule.retry_delay).await;
+        pass = Some(around.gate.enter(host(site)).await);
+    }
+}
+
+/// The host whose checks count together.
+pub(super) fn host(site: &Site) -> &str {
+    site.url.host_str().unwrap_or_default()
+}
+
+/// A check under way: what had failed before its last attempt.
+#[derive(Clone)]
+pub(super) struct Trial<'a> {
+    site: &'a Site,
+    slot: Slot,
+    around: &'a Surroundings,
+    lateness_us: i64,
+    failed: Vec<FailedAttempt>,
+}
+
+impl<'a> Trial<'a> {
+    /// A check that begins now, or began `before` now.
+    pub(super) fn new(
+        site: &'a Site,
+        slot: Slot,
+        around: &'a Surroundings,
+        before: Duration,
+    ) -> Self {
+        let before = i64::try_from(before.as_micros()).unwrap_or(i64::MAX);
+        Self {
+            site,
+            slot,
+            around,
+            lateness_us: around.clock.now().micros_since(slot) - before,
+            failed: Vec::new(),
+        }
+    }
+
+    /// The verdict on the last attempt; `None` if there is to be another one.
+    pub(super) fn judge(&mut self, attempt: &Attempt) -> Option<Verdict> {
+        let Site { url, options, .. } = self.site;
+        let verdict = verdict::judge(url, options, attempt, self.around.clock.now());
+        let is_last = self.failed.len() >= usize::from(options.schedule.retries);
+        if verdict.outcome != Outcome::Down || is_last {
+            return Some(verdict);
+        }
+        self.failed.push(failed_attempt(attempt, verdict));
+        None
+    }
+
+    pub(super) fn report(
+        self,
+        attempt: Attempt,
+        verdict: Verdict,
+        address: Option<IpAddr>,
+    ) -> Checked {
+        report(self, attempt, verdict, address)
     }
 }
 
@@ -118,13 +167,15 @@ async fn attempt(site: &Site, around: &Surroundings, part: Part<'_>) -> Attempt 
     };
     let means = Means {
         token: token.as_deref(),
-        pinned: part.address,
-        kept: part.kept.filter(|_| site.options.request.keep_alive),
-        ..Means::of(&around.tls)
+        pinned: part.address.map(|address| (host(site), address)),
+        kept: part.kept,
+        ..Means::of(&around.tls, part.tls)
     };
     let attempt = probe::probe(site, &means).await;
-    if attempt.status == Some(401) {
-        around.tokens.let_go(site);
+    if attempt.status == Some(401)
+        && let Some(token) = &token
+    {
+        around.tokens.let_go(site, token);
     }
     attempt
 }
@@ -147,20 +198,19 @@ fn failed_attempt(attempt: &Attempt, verdict: Verdict) -> FailedAttempt {
     }
 }
 
-#[allow(
-    clippy::too_many_arguments,
-    reason = "each is a thing of its own, named at the only two calls"
-)]
 fn report(
-    site: &Site,
-    slot: Slot,
-    lateness_us: i64,
-    failed_attempts: Vec<FailedAttempt>,
+    trial: Trial<'_>,
     mut attempt: Attempt,
     verdict: Verdict,
-    around: &Surroundings,
-    part: Part<'_>,
+    address: Option<IpAddr>,
 ) -> Checked {
+    let Trial {
+        site,
+        slot,
+        around,
+        lateness_us,
+        failed: failed_attempts,
+    } = trial;
     let options = &site.options;
     let made = attempt.phases.total_us.is_some();
     let capture =
@@ -168,8 +218,11 @@ fn report(
             .then(|| capture(&attempt, options.capture_bytes));
     let read = attempt.reached == Reached::End && !options.expect.body_matches.is_empty();
     let body_match = read.then(|| {
-        let mut failures = verdict.failures.iter();
-        !failures.any(|failure| failure.kind == ErrorKind::BodyMismatch)
+        let mut patterns = options.expect.body_matches.iter();
+        // The kind is also that of a JSON value that is not as expected.
+        let is_told = |failure: &Failure| failure.kind == ErrorKind::BodyMismatch;
+        !verdict.failures.iter().any(is_told)
+            || patterns.all(|pattern| pattern.is_match(&attempt.body))
     });
     let certificate = attempt.tls.as_ref().and_then(|tls| tls.chain.first());
     let mut failures: Vec<Fault> = verdict.failures.into_iter().map(fault).collect();
@@ -180,8 +233,8 @@ fn report(
     let (error, error_detail) = first.map(|fault| (fault.error, fault.error_detail)).unzip();
     let result = CheckResult {
         v: MESSAGE_VERSION,
-        site: name(site, part.address),
-        url: site.public_url(),
+        site: name(site, address),
+        url: site.url.to_string(),
         location: around.location.clone(),
         slot,
         lateness_us,
@@ -223,21 +276,8 @@ pub(super) fn unwell(
     address: Option<IpAddr>,
 ) -> Checked {
     let verdict = verdict::unwell(Failure::new(kind, detail));
-    let lateness = around.clock.now().micros_since(slot);
-    let part = Part {
-        address,
-        kept: None,
-    };
-    report(
-        site,
-        slot,
-        lateness,
-        Vec::new(),
-        Attempt::default(),
-        verdict,
-        around,
-        part,
-    )
+    let trial = Trial::new(site, slot, around, Duration::ZERO);
+    report(trial, Attempt::default(), verdict, address)
 }
 
 /// The name of a site or, where each of its addresses is a site of its own, of that.
@@ -250,11 +290,7 @@ fn name(site: &Site, address: Option<IpAddr>) -> Arc<str> {
 
 fn capture(attempt: &Attempt, most: usize) -> Capture {
     let header = |(name, value): &(String, Vec<u8>)| {
-        let secret = is_credential(name)
-            || name == "set-cookie"
-            || name.contains("token")
-            || name.contains("secret");
-        let value = if secret {
+        let value = if is_sensitive(name) {
             "***".to_owned()
         } else {
             text(value)

@@ -1,6 +1,6 @@
 //! Are the headers as expected? Pure.
 
-use sitewatch_config::{HeaderCondition, HeaderRule};
+use sitewatch_config::{HeaderCondition, HeaderRule, is_sensitive};
 
 use super::{attempt::Failure, verdict::See};
 use crate::model::ErrorKind;
@@ -17,6 +17,7 @@ pub(super) fn look(rules: &[HeaderRule], headers: &[(String, Vec<u8>)], see: See
         let fail = |what: &str| {
             let found = match values.first() {
                 None => format!("the header {name} is absent"),
+                Some(_) if is_sensitive(name) => format!("{name} has another value"),
                 Some(value) => format!("{name}: {}", excerpt(value)),
             };
             Some(Failure::new(
@@ -99,5 +100,19 @@ mod tests {
         assert!(
             holds("a", pattern("^t")) && !holds("b", pattern("^t")) && !holds("c", pattern(""))
         );
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_not_shown() {
+        let headers = [("set-cookie".to_owned(), b"session=CANARY".to_vec())];
+        let rules = [HeaderRule {
+            name: "set-cookie".to_owned(),
+            condition: HeaderCondition::Matches(Pattern::new("Secure").unwrap()),
+        }];
+        let mut told = String::new();
+        look(&rules, &headers, &mut |_, failure| {
+            told = failure.unwrap().detail
+        });
+        assert_eq!(told, "set-cookie has another value; it must match Secure");
     }
 }

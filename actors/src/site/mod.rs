@@ -28,6 +28,8 @@ use actix::prelude::*;
 use sitewatch_config::Site as SiteSettings;
 use slog::warn;
 
+use self::gate::Pass;
+
 pub use self::{
     attempt::{Attempt, Certificate, Failure, TlsFacts},
     check::{Checked, Surroundings},
@@ -64,7 +66,7 @@ pub fn expectations(
     verdict::expectations(&site.url, &site.options, attempt, now, see);
 }
 
-/// Where a redirect leads from `https://user:password@a.example/`: for fuzzing only.
+/// Where a redirect leads from `https://a.example/`: for fuzzing only.
 #[cfg(fuzzing)]
 pub fn follow(status: u16, location: &[u8]) -> Option<sitewatch_config::Url> {
     probe::follow(status, location)
@@ -166,25 +168,17 @@ impl Run {
     async fn go_on(self) -> Result<(), String> {
         let mut from = self.now();
         if let Some(interrupted) = self.progress.checking.get() {
-            Box::pin(self.make_up_for(interrupted)).await;
-            from = from.max(self.now());
+            from = Box::pin(self.make_up_for(interrupted)).await;
         }
         while !self.progress.stopping.get() {
             let slot = self.schedule.next_after(from);
             if !self.wait_for(slot).await {
                 // No burst of checks for what has passed while the clock was set or the machine slept: all of it is missed.
-                let before = Slot::from_micros(slot.as_micros() - 1);
-                Box::pin(self.report_missed(before)).await;
-                from = from.max(self.now());
+                from = Box::pin(self.report_passed(slot)).await;
                 continue;
             }
-            let host = self.settings.url.host_str().unwrap_or_default();
-            let pass = Box::pin(self.around.gate.enter(host)).await;
-            // A timer may be a little early against the clock; a check never starts before its slot.
-            from = self.now().max(slot);
-            Box::pin(self.check(slot)).await?;
-            drop(pass);
-            from = from.max(self.now());
+            let pass = Box::pin(self.around.gate.enter(check::host(&self.settings))).await;
+            from = Box::pin(self.check(slot, pass)).await?;
         }
         Ok(())
     }
@@ -210,7 +204,8 @@ impl Run {
         }
     }
 
-    async fn check(&self, slot: Slot) -> Result<(), String> {
+    /// Makes the check of `slot`. Gives the time up to which all slots have been told of.
+    async fn check(&self, slot: Slot, pass: Pass<'_>) -> Result<Slot, String> {
         self.progress.checking.set(Some(slot));
         fail::fail_point!("site::check", |_| Err("injected fault".to_owned()));
         fail::fail_point!(
@@ -218,26 +213,34 @@ impl Run {
             self.settings.name.contains("failing"),
             |_| { Err("injected fault".to_owned()) }
         );
-        for checked in self.parts.check(&self.settings, slot, &self.around).await {
+        let (site, around) = (&self.settings, &self.around);
+        for checked in self.parts.check_now(site, slot, around, pass).await {
             self.hand_over(checked.result).await;
         }
-        self.report_missed(slot).await;
+        // A site that was replaced leaves what passed meanwhile to its successor, which has been checking since.
+        let told = match self.progress.stopping.get() {
+            false => self.report_missed(slot).await,
+            true => slot,
+        };
         self.progress.checking.set(None);
-        Ok(())
+        Ok(told)
     }
 
     /// The life before this one ended in the middle of the check of `slot`, which is not passed over in silence.
-    async fn make_up_for(&self, slot: Slot) {
+    async fn make_up_for(&self, slot: Slot) -> Slot {
         let detail = "the check was interrupted by a failure";
         self.report_unwell(slot, ErrorKind::InternalError, detail)
             .await;
-        self.report_missed(slot).await;
+        let told = self.report_missed(slot).await;
         self.progress.checking.set(None);
+        told
     }
 
-    /// Reports the slots after `slot` that have passed by now.
-    async fn report_missed(&self, slot: Slot) {
-        let passed = self.schedule.passed(slot, self.now(), MAX_MISSED);
+    /// Reports the slots after `slot` that have passed by now, and gives that time: the clock may be set while it reports. Not
+    /// before `slot`, against which a timer may be a little early.
+    async fn report_missed(&self, slot: Slot) -> Slot {
+        let now = self.now().max(slot);
+        let passed = self.schedule.passed(slot, now, MAX_MISSED);
         let metrics = &self.around.metrics;
         if passed.earlier > 0 {
             warn!(self.around.log, "many slots missed, the oldest are not reported one by one";
@@ -246,11 +249,21 @@ impl Run {
             metrics.missed.inc_by(passed.earlier);
         }
         for missed in passed.slots {
-            metrics.missed.inc();
-            let detail =
-                "the slot passed while an earlier check was under way or the node was held up";
-            self.report_unwell(missed, ErrorKind::Missed, detail).await;
+            self.report_one_missed(missed).await;
         }
+        now
+    }
+
+    /// Reports `slot` and those after it that have passed by now.
+    async fn report_passed(&self, slot: Slot) -> Slot {
+        self.report_one_missed(slot).await;
+        self.report_missed(slot).await
+    }
+
+    async fn report_one_missed(&self, slot: Slot) {
+        self.around.metrics.missed.inc();
+        let detail = "the slot passed while an earlier check was under way or the node was held up";
+        self.report_unwell(slot, ErrorKind::Missed, detail).await;
     }
 
     async fn report_unwell(&self, slot: Slot, kind: ErrorKind, detail: &str) {

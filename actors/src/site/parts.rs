@@ -1,25 +1,35 @@
 //! What one site's check is made of: one part as a rule, or one for each of the name's addresses.
 
-use std::{cell::RefCell, net::IpAddr};
+use std::{
+    cell::RefCell,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use sitewatch_config::{Resolve, Site};
 
 use super::{
-    attempt::Failure,
-    check::{self, Checked, Part, Surroundings, check_part},
-    probe::{Kept, resolve},
+    attempt::{Attempt, Failure},
+    check::{Checked, Part, Surroundings, Trial, check_part, host},
+    gate::Pass,
+    probe::{Kept, addresses_of},
+    tls_clients::SiteClients,
 };
-use crate::model::{ErrorKind, Slot};
+use crate::model::{ErrorKind, Phases, Reached, Slot};
+
+/// The most addresses of a name that are checked each: more is a mistake in DNS, or somebody's joke.
+const MOST_ADDRESSES: usize = 64;
 
 /// The parts of a site, and what is kept for them from check to check.
-pub struct Parts(Kind);
+pub struct Parts {
+    kind: Kind,
+    tls: SiteClients,
+}
 
 enum Kind {
-    /// The site as a whole.
-    Whole,
-    /// The site as a whole, on a connection that is kept.
-    Kept(Box<Kept>),
+    /// The site as a whole; on a connection that is kept, if there is a place for one.
+    Whole(Option<Box<Kept>>),
     /// Each of its addresses, those known from the last time.
     Each(Box<RefCell<Vec<IpAddr>>>),
 }
@@ -27,63 +37,96 @@ enum Kind {
 impl Parts {
     /// The parts of `site`, before its first check.
     pub fn of(site: &Site) -> Self {
-        Self(match site.options.schedule.resolve {
-            Resolve::Each => Kind::Each(Box::default()),
-            Resolve::Any if site.options.request.keep_alive => Kind::Kept(Box::default()),
-            Resolve::Any => Kind::Whole,
-        })
+        let options = &site.options;
+        Self {
+            kind: match options.schedule.resolve {
+                Resolve::Each => Kind::Each(Box::default()),
+                Resolve::Any => Kind::Whole(options.request.keep_alive.then(Box::default)),
+            },
+            tls: SiteClients::default(),
+        }
     }
 
-    /// Checks all parts at once, now, for the slot `slot`. There is always at least one.
+    /// Checks all parts at once for the slot `slot`, as soon as there is a place. There is always at least one part.
     pub async fn check(&self, site: &Site, slot: Slot, around: &Surroundings) -> Vec<Checked> {
-        let kept = match &self.0 {
-            Kind::Each(known) => return self.check_each(site, slot, around, known).await,
-            Kind::Kept(kept) => Some(&**kept),
-            Kind::Whole => None,
-        };
-        let whole = Part {
-            address: None,
-            kept,
-        };
-        // Not in one expression, which would hold the list's memory while the check lasts.
-        let checked = check_part(site, slot, around, whole).await;
-        vec![checked]
+        let pass = around.gate.enter(host(site)).await;
+        self.check_now(site, slot, around, pass).await
     }
 
+    /// As [`Parts::check`], now.
+    pub(super) async fn check_now(
+        &self,
+        site: &Site,
+        slot: Slot,
+        around: &Surroundings,
+        pass: Pass<'_>,
+    ) -> Vec<Checked> {
+        match &self.kind {
+            Kind::Each(known) => self.check_each(site, slot, around, pass, known).await,
+            Kind::Whole(kept) => {
+                let part = Part {
+                    address: None,
+                    kept: kept.as_deref(),
+                    tls: &self.tls,
+                };
+                let trial = Trial::new(site, slot, around, Duration::ZERO);
+                // Not in one expression, which would hold the list's memory while the check lasts.
+                let checked = check_part(trial, pass, part).await;
+                vec![checked]
+            }
+        }
+    }
+
+    /// Resolves the name once, and checks each address with a place and retries of its own.
     async fn check_each(
         &self,
         site: &Site,
         slot: Slot,
         around: &Surroundings,
+        pass: Pass<'_>,
         known: &RefCell<Vec<IpAddr>>,
     ) -> Vec<Checked> {
-        match addresses(site).await {
-            Ok(addresses) => {
-                let part = |address: &IpAddr| Part {
-                    address: Some(*address),
-                    kept: None,
+        let begun = Instant::now();
+        let mut trial = Trial::new(site, slot, around, Duration::ZERO);
+        let mut pass = Some(pass);
+        let addresses = loop {
+            let asked = Instant::now();
+            let found = addresses(site).await;
+            drop(pass.take());
+            let failure = match found {
+                Ok(addresses) => break addresses,
+                Err(failure) => failure,
+            };
+            let attempt = unresolved(failure, asked.elapsed());
+            if let Some(verdict) = trial.judge(&attempt) {
+                // Each of them would be told the same by DNS.
+                let told = |address| {
+                    let (trial, attempt) = (trial.clone(), attempt.clone());
+                    trial.report(attempt, verdict.clone(), address)
                 };
-                let checks = addresses
-                    .iter()
-                    .map(|address| check_part(site, slot, around, part(address)));
-                let all = join_all(checks).await;
-                known.replace(addresses);
-                all
+                return self.addresses().into_iter().map(told).collect();
             }
-            // Each of them would be told the same by DNS.
-            Err(failure) => self
-                .addresses()
-                .into_iter()
-                .map(|address| {
-                    check::unwell(site, slot, failure.kind, &failure.detail, around, address)
-                })
-                .collect(),
-        }
+            tokio::time::sleep(site.options.schedule.retry_delay).await;
+            pass = Some(around.gate.enter(host(site)).await);
+        };
+        let resolving = begun.elapsed();
+        let checks = addresses.iter().map(async |address| {
+            let pass = around.gate.enter(host(site)).await;
+            let part = Part {
+                address: Some(*address),
+                kept: None,
+                tls: &self.tls,
+            };
+            check_part(Trial::new(site, slot, around, resolving), pass, part).await
+        });
+        let all = join_all(checks).await;
+        known.replace(addresses);
+        all
     }
 
     /// The addresses for which a slot has a row; `None` for the site as a whole.
     pub(super) fn addresses(&self) -> Vec<Option<IpAddr>> {
-        match &self.0 {
+        match &self.kind {
             Kind::Each(known) if !known.borrow().is_empty() => {
                 known.borrow().iter().copied().map(Some).collect()
             }
@@ -92,21 +135,31 @@ impl Parts {
     }
 }
 
+/// An attempt that did not come beyond DNS.
+fn unresolved(failure: Failure, took: Duration) -> Attempt {
+    let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+    Attempt {
+        failure: Some(failure),
+        reached: Reached::Dns,
+        phases: Phases {
+            dns_us: Some(took),
+            total_us: Some(took),
+            ..Phases::default()
+        },
+        ..Attempt::default()
+    }
+}
+
 async fn addresses(site: &Site) -> Result<Vec<IpAddr>, Failure> {
-    let name = match site.url.host() {
-        Some(url::Host::Domain(name)) => name,
-        Some(url::Host::Ipv4(address)) => return Ok(vec![address.into()]),
-        Some(url::Host::Ipv6(address)) => return Ok(vec![address.into()]),
-        None => "",
-    };
     let timeout = site.options.schedule.timeout;
-    let asked = tokio::time::timeout(timeout, resolve(name, &site.options.connection));
+    let asked = tokio::time::timeout(timeout, addresses_of(site));
     let mut addresses = asked.await.unwrap_or_else(|_| {
         let within = humantime::format_duration(timeout);
-        let detail = format!("{name}: no answer from DNS within {within}");
+        let detail = format!("{}: no answer from DNS within {within}", host(site));
         Err(Failure::new(ErrorKind::DnsTimeout, detail))
     })?;
     addresses.sort_unstable();
     addresses.dedup();
+    addresses.truncate(MOST_ADDRESSES);
     Ok(addresses)
 }

@@ -1,8 +1,9 @@
 //! TLS settings of sites as clients, one for all sites that have the same.
 
 use std::{
+    cell::OnceCell,
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use rustls::{
@@ -25,11 +26,40 @@ struct Key {
     http_version: HttpVersion,
 }
 
-/// Makes and keeps clients. The system's certificate store is read once.
+/// Makes clients, and finds those that some site has. The system's certificate store is read once.
 pub(super) struct TlsClients {
     system: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
-    clients: Mutex<HashMap<Key, Arc<ClientConfig>>>,
+    clients: Mutex<HashMap<Key, Weak<ClientConfig>>>,
+}
+
+/// The clients of one site, for as long as it lives.
+#[derive(Default)]
+pub(super) struct SiteClients {
+    own: OnceCell<Arc<ClientConfig>>,
+    /// Where a redirect has led to another origin.
+    foreign: OnceCell<Arc<ClientConfig>>,
+}
+
+impl SiteClients {
+    /// The client for what the site itself, or another origin, is shown.
+    ///
+    /// # Errors
+    /// As [`TlsClients::client`].
+    pub(super) fn client(
+        &self,
+        all: &TlsClients,
+        options: &TlsOptions,
+        http_version: HttpVersion,
+        is_foreign: bool,
+    ) -> Result<Arc<ClientConfig>, TlsError> {
+        let place = if is_foreign { &self.foreign } else { &self.own };
+        if let Some(client) = place.get() {
+            return Ok(Arc::clone(client));
+        }
+        let client = all.client(options, http_version)?;
+        Ok(Arc::clone(place.get_or_init(|| client)))
+    }
 }
 
 impl TlsClients {
@@ -60,22 +90,21 @@ impl TlsClients {
             },
             http_version,
         };
-        if let Some(client) = clients.get(&key) {
-            return Ok(Arc::clone(client));
+        if let Some(client) = clients.get(&key).and_then(Weak::upgrade) {
+            return Ok(client);
         }
         let client = Arc::new(self.build(&key)?);
-        // Those that nobody has any more went with an earlier reload.
-        clients.retain(|_, client| Arc::strong_count(client) > 1);
-        clients.insert(key, Arc::clone(&client));
+        // Those that no site has any more went with a reload.
+        clients.retain(|_, client| client.strong_count() > 0);
+        clients.insert(key, Arc::downgrade(&client));
         Ok(client)
     }
 
-    /// How many different clients are kept.
+    /// How many different clients there are.
     pub(super) fn len(&self) -> usize {
-        self.clients
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = clients.values().filter(|client| client.strong_count() > 0);
+        alive.count()
     }
 
     fn build(&self, key: &Key) -> Result<ClientConfig, TlsError> {
@@ -140,7 +169,8 @@ impl Default for TlsClients {
     }
 }
 
-/// Accepts every certificate, but still asks for a signature that fits it.
+/// Accepts every certificate, also those that the verifier could not even read (of an old version, with a short key). Whether
+/// the other side has its key makes no difference then.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
@@ -158,33 +188,73 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn verify_tls13_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(site: &SiteClients, all: &TlsClients, skip_verify: bool) -> Arc<ClientConfig> {
+        let options = TlsOptions {
+            insecure_skip_verify: skip_verify,
+            ..TlsOptions::default()
+        };
+        site.client(all, &options, HttpVersion::Auto, false)
+            .unwrap()
+    }
+
+    #[test]
+    fn sites_with_the_same_settings_share_a_client_for_as_long_as_one_of_them_lives() {
+        let all = TlsClients::new();
+        let sites: [SiteClients; 4] = std::array::from_fn(|_| SiteClients::default());
+        // By turns: neither kind takes the other's place.
+        let clients: Vec<_> = (0..4)
+            .map(|n| client(&sites[n], &all, n % 2 == 0))
+            .collect();
+        assert!(Arc::ptr_eq(&clients[0], &clients[2]) && Arc::ptr_eq(&clients[1], &clients[3]));
+        assert!(Arc::ptr_eq(&clients[0], &client(&sites[0], &all, true)));
+        assert_eq!(all.len(), 2);
+        drop(clients);
+        assert_eq!(all.len(), 2, "between checks they are kept");
+        drop(sites);
+        assert_eq!(all.len(), 0);
+        client(&SiteClients::default(), &all, false);
+        assert_eq!(
+            all.clients.lock().unwrap().len(),
+            1,
+            "the others are forgotten"
+        );
+    }
+
+    #[test]
+    fn the_store_of_the_system_is_read_once() {
+        let all = TlsClients::new();
+        let before = Arc::strong_count(&all.system);
+        let (one, two) = (SiteClients::default(), SiteClients::default());
+        let options = TlsOptions::default();
+        for (site, version) in [(&one, HttpVersion::Auto), (&two, HttpVersion::One)] {
+            site.client(&all, &options, version, false).unwrap();
+        }
+        // Each verifier holds the one store; another one would not be counted here.
+        assert_eq!(Arc::strong_count(&all.system), before + 2);
     }
 }

@@ -12,7 +12,7 @@ use sitewatch_config::{Body, BodyForm, Login, Oauth2, Secret, Site, SiteOptions}
 use super::{
     attempt::Failure,
     probe::{Means, probe},
-    tls_clients::TlsClients,
+    tls_clients::{SiteClients, TlsClients},
 };
 use crate::model::ErrorKind;
 
@@ -21,6 +21,9 @@ const MARGIN: Duration = Duration::from_secs(30);
 
 /// How long a token is kept that does not say when it ends (RFC 6749 leaves it open).
 const UNSAID: Duration = Duration::from_secs(300);
+
+/// No token is kept for longer.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Tokens, one for all sites that log in alike.
 #[derive(Default)]
@@ -35,7 +38,25 @@ struct Token {
 #[derive(Deserialize)]
 struct Answer {
     access_token: String,
-    expires_in: Option<f64>,
+    expires_in: Option<Seconds>,
+}
+
+/// A number, which some servers write as text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Seconds {
+    Number(f64),
+    Text(String),
+}
+
+impl Seconds {
+    fn duration(self) -> Option<Duration> {
+        let seconds = match self {
+            Self::Number(seconds) => seconds,
+            Self::Text(text) => text.trim().parse().ok()?,
+        };
+        Duration::try_from_secs_f64(seconds).ok()
+    }
 }
 
 impl Tokens {
@@ -65,10 +86,15 @@ impl Tokens {
         Ok(Some(text))
     }
 
-    /// Lets a token go that the site refuses, so that the next attempt comes with a new one.
-    pub(super) fn let_go(&self, site: &Site) {
+    /// Lets the token go that a site refused, so that the next attempt comes with a new one.
+    pub(super) fn let_go(&self, site: &Site, refused: &Arc<str>) {
         if let Some(Login::Oauth2(oauth2)) = &site.options.request.login {
-            self.lock().remove(oauth2);
+            let mut tokens = self.lock();
+            // Another site may have fetched a new one meanwhile.
+            let is_it = |token: &Token| Arc::ptr_eq(&token.text, refused);
+            if tokens.get(oauth2).is_some_and(is_it) {
+                tokens.remove(oauth2);
+            }
         }
     }
 
@@ -86,7 +112,9 @@ async fn fetch(oauth2: &Oauth2, options: &SiteOptions, tls: &TlsClients) -> Resu
         )
     };
     let asked = Instant::now();
-    let attempt = probe(&token_site(oauth2, options), &Means::of(tls)).await;
+    let of_site = SiteClients::default();
+    let means = Means::of(tls, &of_site);
+    let attempt = probe(&token_site(oauth2, options), &means).await;
     if let Some(failure) = attempt.failure {
         return Err(match failure.kind {
             ErrorKind::InternalError => failure,
@@ -100,12 +128,14 @@ async fn fetch(oauth2: &Oauth2, options: &SiteOptions, tls: &TlsClients) -> Resu
     // What came may be half a token: its text is not told.
     let answer: Answer = serde_json::from_slice(&attempt.body)
         .map_err(|_| fail("the answer is not JSON with an access_token"))?;
-    let life = answer
-        .expires_in
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .unwrap_or(UNSAID);
+    let token = answer.access_token;
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(fail("its token has characters that no header can carry"));
+    }
+    let life = answer.expires_in.and_then(Seconds::duration);
+    let life = life.unwrap_or(UNSAID).min(LONGEST);
     Ok(Token {
-        text: answer.access_token.into(),
+        text: token.into(),
         until: asked + life.saturating_sub(MARGIN).max(life / 2),
     })
 }
@@ -135,7 +165,7 @@ fn token_site(oauth2: &Oauth2, options: &SiteOptions) -> Site {
     let encode =
         |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     asked.request.login = Some(Login::BasicAuth {
-        username: encode(&oauth2.client_id),
+        username: Secret::new(encode(&oauth2.client_id)),
         password: Secret::new(encode(oauth2.client_secret.reveal())),
     });
     asked.expect.max_body_bytes = 64 * 1024;

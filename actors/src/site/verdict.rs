@@ -14,7 +14,7 @@ use crate::model::{ErrorKind, Outcome, Slot};
 const MAX_DETAIL: usize = 256;
 
 /// How a check ended and, if it is not up, why.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Verdict {
     /// How it ended.
     pub(super) outcome: Outcome,
@@ -124,6 +124,10 @@ fn tls(options: &SiteOptions, attempt: &Attempt, now: Slot, see: See<'_>) {
         );
     }
     let Some(certificate) = facts.chain.first() else {
+        if expect.min_cert_days.is_some() || expect.cert_issuer_matches.is_some() {
+            let failure = Failure::new(ErrorKind::CertInvalid, "the certificate can't be read");
+            see(&"a certificate", Some(failure));
+        }
         return;
     };
     if let Some(days) = expect.min_cert_days {

@@ -12,7 +12,7 @@ use super::draft::{Draft, Names, readable_name};
 use super::notes::Notes;
 use super::section::Section;
 use super::{ImportError, Outcome, input};
-use crate::site::without_user_info;
+use crate::site_url::without_user_info;
 
 /// The rest of a Prometheus configuration.
 const PROMETHEUS: [&str; 11] = [
@@ -163,7 +163,7 @@ impl Sites<'_> {
 fn shown(target: &str) -> String {
     match url::Url::parse(target) {
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            without_user_info(&url).into()
+            without_user_info(url).into()
         }
         _ => crate::mask::mask_user_info(target),
     }

@@ -10,7 +10,7 @@ use super::request::to_the_letter;
 use super::section::Section;
 use super::{ImportError, Outcome, input, request};
 use crate::body::json;
-use crate::site::without_user_info;
+use crate::site_url::without_user_info;
 
 /// The options that mean the same here.
 const SAME: [&str; 8] = [
@@ -58,7 +58,7 @@ fn site(mut site: Section<'_>, names: &mut Names) -> Option<Draft> {
         .filter(|url| !url.username().is_empty() || url.password().is_some());
     // A name goes into logs and the database, so that it never has the user info of a URL.
     let name = written
-        .or_else(|| shown.map(|url| without_user_info(&url).into()))
+        .or_else(|| shown.map(|url| without_user_info(url).into()))
         .unwrap_or(url);
     draft.name = names.take(&readable_name(&name), site.notes);
     site.rename(&draft.name);

@@ -31,6 +31,11 @@ pub enum Answer {
     After(Duration, Box<Answer>),
     /// One answer after the other, counted for A and AAAA apart; the last one stays: DNS rebinding.
     InTurn(Vec<Answer>),
+    /// One answer to a query for A, another to one for AAAA.
+    ByKind {
+        a: Box<Answer>,
+        aaaa: Box<Answer>,
+    },
     /// Only half of the answer's bytes.
     Truncated(Box<Answer>),
 }
@@ -159,6 +164,10 @@ async fn reply(question: &Question, mut answer: Answer, turn: usize) -> Option<V
             Answer::InTurn(mut answers) => {
                 let last = answers.len().checked_sub(1)?;
                 answer = answers.swap_remove(turn.min(last));
+                continue;
+            }
+            Answer::ByKind { a, aaaa } => {
+                answer = if question.kind == A { *a } else { *aaaa };
                 continue;
             }
             Answer::Truncated(whole) => {

@@ -18,6 +18,8 @@ const LARGEST_WINDOW: u32 = 23;
 /// Takes in a body.
 pub(super) struct BodyReader {
     unpack: Unpack,
+    /// Whether anything came: an encoding may be named for no body at all, as in the answer to HEAD.
+    has_begun: bool,
 }
 
 /// Where the unpacked bytes go.
@@ -86,7 +88,10 @@ impl BodyReader {
                 ));
             }
         };
-        Ok(Self { unpack })
+        Ok(Self {
+            unpack,
+            has_begun: false,
+        })
     }
 
     /// Takes in the next piece.
@@ -94,6 +99,7 @@ impl BodyReader {
     /// # Errors
     /// `body_too_large`, or `protocol_error` if it can't be unpacked.
     pub(super) fn take(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        self.has_begun |= !piece.is_empty();
         let written = match &mut self.unpack {
             Unpack::Plain(kept) => kept.write_all(piece),
             Unpack::Inflate(inflate) => inflate.take(piece),
@@ -108,12 +114,12 @@ impl BodyReader {
     /// # Errors
     /// As [`BodyReader::take`].
     pub(super) fn finish(&mut self) -> Result<(), Failure> {
-        // An encoding may be named for no body at all, as in the answer to HEAD.
         let ended = match &mut self.unpack {
+            _ if !self.has_begun => Ok(()),
             Unpack::Plain(_) => Ok(()),
             Unpack::Inflate(inflate) => inflate.finish(),
             Unpack::Brotli(decoder) => decoder.close(),
-            Unpack::Zstd(decoder) => decoder.flush(),
+            Unpack::Zstd(decoder) => decoder.do_finish(),
         };
         self.judge(ended)
     }
@@ -197,8 +203,7 @@ impl Inflate {
     }
 
     fn finish(&self) -> io::Result<()> {
-        // An encoding may be named for no body at all, as in the answer to HEAD.
-        if self.ended || self.state.total_in() == 0 {
+        if self.ended {
             return Ok(());
         }
         Err(io::Error::new(

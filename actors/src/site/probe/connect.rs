@@ -17,7 +17,6 @@ pub(super) async fn connect(
     options: &SiteOptions,
     means: &Means<'_>,
     ask: &Ask,
-    first: bool,
     trace: &Rc<Trace>,
 ) -> Result<(Link, bool), Failure> {
     let url = &ask.url;
@@ -34,7 +33,10 @@ pub(super) async fn connect(
     };
     let target = Target {
         port: url.port_or_known_default().unwrap_or(80),
-        literal: literal.or(means.pinned.filter(|_| first)),
+        // Also after a redirect, unless it leads to another host.
+        literal: literal.or(means
+            .pinned
+            .and_then(|(host, address)| (host == name).then_some(address))),
         name: &name,
     };
     let connection = &options.connection;
@@ -52,20 +54,21 @@ pub(super) async fn connect(
     }
     trace.enter(Reached::Tls);
     // What is meant for one origin is not shown to another.
-    let foreign;
-    let settings = if ask.with_credentials {
-        &connection.tls
-    } else {
-        foreign = TlsOptions {
+    let (own, foreign) = (&connection.tls, !ask.with_credentials);
+    let without;
+    let settings = if foreign && (own.identity.is_some() || own.server_name.is_some()) {
+        without = TlsOptions {
             identity: None,
             server_name: None,
-            ..connection.tls.clone()
+            ..own.clone()
         };
-        &foreign
+        &without
+    } else {
+        own
     };
     let client = means
-        .tls
-        .client(settings, version)
+        .of_site
+        .client(means.tls, settings, version, foreign)
         .map_err(|error| Failure::new(ErrorKind::InternalError, error.to_string()))?;
     let server = settings.server_name.as_deref().unwrap_or(&name);
     let stream = tls::encrypt(server, tcp, client).await?;

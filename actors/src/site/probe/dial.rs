@@ -10,10 +10,11 @@ use futures_util::{
     future::{Either, select},
     stream::{FuturesUnordered, StreamExt},
 };
-use sitewatch_config::{ConnectionOptions, IpVersion};
+use sitewatch_config::{ConnectionOptions, IpVersion, Site};
 use tokio::net::{TcpSocket, TcpStream};
+use url::Host;
 
-use super::{super::attempt::Failure, guard, trace::Trace};
+use super::{super::attempt::Failure, guard, resolve::resolve, trace::Trace};
 use crate::model::ErrorKind;
 
 /// How long one address may take before the next one is tried as well (RFC 8305, 8).
@@ -40,15 +41,39 @@ pub(super) async fn dial(
     if open.is_empty() {
         trace.remote_ip.set(addresses.first().copied());
         return Err(match blocked.is_empty() {
-            true => Failure::new(
-                ErrorKind::DnsError,
-                "no address fits ip_version and source_address",
-            ),
+            true => none_fits(),
             false => Failure::new(ErrorKind::BlockedAddress, blocked.join("; ")),
         });
     }
+    blocked.truncate(MOST_REFUSED);
     trace.refused.borrow_mut().extend(blocked);
     race(in_turn(open), port, options.source_address, trace).await
+}
+
+/// The addresses of a site to which its settings let a connection go.
+///
+/// # Errors
+/// `dns_error` or `dns_timeout` if there is none.
+pub(in crate::site) async fn addresses_of(site: &Site) -> Result<Vec<IpAddr>, Failure> {
+    let options = &site.options.connection;
+    let mut addresses = match site.url.host() {
+        Some(Host::Ipv4(address)) => vec![IpAddr::V4(address)],
+        Some(Host::Ipv6(address)) => vec![IpAddr::V6(address)],
+        Some(Host::Domain(name)) => resolve(name, options).await?,
+        None => Vec::new(),
+    };
+    addresses.retain(|address| fits(address, options));
+    if addresses.is_empty() {
+        return Err(none_fits());
+    }
+    Ok(addresses)
+}
+
+fn none_fits() -> Failure {
+    Failure::new(
+        ErrorKind::DnsError,
+        "no address fits ip_version and source_address",
+    )
 }
 
 fn fits(address: &IpAddr, options: &ConnectionOptions) -> bool {
@@ -117,7 +142,7 @@ async fn race(
             }
             Some((address, Err(error))) => {
                 note(address, port, &error, trace);
-                last = Some(kind_of(&error));
+                last = Some(decisive(last, kind_of(&error)));
             }
             None => break,
         }
@@ -126,14 +151,33 @@ async fn race(
     Err(Failure::new(kind, trace.refused.borrow().join("; ")))
 }
 
+/// So many addresses that could not be connected to are told one by one.
+const MOST_REFUSED: usize = 16;
+
 fn note(address: IpAddr, port: u16, error: &io::Error, trace: &Trace) {
     let place = SocketAddr::new(address, port);
-    let words = format!("{place}: {}", plain(error));
-    trace.refused.borrow_mut().push(words);
+    let mut refused = trace.refused.borrow_mut();
+    if refused.len() < MOST_REFUSED {
+        refused.push(format!("{place}: {}", plain(error)));
+    }
 }
 
 /// Codes of Linux for: no more files (in the system, in the process), memory or buffers.
 const EXHAUSTED: [i32; 4] = [23, 24, 12, 105];
+
+/// Which kind tells more: the node's own fault with one family tells nothing where the other was tried too.
+fn decisive(before: Option<ErrorKind>, kind: ErrorKind) -> ErrorKind {
+    match before {
+        Some(before) if kind == ErrorKind::InternalError => before,
+        _ => kind,
+    }
+}
+
+/// Whether the machine has no more of something that a connection needs.
+pub(super) fn is_exhausted(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    code.is_some_and(|code| EXHAUSTED.contains(&code))
+}
 
 fn kind_of(error: &io::Error) -> ErrorKind {
     match error.kind() {
@@ -141,12 +185,7 @@ fn kind_of(error: &io::Error) -> ErrorKind {
         io::ErrorKind::ConnectionReset => ErrorKind::ConnectionReset,
         // No free port, or no such source address: the node's own fault.
         io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable => ErrorKind::InternalError,
-        _ if error
-            .raw_os_error()
-            .is_some_and(|code| EXHAUSTED.contains(&code)) =>
-        {
-            ErrorKind::InternalError
-        }
+        _ if is_exhausted(error) => ErrorKind::InternalError,
         _ => ErrorKind::ConnectRefused,
     }
 }
@@ -174,6 +213,24 @@ async fn connect(address: IpAddr, port: u16, source: Option<IpAddr>) -> io::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_other_side_says_tells_more_than_an_own_fault() {
+        use ErrorKind::{ConnectRefused, ConnectTimeout, InternalError};
+        for (kinds, told) in [
+            (
+                &[InternalError, ConnectRefused, InternalError][..],
+                ConnectRefused,
+            ),
+            (&[ConnectRefused, ConnectTimeout], ConnectTimeout),
+            (&[InternalError, InternalError], InternalError),
+        ] {
+            let last = kinds
+                .iter()
+                .fold(None, |last, kind| Some(decisive(last, *kind)));
+            assert_eq!(last, Some(told));
+        }
+    }
 
     #[test]
     fn families_take_turns() {

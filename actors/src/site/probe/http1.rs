@@ -35,6 +35,24 @@ thread_local! {
     static LINKS: RefCell<HashMap<u64, Link>> = RefCell::default();
 }
 
+/// A connection that the client is to take, and that ends if it does not come to that.
+struct HandedOver(u64);
+
+impl HandedOver {
+    fn new(number: u64, link: Link) -> Self {
+        LINKS.with_borrow_mut(|links| links.insert(number, link));
+        Self(number)
+    }
+}
+
+impl Drop for HandedOver {
+    fn drop(&mut self) {
+        let left = LINKS.with_borrow_mut(|links| links.remove(&self.0));
+        // Not within the borrow: the end of a connection may be the beginning of something else.
+        drop(left);
+    }
+}
+
 /// A client for one connection that is kept. The connection ends with it: of what stands in the pool of a client nobody
 /// hears again until somebody asks for it.
 pub(super) fn client() -> Client {
@@ -111,10 +129,11 @@ pub(super) async fn send(request: Request<'_>) -> Result<Answer, SendError> {
         sent = sent.append_header((*name, value.as_ref()));
     }
     let reused = request.link.is_none();
-    if let Some(link) = request.link {
-        LINKS.with_borrow_mut(|links| links.insert(request.number, link));
-    }
+    let handed_over = request
+        .link
+        .map(|link| HandedOver::new(request.number, link));
     let result = sent.send_body(request.body).await;
+    drop(handed_over);
     match result {
         Ok(response) => Ok(Answer { response }),
         Err(SendRequestError::Connect(
@@ -124,11 +143,6 @@ pub(super) async fn send(request: Request<'_>) -> Result<Answer, SendError> {
         Err(error) if reused && is_cut(&error) => Err(SendError::NotKept),
         Err(error) => Err(SendError::Failed(name_send_error(&error))),
     }
-}
-
-/// Takes back a connection that the client did not come to use, as after a timeout.
-pub(super) fn forget(number: u64) {
-    LINKS.with_borrow_mut(|links| links.remove(&number));
 }
 
 impl Answer {
@@ -162,6 +176,10 @@ impl Answer {
         reader: &mut BodyReader,
         trace: &Trace,
     ) -> Result<(), Failure> {
+        // Its head may name a length all the same, that of what GET would bring: awc would wait for it.
+        if trace.framing.get() == Framing::Empty {
+            return reader.finish();
+        }
         while let Some(piece) = self.response.next().await {
             let piece = piece.map_err(|error| name_body_error(&error, reader.count()))?;
             reader.take(&piece)?;

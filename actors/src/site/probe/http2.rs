@@ -1,8 +1,12 @@
 //! HTTP/2 over a connection that is there already, by the crate h2.
 
+use std::{pin::pin, rc::Rc, time::Duration};
+
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use h2::client::{Builder, SendRequest};
 use http::{Method, Request, Response, Version};
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     super::attempt::Failure,
@@ -21,8 +25,16 @@ const BEYOND: usize = 1;
 /// The largest window that HTTP/2 knows.
 const LARGEST_WINDOW: usize = (1 << 31) - 1;
 
-/// A connection that requests can be sent on. Its other half runs as a task of this thread and ends with it.
-pub(super) type Sender = SendRequest<Bytes>;
+/// How long a connection may take to end that nobody needs any more.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// A connection that requests can be sent on. Its other half runs as a task of this thread, and ends soon after the last copy
+/// of this is gone, whatever the server does.
+#[derive(Clone)]
+pub(super) struct Sender {
+    requests: SendRequest<Bytes>,
+    _needed: Rc<oneshot::Sender<()>>,
+}
 
 /// Begins HTTP/2 on a connection over which bodies of up to `max_body_bytes` are read. The server may send one at once: a
 /// smaller window would have it wait for the way there and back, which no visitor does.
@@ -31,7 +43,7 @@ pub(super) type Sender = SendRequest<Bytes>;
 /// If the server does not.
 pub(super) async fn begin(link: Link, max_body_bytes: usize) -> Result<Sender, Failure> {
     let window = (max_body_bytes + BEYOND).min(LARGEST_WINDOW) as u32;
-    let (sender, connection) = Builder::new()
+    let (requests, connection) = Builder::new()
         .initial_window_size(window)
         .initial_connection_window_size(window)
         .max_header_list_size(LARGEST_HEAD as u32)
@@ -39,15 +51,26 @@ pub(super) async fn begin(link: Link, max_body_bytes: usize) -> Result<Sender, F
         .handshake(link)
         .await
         .map_err(|error| name_error(&error))?;
+    let (needed, not_needed) = oneshot::channel();
     actix_rt::spawn(async move {
+        let mut connection = pin!(connection);
         // What ends the connection is also told to the request on it.
-        let _ = connection.await;
+        if let Either::Right(_) = select(connection.as_mut(), not_needed).await {
+            let _ = timeout(GOODBYE, connection).await;
+        }
     });
-    Ok(sender)
+    Ok(Sender {
+        requests,
+        _needed: Rc::new(needed),
+    })
 }
 
 /// An answer whose body has not been read.
-pub(super) struct Answer(Response<h2::RecvStream>);
+pub(super) struct Answer {
+    response: Response<h2::RecvStream>,
+    /// The connection is needed for as long as the body is.
+    _sender: Sender,
+}
 
 /// Sends a request and reads the head of its answer.
 ///
@@ -59,13 +82,14 @@ pub(super) async fn send(
     headers: &Headers<'_>,
     body: Bytes,
 ) -> Result<Answer, Failure> {
-    let mut sender = sender
+    let mut requests = sender
+        .requests
         .clone()
         .ready()
         .await
         .map_err(|error| name_error(&error))?;
     let request = build(ask, headers)?;
-    let (answer, mut stream) = sender
+    let (answer, mut stream) = requests
         .send_request(request, body.is_empty())
         .map_err(|error| name_error(&error))?;
     if !body.is_empty() {
@@ -73,7 +97,11 @@ pub(super) async fn send(
             .send_data(body, true)
             .map_err(|error| name_error(&error))?;
     }
-    Ok(Answer(answer.await.map_err(|error| name_error(&error))?))
+    let response = answer.await.map_err(|error| name_error(&error))?;
+    Ok(Answer {
+        response,
+        _sender: sender.clone(),
+    })
 }
 
 fn build(ask: &Ask, headers: &Headers<'_>) -> Result<Request<()>, Failure> {
@@ -120,15 +148,18 @@ fn build(ask: &Ask, headers: &Headers<'_>) -> Result<Request<()>, Failure> {
 
 impl Answer {
     pub(super) fn status(&self) -> u16 {
-        self.0.status().as_u16()
+        self.response.status().as_u16()
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&[u8]> {
-        self.0.headers().get(name).map(|value| value.as_bytes())
+        self.response
+            .headers()
+            .get(name)
+            .map(|value| value.as_bytes())
     }
 
     pub(super) fn headers(&self) -> Vec<(String, Vec<u8>)> {
-        let headers = self.0.headers().iter();
+        let headers = self.response.headers().iter();
         headers
             .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
             .collect()
@@ -140,7 +171,7 @@ impl Answer {
     /// If it does not end well, or the reader refuses it.
     pub(super) async fn read(self, reader: &mut BodyReader) -> Result<(), Failure> {
         let packed = self.header("content-encoding").is_some();
-        let mut body = self.0.into_body();
+        let mut body = self.response.into_body();
         while let Some(piece) = body.data().await {
             let piece = piece.map_err(|error| name_error(&error))?;
             reader.take(&piece)?;

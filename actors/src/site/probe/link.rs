@@ -130,7 +130,10 @@ fn look(head: &mut Vec<u8>, trace: &Trace) -> bool {
     loop {
         let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
         let mut answer = httparse::Response::new(&mut headers);
-        let length = match answer.parse(head) {
+        // As awc reads it.
+        let mut parser = httparse::ParserConfig::default();
+        parser.allow_spaces_after_header_name_in_responses(true);
+        let length = match parser.parse_response(&mut answer, head) {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) => return false,
             // awc says what is wrong with it.

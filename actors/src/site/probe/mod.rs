@@ -24,7 +24,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use sitewatch_config::{Site, SiteOptions, Url};
+use sitewatch_config::{Site, SiteOptions};
 use tokio::time::error::Elapsed;
 
 use self::{
@@ -36,29 +36,31 @@ use self::{
     request::Headers,
     trace::{Trace, micros},
 };
-pub(super) use self::{kept::Kept, request::is_credential, resolve::resolve};
+pub(super) use self::{dial::addresses_of, kept::Kept};
 use super::{
     attempt::{Attempt, Failure},
-    tls_clients::TlsClients,
+    tls_clients::{SiteClients, TlsClients},
 };
 use crate::model::{ErrorKind, Hop, Reached};
 
 /// What an attempt is made with.
 pub(super) struct Means<'a> {
     pub(super) tls: &'a TlsClients,
+    pub(super) of_site: &'a SiteClients,
     /// A token to log in with, for sites that need one.
     pub(super) token: Option<&'a str>,
-    /// The only address to connect to on the first hop, for sites of which each address is checked.
-    pub(super) pinned: Option<IpAddr>,
+    /// The site's host and the only address of it to connect to, where each address is checked.
+    pub(super) pinned: Option<(&'a str, IpAddr)>,
     /// The connection of the check before, for sites that keep it.
     pub(super) kept: Option<&'a Kept>,
 }
 
 impl<'a> Means<'a> {
     /// No more than these clients.
-    pub(super) fn of(tls: &'a TlsClients) -> Self {
+    pub(super) fn of(tls: &'a TlsClients, of_site: &'a SiteClients) -> Self {
         Self {
             tls,
+            of_site,
             token: None,
             pinned: None,
             kept: None,
@@ -81,7 +83,6 @@ pub(super) async fn probe(site: &Site, means: &Means<'_>) -> Attempt {
     let mut exchange = Exchange {
         options: &site.options,
         means,
-        number: next_number(),
         trace: Rc::new(Trace::new()),
         reader: None,
         attempt: Attempt::default(),
@@ -101,7 +102,6 @@ pub(super) async fn probe(site: &Site, means: &Means<'_>) -> Attempt {
 struct Exchange<'a> {
     options: &'a SiteOptions,
     means: &'a Means<'a>,
-    number: u64,
     trace: Rc<Trace>,
     /// There from the moment when the head of the last answer is complete.
     reader: Option<BodyReader>,
@@ -123,7 +123,6 @@ impl Exchange<'_> {
             Ok(Ok(())) => None,
             Ok(Err(failure)) => Some(failure),
             Err(_) => {
-                http1::forget(self.number);
                 let read = has_head.then(|| attempt.body_bytes.unwrap_or_default());
                 Some(timed_out(
                     self.options.schedule.timeout,
@@ -156,24 +155,20 @@ impl Exchange<'_> {
             let mut phases = self.trace.close();
             phases.total_us = Some(micros(start.elapsed()));
             self.attempt.hops.push(Hop {
-                url: public(&ask.url),
+                url: ask.url.to_string(),
                 status: self.attempt.status,
                 remote_ip: self.trace.remote_ip.get(),
                 phases,
             });
             if self.attempt.hops.len() > usize::from(request.max_redirects) {
-                let (most, last) = (request.max_redirects, public(&next.url));
+                let (most, last) = (request.max_redirects, &next.url);
                 return Err(Failure::new(
                     ErrorKind::RedirectError,
                     format!("more than {most} redirects, the last one to {last}"),
                 ));
             }
-            if self.means.kept.is_none_or(|_| !first) {
-                self.trace.begin_hop();
-            } else {
-                // The trace goes with the connection that is kept.
-                self.trace = Rc::new(Trace::new());
-            }
+            // A trace goes with its connection, which may be kept, or not yet have come to its end.
+            self.trace = Rc::new(Trace::new());
             (ask, first) = (next, false);
         }
     }
@@ -215,13 +210,14 @@ impl Exchange<'_> {
         body: Bytes,
     ) -> Result<Answer, Failure> {
         let kept = self.means.kept.filter(|_| first);
-        if let Some(connection) = kept.and_then(|kept| kept.take(Instant::now()))
-            && let Some(answer) = self.send_again(connection, ask, headers, &body).await?
-        {
-            return Ok(answer);
+        if let Some(connection) = kept.and_then(|kept| kept.take(Instant::now())) {
+            if let Some(answer) = self.send_again(connection, ask, headers, &body).await? {
+                return Ok(answer);
+            }
+            self.trace = Rc::new(Trace::new());
+            self.trace.to_head.set(ask.method == "HEAD");
         }
-        let (link, is_h2) =
-            connect::connect(self.options, self.means, ask, first, &self.trace).await?;
+        let (link, is_h2) = connect::connect(self.options, self.means, ask, &self.trace).await?;
         self.trace.enter(Reached::Ttfb);
         if is_h2 {
             self.trace.framed();
@@ -234,9 +230,9 @@ impl Exchange<'_> {
             }
             return Ok(Answer::Two(answer));
         }
-        let client = kept.map(|_| http1::client());
+        let (client, number) = (kept.map(|_| http1::client()), next_number());
         let request = http1::Request {
-            number: self.number,
+            number,
             link: Some(link),
             keeper: client.as_ref(),
             method: &ask.method,
@@ -249,7 +245,7 @@ impl Exchange<'_> {
                 if let (Some(kept), Some(client)) = (kept, client) {
                     kept.put(Line::One {
                         client,
-                        number: self.number,
+                        number,
                         trace: Rc::clone(&self.trace),
                     });
                 }
@@ -283,7 +279,7 @@ impl Exchange<'_> {
             } => {
                 trace.begin_again();
                 trace.to_head.set(self.trace.to_head.get());
-                let fresh = std::mem::replace(&mut self.trace, Rc::clone(&trace));
+                self.trace = Rc::clone(&trace);
                 let request = http1::Request {
                     number,
                     link: None,
@@ -304,11 +300,7 @@ impl Exchange<'_> {
                         Ok(Some(Answer::One(answer)))
                     }
                     Err(SendError::Failed(failure)) => Err(failure),
-                    Err(SendError::NotKept) => {
-                        fresh.begin_hop();
-                        self.trace = fresh;
-                        Ok(None)
-                    }
+                    Err(SendError::NotKept) => Ok(None),
                 }
             }
             Line::Two { sender, trace } => {
@@ -322,10 +314,7 @@ impl Exchange<'_> {
                         kept.put_back(KeptConnection { since, line });
                         Ok(Some(Answer::Two(answer)))
                     }
-                    Err(_) => {
-                        self.trace.begin_hop();
-                        Ok(None)
-                    }
+                    Err(_) => Ok(None),
                 }
             }
         }
@@ -334,9 +323,9 @@ impl Exchange<'_> {
 
 /// Where a redirect leads: for fuzzing only.
 #[cfg(fuzzing)]
-pub(super) fn follow(status: u16, location: &[u8]) -> Option<Url> {
+pub(super) fn follow(status: u16, location: &[u8]) -> Option<sitewatch_config::Url> {
     let ask = Ask {
-        url: Url::parse("https://user:password@a.example/").ok()?,
+        url: sitewatch_config::Url::parse("https://a.example/").ok()?,
         method: "POST".to_owned(),
         with_body: true,
         with_credentials: true,
@@ -375,12 +364,4 @@ fn timed_out(timeout: Duration, reached: Reached, read: Option<u64>, trace: &Tra
     };
     let within = humantime::format_duration(timeout);
     Failure::new(kind, format!("{what} within {within}"))
-}
-
-/// The URL as it may be shown.
-fn public(url: &Url) -> String {
-    let mut url = url.clone();
-    // Refused only for URLs without a host.
-    let (_, _) = (url.set_username(""), url.set_password(None));
-    url.into()
 }

@@ -38,7 +38,7 @@ pub(super) async fn tunnel(
     };
     let mut request = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n");
     if let Some((user, password)) = &proxy.login {
-        let login = BASE64_STANDARD.encode(format!("{user}:{}", password.reveal()));
+        let login = BASE64_STANDARD.encode(format!("{}:{}", user.reveal(), password.reveal()));
         request += &format!("proxy-authorization: Basic {login}\r\n");
     }
     request += "\r\n";

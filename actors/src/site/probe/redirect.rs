@@ -5,6 +5,9 @@ use sitewatch_config::Url;
 use super::super::attempt::Failure;
 use crate::model::ErrorKind;
 
+/// The longest place that is gone to, in bytes: each hop is kept, and twice as long as the longest URL of a site is enough.
+const LONGEST: usize = 4096;
+
 /// What is asked of one hop.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Ask {
@@ -39,6 +42,9 @@ pub(super) fn next(
             format!("status {status} leads to {shown:?}: {why}"),
         )
     };
+    if location.len() > LONGEST {
+        return Err(fail(&format!("it is longer than {LONGEST} bytes")));
+    }
     let mut url = ask
         .url
         .join(&text)

@@ -1,8 +1,7 @@
 //! The request as it goes out, alike for both versions of HTTP.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use percent_encoding::percent_decode_str;
-use sitewatch_config::{Login, SiteOptions, Url};
+use sitewatch_config::{Login, SiteOptions, Url, is_sensitive};
 
 use super::{body::ACCEPTED, redirect::Ask};
 
@@ -47,13 +46,13 @@ pub(super) fn headers<'a>(
         add(&mut headers, "content-type", kind.into());
     }
     if ask.with_credentials
-        && let Some(value) = authorization(options, &ask.url, token)
+        && let Some(value) = authorization(options, token)
     {
         add(&mut headers, "authorization", value.into());
     }
     for (name, value) in written {
         let foreign =
-            !ask.with_credentials && (is_credential(name) || name.eq_ignore_ascii_case("host"));
+            !ask.with_credentials && (is_sensitive(name) || name.eq_ignore_ascii_case("host"));
         // A content type without content would be a lie.
         let empty = !ask.with_body && name.eq_ignore_ascii_case("content-type");
         if !foreign && !empty && !value.reveal().is_empty() {
@@ -63,25 +62,15 @@ pub(super) fn headers<'a>(
     headers
 }
 
-fn authorization(options: &SiteOptions, url: &Url, token: Option<&str>) -> Option<String> {
-    let basic = |user: &str, password: &str| {
-        format!(
-            "Basic {}",
-            BASE64_STANDARD.encode(format!("{user}:{password}"))
-        )
-    };
+fn authorization(options: &SiteOptions, token: Option<&str>) -> Option<String> {
     match &options.request.login {
-        Some(Login::BasicAuth { username, password }) => Some(basic(username, password.reveal())),
+        Some(Login::BasicAuth { username, password }) => {
+            let pair = format!("{}:{}", username.reveal(), password.reveal());
+            Some(format!("Basic {}", BASE64_STANDARD.encode(pair)))
+        }
         Some(Login::BearerToken(token)) => Some(format!("Bearer {}", token.reveal())),
         Some(Login::Oauth2(_)) => token.map(|token| format!("Bearer {token}")),
-        None if url.username().is_empty() && url.password().is_none() => None,
-        None => {
-            let decode = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
-            Some(basic(
-                &decode(url.username()),
-                &url.password().map(decode).unwrap_or_default(),
-            ))
-        }
+        None => None,
     }
 }
 
@@ -95,11 +84,4 @@ pub(super) fn host(url: &Url) -> String {
 /// The path and query of a URL: what is asked of its server.
 pub(super) fn path(url: &Url) -> &str {
     &url[url::Position::BeforePath..url::Position::AfterQuery]
-}
-
-/// Whether a header of this name says who is asking.
-pub(in crate::site) fn is_credential(header: &str) -> bool {
-    ["authorization", "cookie", "proxy-authorization"]
-        .iter()
-        .any(|name| header.eq_ignore_ascii_case(name))
 }

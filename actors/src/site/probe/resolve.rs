@@ -19,7 +19,7 @@ use hickory_resolver::{
 };
 use sitewatch_config::{ConnectionOptions, IpVersion};
 
-use super::super::attempt::Failure;
+use super::{super::attempt::Failure, dial::is_exhausted};
 use crate::model::ErrorKind;
 
 /// Questions that one worker may have open at one server.
@@ -39,13 +39,24 @@ thread_local! {
 ///
 /// # Errors
 /// `dns_error` or `dns_timeout`, with the reason.
-pub(in crate::site) async fn resolve(
+pub(super) async fn resolve(
     host: &str,
     options: &ConnectionOptions,
 ) -> Result<Vec<IpAddr>, Failure> {
     let fail = |kind, why: &dyn std::fmt::Display| Failure::new(kind, format!("{host}: {why}"));
-    let resolver = resolver(options).map_err(|error| fail(ErrorKind::InternalError, &error))?;
-    let looked_up = match resolver.lookup_ip(host).await {
+    let look_up = async |ip_version| {
+        let resolver = resolver(&options.dns_servers, ip_version)?;
+        resolver.lookup_ip(host).await
+    };
+    let mut looked_up = look_up(options.ip_version).await;
+    // Without an IPv6 address that is all that is told, also where there was no answer about IPv4.
+    if let (IpVersion::Any, Err(NetError::Dns(DnsError::NoRecordsFound(none)))) =
+        (options.ip_version, &looked_up)
+        && none.response_code == ResponseCode::NoError
+    {
+        looked_up = look_up(IpVersion::V4).await;
+    }
+    let looked_up = match looked_up {
         Ok(found) => found,
         Err(NetError::Timeout) => {
             return Err(fail(ErrorKind::DnsTimeout, &"no DNS server answers"));
@@ -56,6 +67,7 @@ pub(in crate::site) async fn resolve(
         Err(NetError::Dns(DnsError::ResponseCode(code))) => {
             return Err(fail(ErrorKind::DnsError, &in_words(code)));
         }
+        Err(error) if is_own(&error) => return Err(fail(ErrorKind::InternalError, &error)),
         Err(error) => return Err(fail(ErrorKind::DnsError, &error)),
     };
     let addresses: Vec<IpAddr> = looked_up.iter().collect();
@@ -68,6 +80,15 @@ pub(in crate::site) async fn resolve(
     Ok(addresses)
 }
 
+/// Whether the fault is the node's own, not one of DNS.
+fn is_own(error: &NetError) -> bool {
+    match error {
+        NetError::Busy => true,
+        NetError::Io(error) => is_exhausted(error),
+        _ => false,
+    }
+}
+
 fn in_words(code: ResponseCode) -> String {
     match code {
         ResponseCode::NXDomain => "there is no such name (NXDOMAIN)".to_owned(),
@@ -78,9 +99,9 @@ fn in_words(code: ResponseCode) -> String {
     }
 }
 
-fn resolver(options: &ConnectionOptions) -> Result<Rc<TokioResolver>, NetError> {
+fn resolver(servers: &[SocketAddr], ip_version: IpVersion) -> Result<Rc<TokioResolver>, NetError> {
     RESOLVERS.with_borrow_mut(|resolvers| {
-        let key = (options.dns_servers.clone(), options.ip_version);
+        let key = (servers.to_owned(), ip_version);
         if let Some((resolver, born)) = resolvers.get(&key)
             && born.elapsed() < LIFE
         {

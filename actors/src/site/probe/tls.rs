@@ -45,7 +45,8 @@ pub(super) fn facts<S>(stream: &TlsStream<S>) -> TlsFacts {
     let chain = connection.peer_certificates().unwrap_or_default();
     TlsFacts {
         version,
-        chain: chain.iter().filter_map(|der| certificate(der)).collect(),
+        // None after one that can't be read: the first is the site's.
+        chain: chain.iter().map_while(|der| certificate(der)).collect(),
     }
 }
 

@@ -75,27 +75,14 @@ impl Trace {
         self.framed.get()
     }
 
-    /// Forgets everything: another hop.
-    pub(super) fn begin_hop(&self) {
-        self.remote_ip.set(None);
-        self.tls.replace(None);
-        self.begin();
-    }
-
     /// Another check on a connection that was kept: what is known of the connection stays.
     pub(super) fn begin_again(&self) {
-        self.begin();
-        self.skip_to(Reached::Ttfb);
-    }
-
-    fn begin(&self) {
-        self.reached.set(Reached::Dns);
         self.phases.set(Phases::default());
         self.framed.set(false);
         self.framing.set(Framing::Empty);
         self.version.set(None);
         self.ended.set(false);
-        self.since.set(Instant::now());
+        self.skip_to(Reached::Ttfb);
     }
 
     pub(super) fn reached(&self) -> Reached {
