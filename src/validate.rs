@@ -1,12 +1,13 @@
 //! The command `validate`: what the settings say, where it was written, and what a reload of them would do.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     io::{self, Write as _},
     path::PathBuf,
 };
 
-use sitewatch_config::{Role, Settings, Sources, diff_sites, explain_site, load, load_any};
+use sitewatch_config::{Role, Settings, Site, Sources, diff_sites, explain_site, load, load_any};
 
 use crate::exit::Failure;
 
@@ -18,16 +19,21 @@ pub(crate) fn validate(sources: &Sources, role: Option<Role>) -> Result<(), Fail
         .iter()
         .map(|file| file.display().to_string())
         .collect();
-    let from = if files.is_empty() {
-        "no file".to_owned()
-    } else {
-        files.join(", ")
-    };
-    print(&format!(
-        "settings are valid: {} sites from {from}\n",
-        settings.sites.len()
-    ));
+    let sites = sites(settings.sites.len());
+    print(&match files.is_empty() {
+        true => format!(
+            "settings are valid: {sites}, and no settings file (none is named, and there is no sitewatch.yaml here)\n"
+        ),
+        false => format!("settings are valid: {sites} from {}\n", files.join(", ")),
+    });
     Ok(())
+}
+
+fn sites(count: usize) -> String {
+    match count {
+        1 => "1 site".to_owned(),
+        count => format!("{count} sites"),
+    }
 }
 
 fn read(sources: &Sources, role: Option<Role>) -> Result<Settings, Failure> {
@@ -74,8 +80,8 @@ pub(crate) fn diff(sources: &Sources, old: PathBuf, role: Option<Role>) -> Resul
     for name in &changes.stop {
         let _ = writeln!(text, "- {name}");
     }
-    for site in &changes.replace {
-        let _ = writeln!(text, "~ {}", site.name);
+    for (before, site) in &changes.replace {
+        let _ = writeln!(text, "~ {}: {}", site.name, changed(before, site));
     }
     for (section, is_other) in [
         ("node", old.node != new.node),
@@ -88,14 +94,37 @@ pub(crate) fn diff(sources: &Sources, old: PathBuf, role: Option<Role>) -> Resul
     }
     let _ = writeln!(
         text,
-        "{} sites would start, {} stop, {} be replaced; {} stay as they are",
-        changes.start.len(),
+        "{} would start, {} stop, {} be replaced; {} stay as they are",
+        sites(changes.start.len()),
         changes.stop.len(),
         changes.replace.len(),
         changes.unchanged
     );
     print(&text);
     Ok(())
+}
+
+/// The names of what is other than before.
+fn changed(before: &Site, now: &Site) -> String {
+    let (old, new) = (options(before), options(now));
+    let mut keys: BTreeSet<&str> = old.keys().chain(new.keys()).map(String::as_str).collect();
+    keys.retain(|key| old.get(*key) != new.get(*key));
+    let mut keys: Vec<&str> = keys.into_iter().collect();
+    if before.url != now.url {
+        keys.insert(0, "url");
+    }
+    // Secrets are hidden from this comparison too.
+    if keys.is_empty() {
+        keys.push("a secret, or a file");
+    }
+    keys.join(", ")
+}
+
+fn options(site: &Site) -> serde_json::Map<String, serde_json::Value> {
+    match serde_json::to_value(&*site.options) {
+        Ok(serde_json::Value::Object(options)) => options,
+        _ => serde_json::Map::new(),
+    }
 }
 
 /// A closed pipe is no failure.

@@ -2,6 +2,8 @@
 
 #[path = "commands/check.rs"]
 mod check;
+#[path = "commands/docs.rs"]
+mod docs;
 #[path = "commands/hostile.rs"]
 mod hostile;
 #[path = "commands/run.rs"]

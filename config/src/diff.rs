@@ -12,8 +12,8 @@ pub struct SiteChanges {
     pub start: Vec<Arc<Site>>,
     /// Names of sites that are gone.
     pub stop: Vec<Arc<str>>,
-    /// Sites whose settings are others than before.
-    pub replace: Vec<Arc<Site>>,
+    /// Sites whose settings are others than before, with those.
+    pub replace: Vec<(Arc<Site>, Arc<Site>)>,
     /// How many sites stay as they are.
     pub unchanged: usize,
 }
@@ -27,7 +27,7 @@ pub fn diff_sites(old: &[Arc<Site>], new: &[Arc<Site>]) -> SiteChanges {
         match before.remove(&*site.name) {
             None => changes.start.push(Arc::clone(site)),
             Some(old) if Arc::ptr_eq(old, site) || old == site => changes.unchanged += 1,
-            Some(_) => changes.replace.push(Arc::clone(site)),
+            Some(old) => changes.replace.push((Arc::clone(old), Arc::clone(site))),
         }
     }
     let gone = old.iter().filter(|site| before.contains_key(&*site.name));
@@ -80,9 +80,10 @@ mod tests {
             for name in &changes.stop {
                 prop_assert!(running.remove(name).is_some(), "{} was running", name);
             }
-            for site in &changes.replace {
-                let before = running.insert(site.name.clone(), Arc::clone(site));
-                prop_assert!(before.is_some_and(|before| before != *site), "{} is another", site.name);
+            for (old, site) in &changes.replace {
+                let stopped = running.insert(site.name.clone(), Arc::clone(site));
+                prop_assert_eq!(stopped.as_ref(), Some(old));
+                prop_assert!(old != site, "{} is another", site.name);
             }
             for site in &changes.start {
                 prop_assert!(running.insert(site.name.clone(), Arc::clone(site)).is_none());

@@ -44,9 +44,12 @@ pub(crate) fn explain(site: &Arc<Site>, layers: &[&Fields<'_>]) -> Explanation {
         },
         key,
     };
+    // With a calendar there is no interval.
+    let of_calendar = site.options.schedule.cron.is_some();
+    let in_force = |(key, _): &(String, _)| !(of_calendar && key == "interval");
     Explanation {
         site: Arc::clone(site),
-        rows: options.into_iter().map(row).collect(),
+        rows: options.into_iter().filter(in_force).map(row).collect(),
     }
 }
 

@@ -19,8 +19,12 @@ pub(crate) fn read(shown: &Path, report: &Report) -> Option<Map<String, Value>> 
         Some("toml") => FileFormat::Toml,
         Some("json") => FileFormat::Json,
         _ => {
+            let found = match report.working_dir().join(shown).exists() {
+                true => "a name of unknown kind",
+                false => "no such file",
+            };
             problem(
-                "a name of unknown kind".to_owned(),
+                found.to_owned(),
                 "a file that ends in .yaml, .yml, .toml or .json",
             );
             return None;

@@ -317,7 +317,10 @@ pub(crate) fn site(flags: &[(String, Vec<String>)], report: &Report) -> Option<V
     }
     let mut site = Map::<String, Value>::new();
     for (name, texts) in flags {
-        let shown = format!("--{name}");
+        let shown = match name.as_str() {
+            "url" => "URL".to_owned(),
+            name => format!("--{name}"),
+        };
         let origin = Origin::Variable {
             source: "command line",
             name: &shown,
@@ -350,8 +353,9 @@ pub(crate) fn site(flags: &[(String, Vec<String>)], report: &Report) -> Option<V
 fn value(form: FlagForm, texts: &[String], origin: &str, report: &Report) -> Option<Value> {
     let text = |text: &str| Value::new(Some(&origin.to_owned()), text);
     let last = texts.last().map_or("", String::as_str);
-    let wrong = |expected: &str| {
-        report.add(Some(origin), "", "something else", expected);
+    // Most of these may hold a secret: what is told is what is missing.
+    let wrong = |found: &str, expected: &str| {
+        report.add(Some(origin), "", found, expected);
         None
     };
     let table = |pairs: Vec<(String, Value)>| {
@@ -372,9 +376,11 @@ fn value(form: FlagForm, texts: &[String], origin: &str, report: &Report) -> Opt
                 ("username".to_owned(), text(user)),
                 ("password".to_owned(), text(password)),
             ]),
-            None => wrong("USER:PASSWORD"),
+            None => wrong("a text without `:`", "USER:PASSWORD"),
         },
-        Pairs => pairs(texts, &text).map_or_else(|| wrong("NAME: VALUE"), table),
+        Pairs => {
+            pairs(texts, &text).map_or_else(|| wrong("a text without `:`", "NAME: VALUE"), table)
+        }
         Parts => {
             let parts: Option<Vec<_>> = last
                 .split(',')
@@ -383,7 +389,10 @@ fn value(form: FlagForm, texts: &[String], origin: &str, report: &Report) -> Opt
                     Some((name.trim().to_owned(), text(value.trim())))
                 })
                 .collect();
-            parts.map_or_else(|| wrong("NAME=VALUE, with commas between"), table)
+            parts.map_or_else(
+                || wrong("a part without `=`", "NAME=VALUE, with commas between"),
+                table,
+            )
         }
         Yaml => {
             // The parser takes a mapping only: the value is put into one.
@@ -394,7 +403,7 @@ fn value(form: FlagForm, texts: &[String], origin: &str, report: &Report) -> Opt
                 .and_then(|mut table| table.shift_remove("value"))
             {
                 Some(value) => Some(value),
-                None => wrong("a value in YAML or JSON"),
+                None => wrong("what can't be parsed", "a value in YAML or JSON"),
             }
         }
     }

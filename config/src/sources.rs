@@ -89,7 +89,10 @@ pub(crate) fn gather(sources: &Sources, report: &Report) -> Layers {
         tree: Value::new(None, ValueKind::Nil),
         site_lists: Vec::new(),
         files: Vec::new(),
-        main_source: "settings".to_owned(),
+        main_source: match sources.flags.is_empty() {
+            true => "settings".to_owned(),
+            false => "command line".to_owned(),
+        },
         host_name: variables
             .get("HOSTNAME")
             .and_then(|name| name.into_string().ok()),

@@ -217,10 +217,10 @@ fn a_wrong_flag_is_told_by_its_name() {
     ])
     .unwrap_err();
     for words in [
-        "command line: --url: found \"a.example\"; expected an http:// or https:// URL; did you mean https://a.example?",
+        "command line: URL: found \"a.example\"; expected an http:// or https:// URL; did you mean https://a.example?",
         "command line: --retries: found \"many\"; expected a whole number from 0 to 10",
-        "command line: --header: found something else; expected NAME: VALUE",
-        "command line: --limits: found something else; expected NAME=VALUE, with commas between",
+        "command line: --header: found a text without `:`; expected NAME: VALUE",
+        "command line: --limits: found a part without `=`; expected NAME=VALUE, with commas between",
     ] {
         assert!(told.contains(words), "{words}\n{told}");
     }

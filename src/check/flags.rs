@@ -13,6 +13,8 @@ impl Args for SiteFlags {
             let arg = Arg::new(flag.name)
                 .long(flag.name)
                 .help(flag.help)
+                // So that "-1" is told to be no number that is right here, and is not taken for a flag.
+                .allow_negative_numbers(true)
                 .help_heading("Options of the site, as in the settings file");
             command.arg(match flag.form {
                 FlagForm::Switch => arg

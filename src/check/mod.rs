@@ -22,13 +22,34 @@ use sitewatch_config::{Site, Sources, load_any};
 pub use self::flags::SiteFlags;
 use crate::exit::Failure;
 
+/// The shortest pause between two checks of one site: who checks faster measures the server's limits, not its health.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
+fn pause(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(pause) if pause >= SHORTEST_PAUSE => Ok(pause),
+        _ => Err("a duration such as 1s or 500ms, at least 100ms, is right".to_owned()),
+    }
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  sitewatch-node check https://example.org/ --body-matches welcome --min-cert-days 14
+  sitewatch-node check https://example.org/login --method POST --form 'user=me,password=${PASSWORD}' --expected-status 302 --follow-redirects=false
+  sitewatch-node check http://localhost:8080/health --allow-private --expect-json '{$.status: {equals: ok}}' --limits total=800ms
+  sitewatch-node check https://example.org/ --resolve each
+  sitewatch-node check --site shop --config sitewatch.yaml --watch 1s
+
+docs/checks.md tells what each option means. Exit code: 0 up, 1 not up, 2 could not tell (also where the settings are wrong), 64 usage.";
+
 /// For the addresses of one name, all at once.
 const PLACES: (usize, usize) = (64, 64);
 
 /// What to check, and how to show it.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = AFTER_HELP)]
 pub struct CheckArguments {
-    /// What to check
+    /// What to check. No settings file is read for it, unless --config names one: then its defaults are in force
     #[arg(required_unless_present = "name")]
     url: Option<String>,
 
@@ -45,8 +66,8 @@ pub struct CheckArguments {
     #[arg(long)]
     json: bool,
 
-    /// Check again and again, so long after one another
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    /// Check again and again, so long after one another (100ms or more)
+    #[arg(long, value_name = "DURATION", value_parser = pause)]
     watch: Option<Duration>,
 
     #[command(flatten)]
@@ -119,9 +140,10 @@ fn find(
     let Some(url) = &arguments.url else {
         let name = arguments.name.as_deref().unwrap_or_default();
         if !arguments.flags.0.is_empty() {
-            return Err(Failure::usage(
-                "the options of a site in the settings file stand there; flags go with a URL",
-            ));
+            let flag = &arguments.flags.0[0].0;
+            return Err(Failure::usage(format!(
+                "--{flag} goes with a URL: the options of the site {name:?} are those of the settings file"
+            )));
         }
         let settings = load_any(&sources).map_err(Failure::config)?;
         let site = settings.sites.iter().find(|site| &*site.name == name);

@@ -45,6 +45,9 @@ pub(super) fn picture(site: &Site, checked: &Checked, now: Slot, colours: bool) 
         let _ = write!(text, " at {address}");
     }
     let _ = write!(text, " is {}", outcome(result.outcome, colours));
+    if let (Some(_), Some(place)) = (result.error, &result.final_url) {
+        let _ = write!(text, " at {place}");
+    }
     if let Some(error) = result.error {
         let detail = result.error_detail.as_deref().unwrap_or_default();
         let _ = write!(text, ": {}: {detail}", error.as_str());
@@ -63,8 +66,9 @@ pub(super) fn picture(site: &Site, checked: &Checked, now: Slot, colours: bool) 
             fault.error_detail
         );
     }
-    for refused in &result.refused {
-        let _ = writeln!(text, "  not connected: {refused}");
+    let told = result.error_detail.as_deref().unwrap_or_default();
+    for refused in result.refused.iter().filter(|one| !told.contains(*one)) {
+        let _ = writeln!(text, "  tried before: {refused}");
     }
     answer(&mut text, result);
     bars(&mut text, result);
@@ -83,9 +87,17 @@ pub(super) fn picture(site: &Site, checked: &Checked, now: Slot, colours: bool) 
     text
 }
 
+/// Marks that have a terminal show text in another order (Unicode Standard Annex 9).
+const REORDERING: [std::ops::RangeInclusive<char>; 3] = [
+    '\u{200e}'..='\u{200f}',
+    '\u{202a}'..='\u{202e}',
+    '\u{2066}'..='\u{2069}',
+];
+
 /// What a server sent must not steer the terminal.
 fn printable(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    let steers = |c: char| c.is_control() || REORDERING.iter().any(|range| range.contains(&c));
+    text.replace(steers, " ")
 }
 
 /// The address, where each address is a site of its own.
@@ -120,7 +132,12 @@ fn answer(text: &mut String, result: &CheckResult) {
             .body_bytes
             .map(|bytes| format!("{bytes} bytes of body")),
     );
-    words.extend(result.remote_ip.map(|address| format!("from {address}")));
+    let way = if result.status.is_some() {
+        "from"
+    } else {
+        "connecting to"
+    };
+    words.extend(result.remote_ip.map(|address| format!("{way} {address}")));
     if !words.is_empty() {
         let _ = writeln!(text, "  {}", words.join(", "));
     }
@@ -164,7 +181,10 @@ fn bars(text: &mut String, result: &CheckResult) {
     }
     if !result.hops.is_empty() {
         let last = result.final_url.as_deref().unwrap_or("(not reached)");
-        let _ = writeln!(text, "  {} {last}", result.status.unwrap_or_default());
+        match result.status {
+            Some(status) => drop(writeln!(text, "  {status} {last}")),
+            None => drop(writeln!(text, "  ??? {last}")),
+        }
     }
     for (name, micros) in phases(&result.phases) {
         row(text, name, micros);

@@ -58,6 +58,23 @@ async fn the_exit_code_tells_the_outcome() {
     run(&["check", &server.url("/up"), "--expect-status", "200"])
         .ended(64)
         .complains(&["--expected-status"]);
+    for (flag, value, words) in [
+        (
+            "--retries",
+            "-1",
+            "--retries: found \"-1\"; expected a whole number from 0 to 10",
+        ),
+        ("--header", "nocolon", "--header: found a text without `:`"),
+        ("--watch", "0s", "at least 100ms"),
+        ("--config", "none", "none: found no such file"),
+    ] {
+        let ran = check(&server.url("/up"), &[flag, value]).complains(&[words]);
+        assert_eq!(
+            ran.code,
+            Some(if flag == "--watch" { 64 } else { 2 }),
+            "{flag}"
+        );
+    }
     run(&["check"]).ended(64);
     run(&["chekc"]).ended(64).complains(&["check"]);
 }
@@ -89,7 +106,7 @@ async fn the_picture_shows_hops_phases_certificates_and_what_was_expected() {
     .ended(1);
     let picture = ran.out;
     let places: Vec<usize> = [
-        "/here is DOWN: body_mismatch: ",
+        &format!("/here is DOWN at {}: body_mismatch: ", last.url("/there")),
         "  status 200, HTTP/1.1, TLS 1.3, ",
         &format!("  302 {}\n    connect", first.url("/here")),
         &format!("  200 {}\n    connect", last.url("/there")),
@@ -236,7 +253,9 @@ async fn flags_of_the_way() {
         &["--ca", &ca, "--cert", &cert, "--key", &key],
     )
     .ended(0);
-    check(&strict.url("/"), &["--ca", &ca]).ended(1);
+    check(&strict.url("/"), &["--ca", &ca])
+        .ended(1)
+        .says(&["the server asks for a client certificate"]);
     let named = authority.certificate(&["named.example"], -1, 10);
     let named = http::ok("hi").serve_tls(Tls::with(&named));
     check(
@@ -245,9 +264,10 @@ async fn flags_of_the_way() {
     )
     .ended(0);
     check(&named.url("/"), &["--insecure-skip-verify"]).ended(0);
-    check(&named.url("/"), &["--ca", &ca])
-        .ended(1)
-        .says(&["is DOWN: cert_invalid: the certificate is not for 127.0.0.1, but for "]);
+    check(&named.url("/"), &["--ca", &ca]).ended(1).says(&[
+        "is DOWN: cert_invalid: the certificate is not for 127.0.0.1, but for named.example\n",
+        "  certificates\n    CN=named.example\n",
+    ]);
     let old = http::ok("hi").serve_tls(Tls::with(&authority.good()).only_1_2());
     check(&old.url("/"), &["--ca", &ca, "--min-tls-version", "1.3"])
         .ended(1)
@@ -273,6 +293,12 @@ async fn flags_of_the_way() {
     check(&server.url("/"), &["--proxy", &closed.url()]).ended(1);
     check(
         &server.url("/"),
+        &["--proxy", &format!("http://{}", closed_port())],
+    )
+    .ended(1)
+    .says(&["connect_refused: the proxy 127.0.0.1:", "can't be reached"]);
+    check(
+        &server.url("/"),
         &["--proxy", &closed.url(), "--no-proxy", "10.0.0.1,127.0.0.1"],
     )
     .ended(0);
@@ -287,7 +313,7 @@ async fn flags_of_the_way() {
     );
     check(&url, &["--dns-servers", &dns])
         .ended(0)
-        .says(&["not connected: ", "[::1]"]);
+        .says(&["tried before: [::1]"]);
     check(&url, &["--dns-servers", &dns, "--ip-version", "6"])
         .ended(1)
         .says(&["connect_refused"]);
@@ -306,6 +332,13 @@ async fn flags_of_the_way() {
         .ended(1)
         .says(&["redirect_error"]);
     check(&away.url("/"), &["--expect-final-url", &server.url("/")]).ended(0);
+    // The hop that failed is named, and has no status of the one before.
+    let broken = http::redirect(&named.url("/deep")).serve();
+    let ran = check(&broken.url("/"), &["--ca", &ca]).ended(1).says(&[
+        &format!("is DOWN at {}: cert_invalid", named.url("/deep")),
+        "\n  ??? https://",
+    ]);
+    assert!(!ran.out.contains("  status 302"), "{}", ran.out);
     check(
         &away.url("/"),
         &["--expect-final-url", &server.url("/other")],
@@ -395,7 +428,7 @@ async fn watching_goes_on_and_keeps_the_connection_where_it_should() {
         let url = server.url("/");
         let mut command = program(
             folder.path(),
-            &["check", &url, "--allow-private", "--watch", "50ms", flag],
+            &["check", &url, "--allow-private", "--watch", "100ms", flag],
         )
         .stdout(Stdio::piped())
         .spawn()
@@ -450,7 +483,7 @@ async fn a_site_of_the_settings_is_checked_by_its_name() {
         &with_key,
     )
     .ended(2)
-    .complains(&["flags go with a URL"]);
+    .complains(&["--timeout goes with a URL"]);
     run_with(
         &["check", "--config", "none.yaml", "--site", "mine"],
         &files,

@@ -20,10 +20,11 @@ fn is_told(what: &str, url: &str, flags: &[&str], kind: &str) -> Ran {
     let took = begun.elapsed();
     assert!(took < BESIDE_THE_CHECK, "{what} took {took:?}");
     let head = ran.out.lines().next().unwrap_or_default().to_owned();
+    // After a redirect the place is named between.
     let outcome = if kind == "UP" {
         "is UP".to_owned()
     } else {
-        format!("is DOWN: {kind}: ")
+        format!(": {kind}: ")
     };
     assert!(
         head.contains(&outcome),
@@ -109,6 +110,8 @@ async fn answers() {
     ] {
         is_told(what, &script.serve().url("/"), &[], kind);
     }
+    is_told("SSH", &http::ssh().serve().url("/"), &[], "protocol_error")
+        .says(&["; the answer begins with \"SSH-2.0-"]);
     let escapes = http::answer(200, &[("x-escape", "a\u{9b}31mb")], escape).serve();
     is_told(
         "escape sequences in what is shown",

@@ -13,7 +13,7 @@ fn validate_names_every_mistake_and_starts_nothing() {
     let valid = [("sitewatch.yaml", "sites: [{ url: 'http://a.example/' }]\n")];
     run_with(&["validate"], &valid, &[])
         .ended(0)
-        .says(&["settings are valid: 1 sites from "]);
+        .says(&["settings are valid: 1 site from "]);
     let invalid = [(
         "sitewatch.yaml",
         "sites:\n  - { url: 'http://a.example/', intervall: 1s }\n  - { url: 'http://b.example/', timeout: banana }\n",
@@ -82,7 +82,7 @@ fn validate_tells_what_a_reload_would_do() {
     let ran = run_with(&["validate", "--diff", "old.yaml"], &files, &[]).ended(0);
     assert_eq!(
         ran.out,
-        "+ d\n- c\n~ b\n~ section kafka\n1 sites would start, 1 stop, 1 be replaced; 1 stay as they are\n"
+        "+ d\n- c\n~ b: retries\n~ section kafka\n1 site would start, 1 stop, 1 be replaced; 1 stay as they are\n"
     );
     run_with(&["validate", "--diff", "none.yaml"], &files, &[])
         .ended(78)
@@ -135,7 +135,7 @@ fn import_writes_settings_that_are_valid() {
         let said =
             String::from_utf8(valid.stdout).unwrap() + &String::from_utf8(valid.stderr).unwrap();
         assert!(
-            said.starts_with(&format!("settings are valid: {sites} sites")),
+            said.starts_with(&format!("settings are valid: {sites} site")),
             "{format}: {said}"
         );
     }

@@ -160,7 +160,7 @@ pub struct CheckResult {
     /// How far the last attempt came, if it did not come to the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reached: Option<Reached>,
-    /// Where redirects led, if there were any.
+    /// Where redirects led, if there were any, reached or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub final_url: Option<String>,
     /// The redirects, in order.

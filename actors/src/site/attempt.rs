@@ -44,7 +44,7 @@ pub struct Attempt {
     pub body_bytes: Option<u64>,
     /// The redirects that were followed, in order.
     pub hops: Vec<Hop>,
-    /// Where they led; absent without any.
+    /// Where they led, reached or not; absent without any.
     pub final_url: Option<Url>,
     /// What the handshake of the last connection showed.
     pub tls: Option<Rc<TlsFacts>>,
@@ -59,8 +59,8 @@ pub struct Attempt {
 /// What a TLS handshake showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFacts {
-    /// The version that was agreed on.
-    pub version: TlsVersion,
+    /// The version that was agreed on; none if the certificate was refused.
+    pub version: Option<TlsVersion>,
     /// The site's certificate first, then those that were sent along.
     pub chain: Vec<Certificate>,
 }

@@ -254,7 +254,10 @@ fn report(
         failures,
         failed_attempts,
         refused: attempt.refused.clone(),
-        tls_version: attempt.tls.as_ref().map(|tls| tls.version.as_str()),
+        tls_version: attempt
+            .tls
+            .as_ref()
+            .and_then(|tls| Some(tls.version?.as_str())),
         cert_expires_at: certificate
             .map(|certificate| Slot::from_micros(certificate.not_after.saturating_mul(1_000_000))),
         cert_issuer: certificate.map(|certificate| certificate.issuer.clone()),

@@ -5,7 +5,7 @@ use sitewatch_config::{Expectations, JsonCondition, JsonRule};
 
 use super::{
     attempt::{Attempt, Failure},
-    expect_headers::excerpt,
+    excerpt::excerpt,
     verdict::See,
 };
 use crate::model::ErrorKind;

@@ -2,7 +2,7 @@
 
 use sitewatch_config::{HeaderCondition, HeaderRule, is_sensitive};
 
-use super::{attempt::Failure, verdict::See};
+use super::{attempt::Failure, excerpt::excerpt, verdict::See};
 use crate::model::ErrorKind;
 
 /// Looks at each rule. `headers` have their names in small letters.
@@ -61,14 +61,6 @@ pub(super) fn look(rules: &[HeaderRule], headers: &[(String, Vec<u8>)], see: See
             ),
         }
     }
-}
-
-/// The beginning of something that was found, in quotes, fit for a line.
-pub(super) fn excerpt(bytes: &[u8]) -> String {
-    const LONGEST: usize = 80;
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST)]);
-    let more = if bytes.len() > LONGEST { "…" } else { "" };
-    format!("{:?}{more}", text.trim())
 }
 
 #[cfg(test)]

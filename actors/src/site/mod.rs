@@ -6,6 +6,7 @@
 mod attempt;
 mod check;
 mod clock;
+mod excerpt;
 mod expect_body;
 mod expect_headers;
 mod gate;

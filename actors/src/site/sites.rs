@@ -120,7 +120,7 @@ impl Sites {
         for name in &changes.stop {
             self.stop(name);
         }
-        for site in &changes.replace {
+        for (_, site) in &changes.replace {
             self.stop(&site.name);
             self.start(site);
         }

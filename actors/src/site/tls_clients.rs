@@ -1,13 +1,13 @@
 //! TLS settings of sites as clients, one for all sites that have the same.
 
 use std::{
-    cell::OnceCell,
+    cell::{OnceCell, RefCell},
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
         Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -122,18 +122,10 @@ impl TlsClients {
                 None => Arc::clone(&self.system),
                 Some(file) => Arc::new(roots_from_pem(&file.path, &file.bytes)?),
             };
-            if roots.is_empty() {
-                // The verifier can't be made without roots; every certificate is unknown then.
-                builder.with_root_certificates(roots)
-            } else {
-                let verifier =
-                    WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider))
-                        .build()
-                        .map_err(|error| {
-                            TlsError::Library(rustls::Error::General(error.to_string()))
-                        })?;
-                builder.with_webpki_verifier(verifier)
-            }
+            let verifier = Remembering::over(roots, &self.provider)?;
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier))
         };
         let mut client = match &options.identity {
             None => builder.with_no_client_auth(),
@@ -166,6 +158,89 @@ impl TlsClients {
 impl Default for TlsClients {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+thread_local! {
+    /// The certificates that were refused last on this thread.
+    static REFUSED: RefCell<Vec<CertificateDer<'static>>> = RefCell::default();
+}
+
+/// The certificates of the handshake that has just failed on this thread: of the site first. None if they were not what it
+/// failed for.
+pub(super) fn take_refused() -> Vec<CertificateDer<'static>> {
+    REFUSED.take()
+}
+
+/// Verifies as usual, and remembers what it refuses: rustls does not show it then, but people need to see it.
+#[derive(Debug)]
+struct Remembering {
+    /// None without roots, of which the usual one can't be made: every certificate is unknown then.
+    usual: Option<Arc<WebPkiServerVerifier>>,
+    schemes: Vec<SignatureScheme>,
+}
+
+impl Remembering {
+    fn over(roots: Arc<RootCertStore>, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
+        let schemes = provider
+            .signature_verification_algorithms
+            .supported_schemes();
+        if roots.is_empty() {
+            let usual = None;
+            return Ok(Self { usual, schemes });
+        }
+        let usual = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
+            .build()
+            .map_err(|error| TlsError::Library(rustls::Error::General(error.to_string())))?;
+        let usual = Some(usual);
+        Ok(Self { usual, schemes })
+    }
+
+    fn usual(&self) -> Result<&WebPkiServerVerifier, rustls::Error> {
+        let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        self.usual.as_deref().ok_or(unknown)
+    }
+}
+
+impl ServerCertVerifier for Remembering {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self
+            .usual()
+            .and_then(|usual| usual.verify_server_cert(end_entity, intermediates, name, ocsp, now));
+        if verified.is_err() {
+            let chain = std::iter::once(end_entity).chain(intermediates);
+            REFUSED.set(chain.map(|der| der.clone().into_owned()).collect());
+        }
+        verified
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual()?.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual()?.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes.clone()
     }
 }
 

@@ -41,6 +41,12 @@ struct Answer {
     expires_in: Option<Seconds>,
 }
 
+/// What a token server says that gives none (RFC 6749, 5.2). Its further words are its own, and may repeat what it was sent.
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+}
+
 /// A number, which some servers write as text.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -123,7 +129,12 @@ async fn fetch(oauth2: &Oauth2, options: &SiteOptions, tls: &TlsClients) -> Resu
     }
     let status = attempt.status.unwrap_or_default();
     if !(200..300).contains(&status) {
-        return Err(fail(&format!("status {status}")));
+        let refusal: Result<Refusal, _> = serde_json::from_slice(&attempt.body);
+        let word = refusal.map_or(String::new(), |refusal| {
+            let word: String = refusal.error.chars().take(40).collect();
+            format!(": {word}")
+        });
+        return Err(fail(&format!("status {status}{word}")));
     }
     // What came may be half a token: its text is not told.
     let answer: Answer = serde_json::from_slice(&attempt.body)

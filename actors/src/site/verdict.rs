@@ -111,11 +111,13 @@ fn tls(options: &SiteOptions, attempt: &Attempt, now: Slot, see: See<'_>) {
     let (expect, Some(facts)) = (&options.expect, &attempt.tls) else {
         return;
     };
-    if expect.min_tls_version > TlsVersion::V1_2 {
-        let (found, least) = (facts.version.as_str(), expect.min_tls_version.as_str());
+    if expect.min_tls_version > TlsVersion::V1_2
+        && let Some(version) = facts.version
+    {
+        let (found, least) = (version.as_str(), expect.min_tls_version.as_str());
         see(
             &format_args!("min_tls_version {least}"),
-            (facts.version < expect.min_tls_version).then(|| {
+            (version < expect.min_tls_version).then(|| {
                 Failure::new(
                     ErrorKind::TlsError,
                     format!("TLS {found}, at least {least} expected"),
@@ -249,7 +251,7 @@ mod tests {
         };
         let attempt = Attempt {
             tls: Some(Rc::new(TlsFacts {
-                version: TlsVersion::V1_2,
+                version: Some(TlsVersion::V1_2),
                 chain: vec![Certificate {
                     subject: "CN=a".to_owned(),
                     issuer: "CN=b".to_owned(),

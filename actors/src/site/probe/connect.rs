@@ -71,8 +71,7 @@ pub(super) async fn connect(
         .client(means.tls, settings, version, foreign)
         .map_err(|error| Failure::new(ErrorKind::InternalError, error.to_string()))?;
     let server = settings.server_name.as_deref().unwrap_or(&name);
-    let stream = tls::encrypt(server, tcp, client).await?;
-    *trace.tls.borrow_mut() = Some(Rc::new(tls::facts(&stream)));
+    let stream = tls::encrypt(server, tcp, client, trace).await?;
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(tls::H2);
     if version == HttpVersion::Two && !is_h2 {
         return Err(Failure::new(
@@ -127,7 +126,14 @@ impl Target<'_> {
             Ok(address) => vec![address],
             Err(_) => resolve(&to.host, connection).await?,
         };
-        let mut tcp = dial(&addresses, to.port, connection, false, trace).await?;
+        let place = format!("the proxy {}:{} can't be reached", to.host, to.port);
+        let named = |failure: Failure| Failure {
+            detail: format!("{place}: {}", failure.detail),
+            ..failure
+        };
+        let mut tcp = dial(&addresses, to.port, connection, false, trace)
+            .await
+            .map_err(named)?;
         proxy::tunnel(&mut tcp, self.name, self.port, to).await?;
         Ok(tcp)
     }

@@ -39,7 +39,6 @@ pub(super) async fn dial(
         }
     }
     if open.is_empty() {
-        trace.remote_ip.set(addresses.first().copied());
         return Err(match blocked.is_empty() {
             true => none_fits(),
             false => Failure::new(ErrorKind::BlockedAddress, blocked.join("; ")),
@@ -205,7 +204,11 @@ async fn connect(address: IpAddr, port: u16, source: Option<IpAddr>) -> io::Resu
         IpAddr::V6(_) => TcpSocket::new_v6(),
     }?;
     if let Some(source) = source {
-        socket.bind(SocketAddr::new(source, 0))?;
+        let named = |error: io::Error| {
+            let words = format!("source_address {source}: {}", plain(&error));
+            io::Error::new(error.kind(), words)
+        };
+        socket.bind(SocketAddr::new(source, 0)).map_err(named)?;
     }
     socket.connect(SocketAddr::new(address, port)).await
 }

@@ -16,7 +16,10 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use super::trace::{Framing, LARGEST_HEAD, Trace};
+use super::{
+    super::excerpt::excerpt,
+    trace::{Framing, LARGEST_HEAD, Trace},
+};
 
 /// What an error says when the head of an answer is too large.
 pub(super) const HEAD_TOO_LARGE: &str = "the head of the answer is too large";
@@ -137,7 +140,10 @@ fn look(head: &mut Vec<u8>, trace: &Trace) -> bool {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) => return false,
             // awc says what is wrong with it.
-            Err(_) => return true,
+            Err(_) => {
+                trace.not_http.replace(Some(excerpt(head)));
+                return true;
+            }
         };
         let (status, version) = (answer.code.unwrap_or_default(), answer.version);
         if (100..200).contains(&status) && status != 101 {

@@ -147,11 +147,15 @@ impl Exchange<'_> {
         loop {
             let start = Instant::now();
             let Some(next) = self.hop(&ask, first).await? else {
-                if !first {
-                    self.attempt.final_url = Some(ask.url);
-                }
                 return Ok(());
             };
+            if self.attempt.hops.len() == usize::from(request.max_redirects) {
+                let (most, last) = (request.max_redirects, &next.url);
+                return Err(Failure::new(
+                    ErrorKind::RedirectError,
+                    format!("more than {most} redirects, the last one to {last}"),
+                ));
+            }
             let mut phases = self.trace.close();
             phases.total_us = Some(micros(start.elapsed()));
             self.attempt.hops.push(Hop {
@@ -160,15 +164,11 @@ impl Exchange<'_> {
                 remote_ip: self.trace.remote_ip.get(),
                 phases,
             });
-            if self.attempt.hops.len() > usize::from(request.max_redirects) {
-                let (most, last) = (request.max_redirects, &next.url);
-                return Err(Failure::new(
-                    ErrorKind::RedirectError,
-                    format!("more than {most} redirects, the last one to {last}"),
-                ));
-            }
             // A trace goes with its connection, which may be kept, or not yet have come to its end.
             self.trace = Rc::new(Trace::new());
+            // What is told of the last hop is not what the one before it brought, however this one ends.
+            (self.attempt.status, self.attempt.http_version) = (None, None);
+            self.attempt.final_url = Some(next.url.clone());
             (ask, first) = (next, false);
         }
     }
@@ -251,11 +251,22 @@ impl Exchange<'_> {
                 }
                 Ok(Answer::One(answer))
             }
-            Err(SendError::Failed(failure)) => Err(failure),
+            Err(SendError::Failed(failure)) => Err(self.with_beginning(failure)),
             Err(SendError::NotKept) => Err(Failure::new(
                 ErrorKind::InternalError,
                 "the connection was lost between two parts of the program",
             )),
+        }
+    }
+
+    /// Says how an answer begins that is not HTTP: mostly one sees what it is.
+    fn with_beginning(&self, failure: Failure) -> Failure {
+        match &*self.trace.not_http.borrow() {
+            Some(beginning) if failure.kind == ErrorKind::ProtocolError => Failure {
+                detail: format!("{}; the answer begins with {beginning}", failure.detail),
+                ..failure
+            },
+            _ => failure,
         }
     }
 
@@ -299,7 +310,7 @@ impl Exchange<'_> {
                         kept.put_back(KeptConnection { since, line });
                         Ok(Some(Answer::One(answer)))
                     }
-                    Err(SendError::Failed(failure)) => Err(failure),
+                    Err(SendError::Failed(failure)) => Err(self.with_beginning(failure)),
                     Err(SendError::NotKept) => Ok(None),
                 }
             }

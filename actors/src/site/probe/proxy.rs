@@ -53,7 +53,9 @@ pub(super) async fn tunnel(
         match stream.read_u8().await {
             Ok(byte) => head.push(byte),
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                return Err(fail("closed the connection without a way".to_owned()));
+                return Err(fail(
+                    "closed the connection instead of opening a way to the site".to_owned(),
+                ));
             }
             Err(error) => return Err(cut(error)),
         }

@@ -1,20 +1,29 @@
 //! The TLS handshake with a site.
 
-use std::{io, sync::Arc};
+use std::{io, rc::Rc, sync::Arc};
 
-use rustls::{CertificateError, ClientConfig, ProtocolVersion, pki_types::ServerName};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ProtocolVersion,
+    pki_types::{CertificateDer, ServerName},
+};
 use sitewatch_config::TlsVersion;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use x509_cert::der::Decode;
 
-use super::super::attempt::{Certificate, Failure, TlsFacts};
+use super::{
+    super::{
+        attempt::{Certificate, Failure, TlsFacts},
+        tls_clients::take_refused,
+    },
+    trace::Trace,
+};
 use crate::model::{ErrorKind, Slot};
 
 /// What ALPN calls HTTP/2.
 pub(super) const H2: &[u8] = b"h2";
 
-/// Encrypts `stream` to the server `name`.
+/// Encrypts `stream` to the server `name`. What the handshake showed is noted, also if it failed for that.
 ///
 /// # Errors
 /// `tls_error`, `cert_expired` or `cert_invalid`, with the reason.
@@ -22,6 +31,7 @@ pub(super) async fn encrypt<S: AsyncRead + AsyncWrite + Unpin>(
     name: &str,
     stream: S,
     config: Arc<ClientConfig>,
+    trace: &Trace,
 ) -> Result<TlsStream<S>, Failure> {
     let server = ServerName::try_from(name.to_owned()).map_err(|_| {
         Failure::new(
@@ -29,25 +39,39 @@ pub(super) async fn encrypt<S: AsyncRead + AsyncWrite + Unpin>(
             format!("{name} can't be a name in a certificate"),
         )
     })?;
-    TlsConnector::from(config)
-        .connect(server, stream)
-        .await
-        .map_err(|error| name_error(name, &error))
+    let encrypted = TlsConnector::from(config).connect(server, stream).await;
+    // Without a pause after the verification, so that no other handshake has been between.
+    let refused = take_refused();
+    let facts = match &encrypted {
+        Ok(stream) => Some(facts(stream)),
+        Err(_) if refused.is_empty() => None,
+        Err(_) => Some(TlsFacts {
+            version: None,
+            chain: chain(&refused),
+        }),
+    };
+    trace.tls.replace(facts.map(Rc::new));
+    encrypted.map_err(|error| name_error(name, &error))
 }
 
-/// What the handshake showed.
-pub(super) fn facts<S>(stream: &TlsStream<S>) -> TlsFacts {
+fn facts<S>(stream: &TlsStream<S>) -> TlsFacts {
     let (_, connection) = stream.get_ref();
     let version = match connection.protocol_version() {
         Some(ProtocolVersion::TLSv1_3) => TlsVersion::V1_3,
         _ => TlsVersion::V1_2,
     };
-    let chain = connection.peer_certificates().unwrap_or_default();
     TlsFacts {
-        version,
-        // None after one that can't be read: the first is the site's.
-        chain: chain.iter().map_while(|der| certificate(der)).collect(),
+        version: Some(version),
+        chain: chain(connection.peer_certificates().unwrap_or_default()),
     }
+}
+
+/// None after one that can't be read: the first is the site's.
+fn chain(certificates: &[CertificateDer<'_>]) -> Vec<Certificate> {
+    certificates
+        .iter()
+        .map_while(|der| certificate(der))
+        .collect()
 }
 
 fn certificate(der: &[u8]) -> Option<Certificate> {
@@ -88,9 +112,13 @@ fn name_error(name: &str, error: &io::Error) -> Failure {
 fn name_tls_error(name: &str, error: &rustls::Error) -> Failure {
     match error {
         rustls::Error::InvalidCertificate(certificate) => name_certificate_error(name, certificate),
-        rustls::Error::AlertReceived(rustls::AlertDescription::ProtocolVersion) => Failure::new(
+        rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => Failure::new(
             ErrorKind::TlsError,
             "the server speaks no TLS from 1.2 on (alert: protocol_version)",
+        ),
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => Failure::new(
+            ErrorKind::TlsError,
+            "the server asks for a client certificate: tls.cert and tls.key",
         ),
         rustls::Error::AlertReceived(alert) => Failure::new(
             ErrorKind::TlsError,
@@ -138,10 +166,16 @@ fn name_certificate_error(name: &str, error: &CertificateError) -> Failure {
         ),
         CertificateError::NotValidForNameContext { presented, .. } => (
             ErrorKind::CertInvalid,
-            format!(
-                "the certificate is not for {name}, but for {}",
-                presented.join(", ")
-            ),
+            format!("the certificate is not for {name}, but for {}", names(presented)),
+        ),
+        CertificateError::BadSignature => (
+            ErrorKind::CertInvalid,
+            "the signature of the certificate is not that of its issuer".to_owned(),
+        ),
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => (
+            ErrorKind::CertInvalid,
+            "the certificate is that of an authority, not one of a server, and as such not trusted (self-signed?); tls.insecure_skip_verify accepts it"
+                .to_owned(),
         ),
         other => (
             ErrorKind::CertInvalid,
@@ -149,4 +183,15 @@ fn name_certificate_error(name: &str, error: &CertificateError) -> Failure {
         ),
     };
     Failure::new(kind, detail)
+}
+
+/// The names in a certificate, without what rustls puts around them: `DnsName("a.example")`.
+fn names(presented: &[String]) -> String {
+    let bare = |name: &String| {
+        let inner = name
+            .split_once('(')
+            .and_then(|(_, rest)| rest.strip_suffix(')'));
+        inner.unwrap_or(name).trim_matches('"').to_owned()
+    };
+    presented.iter().map(bare).collect::<Vec<_>>().join(", ")
 }

@@ -44,6 +44,8 @@ pub(super) struct Trace {
     pub(super) framing: Cell<Framing>,
     /// The version of HTTP/1 of the answer.
     pub(super) version: Cell<Option<&'static str>>,
+    /// How an answer begins that is none of HTTP/1.
+    pub(super) not_http: RefCell<Option<String>>,
     /// Whether the other side has closed the connection.
     pub(super) ended: Cell<bool>,
 }
@@ -61,6 +63,7 @@ impl Trace {
             to_head: Cell::new(false),
             framing: Cell::new(Framing::Empty),
             version: Cell::new(None),
+            not_http: RefCell::default(),
             ended: Cell::new(false),
         }
     }
