@@ -18,6 +18,7 @@ mod expect_json;
 mod explain;
 mod fields;
 mod file;
+mod flag_reader;
 mod flags;
 mod headers;
 mod import;
@@ -145,7 +146,7 @@ fn read(
     let (lists, files) = site_list::more(&root);
     layers.site_lists.extend(lists);
     layers.files.extend(files);
-    let flags = flags::site(&sources.flags, &report);
+    let flags = flag_reader::site(&sources.flags, &report);
     let extras = site_reader::Extras {
         urls: &sources.sites,
         flags: flags.as_ref(),

@@ -2,6 +2,8 @@
 //! then how fast many idle sites start, and what they weigh.
 
 mod process;
+#[path = "../support/scripted/mod.rs"]
+mod scripted;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -37,6 +39,7 @@ use tokio::{
 };
 
 use process::{cpu_time, resident, setting};
+use scripted::{Authority, Tls, http, tls::provider};
 use support::{Node, World, required};
 
 /// What the program itself has.
@@ -75,18 +78,130 @@ async fn main() {
         }
         sites => checking(&world, &servers, sites).await,
     }
+    scaling(&world, &servers).await;
+    encrypted(&world).await;
     starting(&world, &servers).await;
     reloading(&world, &servers).await;
     world.drop_all().await;
 }
 
 async fn checking(world: &World, servers: &[SocketAddr], sites: u64) {
-    let window = Duration::from_secs(setting("SECONDS_MEASURED", 20));
     let interval = std::env::var("INTERVAL").unwrap_or_else(|_| "1s".to_owned());
-    let mut node = world.node(
-        "producer",
-        &settings(servers, sites, &interval, free_port()),
+    let settings = settings(servers, sites, &interval, free_port());
+    let measured = measure(world, &settings);
+    let (bare, wrk) = (bare_exchange(servers), wrk(servers[0]));
+    let beside = wrk.map_or_else(
+        || "wrk is not installed".to_owned(),
+        |wrk| {
+            let ratio = measured.per_check / wrk;
+            format!("wrk {wrk:.0} µs a request (ratio {ratio:.2})")
+        },
     );
+    println!(
+        "{sites} sites every {interval}, for {} s",
+        window().as_secs()
+    );
+    measured.print();
+    println!(
+        "  CPU a check  {:.0} µs, results to Kafka included; {beside}, a bare blocking client {bare:.0} µs",
+        measured.per_check
+    );
+    let small = small_node(world, servers);
+    println!(
+        "  memory       {:.1} kB a site ({} MB, with 1 site {} MB)",
+        (measured.memory.saturating_sub(small.memory)) as f64 / sites as f64 / 1000.0,
+        measured.memory / 1_000_000,
+        small.memory / 1_000_000
+    );
+}
+
+/// How much more two workers do than one: twice the work takes twice the time of free cores, as far as a check costs the same.
+async fn scaling(world: &World, servers: &[SocketAddr]) {
+    let each = setting("SITES_OF_A_WORKER", 4_000);
+    println!("{each} sites a worker every 1s, by one worker and by two");
+    let mut costs = Vec::new();
+    for workers in [1, 2] {
+        let sites = each * workers;
+        let settings = settings(servers, sites, "1s", free_port())
+            .replace("node: { ", &format!("node: {{ workers: {workers}, "));
+        let measured = measure(world, &settings);
+        measured.print();
+        println!("  CPU a check  {:.0} µs", measured.per_check);
+        costs.push(measured.per_check);
+    }
+    println!(
+        "  two workers  {:.2} times the work of one where two cores are free, by what a check costs",
+        2.0 * costs[0] / costs[1]
+    );
+}
+
+/// Checks over TLS, a new handshake each, beside a bare client.
+async fn encrypted(world: &World) {
+    let sites = setting("TLS_SITES", 500);
+    let authority = Authority::new();
+    let server = http::ok("all is well\n").serve_tls(Tls::with(&authority.good()));
+    let settings = settings(&[server.address()], sites, "1s", free_port())
+        .replace("http://", "https://")
+        .replace(
+            "defaults: { ",
+            &format!("defaults: {{ tls: {{ ca: {:?} }}, ", authority.ca_file()),
+        );
+    let measured = measure(world, &settings);
+    let bare = bare_handshake(server.address(), &authority);
+    println!(
+        "{sites} sites over TLS every 1s, for {} s",
+        window().as_secs()
+    );
+    measured.print();
+    println!(
+        "  CPU a check  {:.0} µs, results to Kafka included; a bare blocking rustls client {bare:.0} µs (ratio {:.2})",
+        measured.per_check,
+        measured.per_check / bare
+    );
+}
+
+fn window() -> Duration {
+    Duration::from_secs(setting("SECONDS_MEASURED", 20))
+}
+
+/// What a node did in the window, by its own messages.
+struct Measured {
+    checks: u64,
+    up: u64,
+    missed: u64,
+    /// Microseconds, sorted.
+    lateness: Vec<i64>,
+    /// CPU time in microseconds.
+    per_check: f64,
+    /// Bytes at the end.
+    memory: u64,
+}
+
+impl Measured {
+    fn print(&self) {
+        let at = |part: f64| {
+            let place = (self.checks - 1) as f64 * part;
+            self.lateness[place as usize] as f64 / 1000.0
+        };
+        println!(
+            "  checks       {:.0}/s: {} up, {} missed, {} other",
+            self.checks as f64 / window().as_secs_f64(),
+            self.up,
+            self.missed,
+            self.checks - self.up - self.missed
+        );
+        println!(
+            "  lateness     p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+            at(0.5),
+            at(0.99),
+            at(1.0)
+        );
+    }
+}
+
+fn measure(world: &World, settings: &str) -> Measured {
+    let window = window();
+    let mut node = world.node("producer", settings);
     std::thread::sleep(WARM_UP);
     let (from, cpu, begun) = (unix_seconds() + 1, cpu_time(node.id()), Instant::now());
     std::thread::sleep(window);
@@ -105,38 +220,18 @@ async fn checking(world: &World, servers: &[SocketAddr], sites: u64) {
             missed += u64::from(check.error.as_deref() == Some("missed"));
         }
     }
+    assert!(!lateness.is_empty(), "no checks\n{}", node.log());
     lateness.sort_unstable();
     let checks = lateness.len() as u64;
-    let at = |part: f64| lateness[((checks - 1) as f64 * part) as usize] as f64 / 1000.0;
-    let per_check =
-        cpu.as_secs_f64() * 1e6 / (took.as_secs_f64() * checks as f64 / window.as_secs_f64());
-    let (bare, wrk) = (bare_exchange(servers), wrk(servers[0]));
-    let beside = wrk.map_or_else(
-        || "wrk is not installed".to_owned(),
-        |wrk| format!("wrk {wrk:.0} µs a request (ratio {:.2})", per_check / wrk),
-    );
-    println!("{sites} sites every {interval}, for {} s", window.as_secs());
-    println!(
-        "  checks       {:.0}/s: {up} up, {missed} missed, {} other",
-        checks as f64 / window.as_secs_f64(),
-        checks - up - missed
-    );
-    println!(
-        "  CPU a check  {per_check:.0} µs, results to Kafka included; {beside}, a bare blocking client {bare:.0} µs"
-    );
-    println!(
-        "  lateness     p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
-        at(0.5),
-        at(0.99),
-        at(1.0)
-    );
-    let small = small_node(world, servers);
-    println!(
-        "  memory       {:.1} kB a site ({} MB, with 1 site {} MB)",
-        (memory.saturating_sub(small.memory)) as f64 / sites as f64 / 1000.0,
-        memory / 1_000_000,
-        small.memory / 1_000_000
-    );
+    Measured {
+        checks,
+        up,
+        missed,
+        lateness,
+        per_check: cpu.as_secs_f64() * 1e6
+            / (took.as_secs_f64() * checks as f64 / window.as_secs_f64()),
+        memory,
+    }
 }
 
 /// A node of many idle sites, beside one of a single site; and the actors alone, without the reading of settings.
@@ -324,14 +419,42 @@ fn serve() -> Vec<SocketAddr> {
     addresses
 }
 
+/// CPU time in µs of this thread.
+fn thread_cpu_time() -> f64 {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1000.0
+}
+
+/// CPU time in µs of a client's thread for one exchange over TLS on a new connection, without resumption.
+fn bare_handshake(server: SocketAddr, authority: &Authority) -> f64 {
+    const EXCHANGES: usize = 500;
+    let mut client = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(authority.roots())
+        .with_no_client_auth();
+    client.resumption = rustls::client::Resumption::disabled();
+    let client = Arc::new(client);
+    let before = thread_cpu_time();
+    for _ in 0..EXCHANGES {
+        let name = server.ip().into();
+        let mut tls = rustls::ClientConnection::new(Arc::clone(&client), name).unwrap();
+        let mut tcp = TcpStream::connect(server).unwrap();
+        let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            .unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(answer.ends_with(b"all is well\n"));
+    }
+    (thread_cpu_time() - before) / EXCHANGES as f64
+}
+
 /// CPU time in µs of a client's thread for one exchange on a new connection: the floor under any checker.
 fn bare_exchange(servers: &[SocketAddr]) -> f64 {
     const EXCHANGES: usize = 5_000;
-    let used = || -> f64 {
-        let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-        text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1000.0
-    };
-    let before = used();
+    let before = thread_cpu_time();
     for server in servers.iter().cycle().take(EXCHANGES) {
         let mut stream = TcpStream::connect(server).unwrap();
         stream
@@ -341,7 +464,7 @@ fn bare_exchange(servers: &[SocketAddr]) -> f64 {
         stream.read_to_end(&mut answer).unwrap();
         assert_eq!(answer, ANSWER);
     }
-    (used() - before) / EXCHANGES as f64
+    (thread_cpu_time() - before) / EXCHANGES as f64
 }
 
 /// CPU time in µs of wrk for one request on a new connection, at full speed; `None` if it is not installed.

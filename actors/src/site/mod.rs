@@ -17,6 +17,7 @@ mod sites;
 mod tls_clients;
 mod token;
 mod verdict;
+mod verifiers;
 
 use std::{
     cell::Cell,
@@ -166,22 +167,28 @@ struct Run {
 impl Run {
     /// What it awaits but the timer is boxed: an idle site, as most are at most times, does not carry the room that a check
     /// and its result need.
-    async fn go_on(self) -> Result<(), String> {
-        let mut from = self.now();
-        if let Some(interrupted) = self.progress.checking.get() {
-            from = Box::pin(self.make_up_for(interrupted)).await;
-        }
-        while !self.progress.stopping.get() {
-            let slot = self.schedule.next_after(from);
-            if !self.wait_for(slot).await {
-                // No burst of checks for what has passed while the clock was set or the machine slept: all of it is missed.
-                from = Box::pin(self.report_passed(slot)).await;
-                continue;
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "an async fn would have room for `self` twice"
+    )]
+    fn go_on(self) -> impl Future<Output = Result<(), String>> {
+        async move {
+            let mut from = self.now();
+            if let Some(interrupted) = self.progress.checking.get() {
+                from = Box::pin(self.make_up_for(interrupted)).await;
             }
-            let pass = Box::pin(self.around.gate.enter(check::host(&self.settings))).await;
-            from = Box::pin(self.check(slot, pass)).await?;
+            while !self.progress.stopping.get() {
+                let slot = self.schedule.next_after(from);
+                if !self.wait_for(slot).await {
+                    // No burst of checks for what has passed while the clock was set or the machine slept: all of it is missed.
+                    from = Box::pin(self.report_passed(slot)).await;
+                    continue;
+                }
+                let pass = Box::pin(self.around.gate.enter(check::host(&self.settings))).await;
+                from = Box::pin(self.check(slot, pass)).await?;
+            }
+            Ok(())
         }
-        Ok(())
     }
 
     fn now(&self) -> Slot {

@@ -14,7 +14,7 @@ use x509_cert::der::Decode;
 use super::{
     super::{
         attempt::{Certificate, Failure, TlsFacts},
-        tls_clients::take_refused,
+        verifiers::take_refused,
     },
     trace::Trace,
 };
