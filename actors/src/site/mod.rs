@@ -16,6 +16,7 @@ mod schedule;
 mod sites;
 mod tls_clients;
 mod token;
+mod trial;
 mod verdict;
 mod verifiers;
 
@@ -34,12 +35,13 @@ use self::gate::Pass;
 
 pub use self::{
     attempt::{Attempt, Certificate, Failure, TlsFacts},
-    check::{Checked, Surroundings},
+    check::Surroundings,
     clock::Clock,
     gate::Gate,
     parts::Parts,
     schedule::{Passed, Schedule},
     sites::{Sites, SitesOrder},
+    trial::Checked,
 };
 use crate::{
     intake::Intake,
@@ -277,7 +279,7 @@ impl Run {
     async fn report_unwell(&self, slot: Slot, kind: ErrorKind, detail: &str) {
         for address in self.parts.addresses() {
             let site = &self.settings;
-            let checked = check::unwell(site, slot, kind, detail, &self.around, address);
+            let checked = trial::unwell(site, slot, kind, detail, &self.around, address);
             self.hand_over(checked.result).await;
         }
     }

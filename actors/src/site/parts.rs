@@ -11,10 +11,11 @@ use sitewatch_config::{Resolve, Site};
 
 use super::{
     attempt::{Attempt, Failure},
-    check::{Checked, Part, Surroundings, Trial, check_part, host},
+    check::{Part, Surroundings, check_part, host},
     gate::Pass,
     probe::{Kept, addresses_of},
     tls_clients::SiteClients,
+    trial::{Checked, Trial},
 };
 use crate::model::{ErrorKind, Phases, Reached, Slot};
 

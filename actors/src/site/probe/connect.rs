@@ -119,7 +119,7 @@ impl Target<'_> {
             .literal
             .and_then(|address| guard::refuse(address, &connection.guard))
         {
-            return Err(Failure::new(ErrorKind::BlockedAddress, why));
+            return Err(guard::blocked(&[why]));
         }
         trace.skip_to(Reached::Connect);
         let addresses = match to.host.parse() {

@@ -41,7 +41,7 @@ pub(super) async fn dial(
     if open.is_empty() {
         return Err(match blocked.is_empty() {
             true => none_fits(),
-            false => Failure::new(ErrorKind::BlockedAddress, blocked.join("; ")),
+            false => guard::blocked(&blocked),
         });
     }
     blocked.truncate(MOST_REFUSED);

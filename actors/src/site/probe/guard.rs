@@ -7,6 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sitewatch_config::GuardOptions;
 
+use super::super::attempt::Failure;
+use crate::model::ErrorKind;
+
 /// Why `address` must not be connected to, if so.
 pub(super) fn refuse(address: IpAddr, options: &GuardOptions) -> Option<String> {
     let plain = plain(address);
@@ -21,10 +24,18 @@ pub(super) fn refuse(address: IpAddr, options: &GuardOptions) -> Option<String> 
     if options.allow_private || within(&options.allow_networks) {
         return None;
     }
-    let what = special_use(plain)?;
-    Some(format!(
-        "{address} is {what}; allow_private: true or allow_networks allow it"
-    ))
+    Some(format!("{address} is {}", special_use(plain)?))
+}
+
+/// The failure where every address is refused, for these reasons.
+pub(super) fn blocked(reasons: &[String]) -> Failure {
+    let reasons = reasons.join(", ");
+    // Nothing else lets a network be that is denied.
+    let remedy = match reasons.contains("deny_networks") {
+        true => "",
+        false => "; allow_private: true or allow_networks allow it",
+    };
+    Failure::new(ErrorKind::BlockedAddress, format!("{reasons}{remedy}"))
 }
 
 /// The IPv4 address inside of an IPv6 address that leads to it: mapped, compatible, NAT64 (RFC 6052) or 6to4 (RFC 3056).
