@@ -1,6 +1,6 @@
 //! What one attempt brought, before anybody judges it.
 
-use std::{net::IpAddr, rc::Rc};
+use std::{fmt, net::IpAddr, rc::Rc};
 
 use sitewatch_config::{TlsVersion, Url};
 
@@ -24,6 +24,9 @@ impl Failure {
         }
     }
 }
+
+/// Who is told of one expectation.
+pub(super) type See<'a> = &'a mut dyn FnMut(&dyn fmt::Display, Option<Failure>);
 
 /// What one attempt (redirects included) brought.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -3,59 +3,15 @@
 use std::net::IpAddr;
 
 use sitewatch_config::Site;
-use slog::Logger;
 
 use super::{
     attempt::Attempt,
-    clock::Clock,
-    gate::{Gate, Pass},
+    gate::Pass,
     probe::{self, Kept, Means},
-    tls_clients::{SiteClients, TlsClients},
-    token::Tokens,
+    surroundings::Surroundings,
+    tls_clients::SiteClients,
     trial::{Checked, Trial},
 };
-use crate::metrics::Metrics;
-
-/// What all sites of a node share.
-pub struct Surroundings {
-    /// Where this node checks from.
-    pub location: String,
-    /// Counters.
-    pub metrics: Metrics,
-    /// Log.
-    pub log: Logger,
-    /// The time of day.
-    pub clock: Clock,
-    /// How many checks may run at once.
-    pub gate: Gate,
-    tls: TlsClients,
-    tokens: Tokens,
-}
-
-impl Surroundings {
-    /// Surroundings at `location` where at most `max_checks` run at once, `per_host` of them at one host.
-    pub fn new(
-        location: String,
-        (max_checks, per_host): (usize, usize),
-        metrics: Metrics,
-        log: Logger,
-    ) -> Self {
-        Self {
-            location,
-            metrics,
-            log,
-            clock: Clock::default(),
-            gate: Gate::new(max_checks, per_host),
-            tls: TlsClients::new(),
-            tokens: Tokens::default(),
-        }
-    }
-
-    /// How many different TLS clients the sites need.
-    pub fn tls_clients(&self) -> usize {
-        self.tls.len()
-    }
-}
 
 /// Which part of a site is checked.
 #[derive(Clone, Copy)]

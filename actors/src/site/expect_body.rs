@@ -4,9 +4,8 @@ use serde_json::Value;
 use sitewatch_config::{Expectations, JsonCondition, JsonRule};
 
 use super::{
-    attempt::{Attempt, Failure},
+    attempt::{Attempt, Failure, See},
     excerpt::excerpt,
-    verdict::See,
 };
 use crate::model::ErrorKind;
 

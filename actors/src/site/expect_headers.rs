@@ -2,7 +2,10 @@
 
 use sitewatch_config::{HeaderCondition, HeaderRule, is_sensitive};
 
-use super::{attempt::Failure, excerpt::excerpt, verdict::See};
+use super::{
+    attempt::{Failure, See},
+    excerpt::excerpt,
+};
 use crate::model::ErrorKind;
 
 /// Looks at each rule. `headers` have their names in small letters.

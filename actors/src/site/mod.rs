@@ -14,6 +14,7 @@ mod parts;
 mod probe;
 mod schedule;
 mod sites;
+mod surroundings;
 mod tls_clients;
 mod token;
 mod trial;
@@ -35,12 +36,12 @@ use self::gate::Pass;
 
 pub use self::{
     attempt::{Attempt, Certificate, Failure, TlsFacts},
-    check::Surroundings,
     clock::Clock,
     gate::Gate,
     parts::Parts,
     schedule::{Passed, Schedule},
     sites::{Sites, SitesOrder},
+    surroundings::Surroundings,
     trial::Checked,
 };
 use crate::{

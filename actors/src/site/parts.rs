@@ -11,9 +11,10 @@ use sitewatch_config::{Resolve, Site};
 
 use super::{
     attempt::{Attempt, Failure},
-    check::{Part, Surroundings, check_part, host},
+    check::{Part, check_part, host},
     gate::Pass,
     probe::{Kept, addresses_of},
+    surroundings::Surroundings,
     tls_clients::SiteClients,
     trial::{Checked, Trial},
 };

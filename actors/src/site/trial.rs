@@ -6,7 +6,7 @@ use sitewatch_config::{Site, is_sensitive};
 
 use super::{
     attempt::{Attempt, Failure},
-    check::Surroundings,
+    surroundings::Surroundings,
     verdict::{self, Verdict},
 };
 use crate::model::{

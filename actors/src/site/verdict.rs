@@ -1,11 +1,9 @@
 //! Is the site up? Pure.
 
-use std::fmt;
-
 use sitewatch_config::{SiteOptions, TlsVersion, Url};
 
 use super::{
-    attempt::{Attempt, Failure},
+    attempt::{Attempt, Failure, See},
     expect_body, expect_headers,
 };
 use crate::model::{ErrorKind, Outcome, Slot};
@@ -21,9 +19,6 @@ pub(super) struct Verdict {
     /// All that was wrong, what decides first. Fit to be stored: no control characters, at most 256 bytes each.
     pub(super) failures: Vec<Failure>,
 }
-
-/// What looked at one expectation.
-pub(super) type See<'a> = &'a mut dyn FnMut(&dyn fmt::Display, Option<Failure>);
 
 /// Judges what an attempt brought. Of what is wrong, the first of these decides: no complete answer, then the expectations in
 /// the order in which [`expectations`] looks at them. A limit that the user set makes a site that is up degraded.

@@ -14,7 +14,9 @@ use sitewatch_config::{ConnectionOptions, IpVersion, Site};
 use tokio::net::{TcpSocket, TcpStream};
 use url::Host;
 
-use super::{super::attempt::Failure, guard, resolve::resolve, trace::Trace};
+use super::{
+    super::attempt::Failure, exhausted::is_exhausted, guard, resolve::resolve, trace::Trace,
+};
 use crate::model::ErrorKind;
 
 /// How long one address may take before the next one is tried as well (RFC 8305, 8).
@@ -161,21 +163,12 @@ fn note(address: IpAddr, port: u16, error: &io::Error, trace: &Trace) {
     }
 }
 
-/// Codes of Linux for: no more files (in the system, in the process), memory or buffers.
-const EXHAUSTED: [i32; 4] = [23, 24, 12, 105];
-
 /// Which kind tells more: the node's own fault with one family tells nothing where the other was tried too.
 fn decisive(before: Option<ErrorKind>, kind: ErrorKind) -> ErrorKind {
     match before {
         Some(before) if kind == ErrorKind::InternalError => before,
         _ => kind,
     }
-}
-
-/// Whether the machine has no more of something that a connection needs.
-pub(super) fn is_exhausted(error: &io::Error) -> bool {
-    let code = error.raw_os_error();
-    code.is_some_and(|code| EXHAUSTED.contains(&code))
 }
 
 fn kind_of(error: &io::Error) -> ErrorKind {

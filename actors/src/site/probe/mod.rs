@@ -4,6 +4,7 @@ mod answer;
 mod body;
 mod connect;
 mod dial;
+mod exhausted;
 mod guard;
 mod http1;
 mod http2;

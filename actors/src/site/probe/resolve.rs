@@ -19,7 +19,7 @@ use hickory_resolver::{
 };
 use sitewatch_config::{ConnectionOptions, IpVersion};
 
-use super::{super::attempt::Failure, dial::is_exhausted};
+use super::{super::attempt::Failure, exhausted::is_exhausted};
 use crate::model::ErrorKind;
 
 /// Questions that one worker may have open at one server.

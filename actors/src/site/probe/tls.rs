@@ -177,6 +177,10 @@ fn name_certificate_error(name: &str, error: &CertificateError) -> Failure {
             "the certificate is that of an authority, not one of a server, and as such not trusted (self-signed?); tls.insecure_skip_verify accepts it"
                 .to_owned(),
         ),
+        CertificateError::Other(other) => (
+            ErrorKind::CertInvalid,
+            format!("the certificate is not valid: {other}"),
+        ),
         other => (
             ErrorKind::CertInvalid,
             format!("the certificate is not valid: {other:?}"),
