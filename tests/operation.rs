@@ -186,6 +186,8 @@ async fn settings_of_kafka_batches_and_the_log_apply_without_a_restart() {
     )
     .unwrap();
     producer.signal("HUP");
+    // The consumer first reads what stands in the old topic, which it leaves behind.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     consumer.signal("HUP");
     let moved =
         format!("SELECT coalesce(sum(next), 0)::int8 FROM kafka_offset WHERE topic = '{new}'");

@@ -62,7 +62,12 @@ fn origin(key: &str, layers: &[&Fields<'_>]) -> String {
     };
     let place = layers
         .iter()
-        .find_map(|fields| names.iter().find_map(|name| fields.place_of(name)));
+        .find_map(|fields| names.iter().find_map(|name| fields.place_of(name)))
+        // Where nobody wrote a login, it is that of the URL.
+        .or_else(|| match key {
+            "basic_auth" => layers.iter().find_map(|fields| fields.place_of("url")),
+            _ => None,
+        });
     match place {
         None => "built-in default".to_owned(),
         Some((place, origin)) => match Origin::decode(origin) {

@@ -35,7 +35,7 @@ fn validate_tells_where_each_value_of_a_site_was_written() {
         ),
         (
             "more.yaml",
-            "sites:\n  - name: two\n    url: http://two.example/\n    retries: 2\n",
+            "sites:\n  - name: two\n    url: http://me:secret@two.example/\n    retries: 2\n",
         ),
     ];
     let ran = run_with(&["validate", "--site", "two"], &files, &[]).ended(0);
@@ -50,6 +50,7 @@ fn validate_tells_where_each_value_of_a_site_was_written() {
     };
     for (key, value, origin) in [
         ("retries", "2", "more.yaml: sites[0] (two).retries"),
+        ("basic_auth", "***", "more.yaml: sites[0] (two).url"),
         ("timeout", "3s", "sitewatch.yaml: defaults.timeout"),
         ("interval", "1m", "built-in default"),
     ] {
