@@ -251,3 +251,20 @@ fn each_value_is_told_with_its_origin() {
     assert_eq!(row("max_redirects"), ("10", "built-in default"));
     assert!(explain_site(folder.sources(), "b").unwrap().is_none());
 }
+
+#[test]
+fn what_a_request_cannot_carry_is_refused_when_it_is_read() {
+    for (setting, words) in [
+        ("bearer_token: 'gr\u{fc}n'", "not printable ASCII"),
+        ("bearer_token: 'a b'", "or a space"),
+        (
+            "headers: { Expect: 100-continue }",
+            "a header that follows from the body",
+        ),
+    ] {
+        let settings = format!("sites: [{{ url: 'http://a/', {setting} }}]");
+        let problems = folder().file("sitewatch.yaml", &settings).try_load();
+        let told = problems.unwrap_err().to_string();
+        assert!(told.contains(words), "{words}\n{told}");
+    }
+}

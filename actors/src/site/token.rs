@@ -183,3 +183,33 @@ fn token_site(oauth2: &Oauth2, options: &SiteOptions) -> Site {
     asked.capture_bytes = 64 * 1024;
     Site::of("token", oauth2.token_url.clone(), asked)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_token_is_let_go_and_a_newer_one_is_not() {
+        let oauth2 = Oauth2 {
+            token_url: sitewatch_config::Url::parse("https://a/").unwrap(),
+            client_id: "me".to_owned(),
+            client_secret: Secret::new("s"),
+            scopes: Vec::new(),
+            audience: None,
+        };
+        let mut options = SiteOptions::default();
+        options.request.login = Some(Login::Oauth2(oauth2.clone()));
+        let site = Site::with_options("a", "https://b/", options);
+        let tokens = Tokens::default();
+        let (old, new): (Arc<str>, Arc<str>) = ("T".into(), "T".into());
+        let token = Token {
+            text: Arc::clone(&new),
+            until: Instant::now() + LONGEST,
+        };
+        tokens.lock().insert(oauth2, token);
+        tokens.let_go(&site, &old);
+        assert_eq!(tokens.lock().len(), 1, "another site has fetched it since");
+        tokens.let_go(&site, &new);
+        assert!(tokens.lock().is_empty());
+    }
+}

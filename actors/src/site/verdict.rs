@@ -237,6 +237,22 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_that_cannot_be_read_does_not_pass_for_one_that_is_valid() {
+        let mut options = SiteOptions::default();
+        let attempt = Attempt {
+            tls: Some(Rc::new(TlsFacts {
+                version: Some(TlsVersion::V1_3),
+                chain: Vec::new(),
+            })),
+            ..answered(200)
+        };
+        assert_eq!(judged(&options, &attempt), (Outcome::Up, Vec::new()));
+        options.expect.min_cert_days = Some(10);
+        let told = vec![ErrorKind::CertInvalid];
+        assert_eq!(judged(&options, &attempt), (Outcome::Down, told));
+    }
+
+    #[test]
     fn the_first_fault_decides_and_all_are_told() {
         let mut options = SiteOptions::default();
         options.expect.min_cert_days = Some(10);

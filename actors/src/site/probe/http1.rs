@@ -266,3 +266,38 @@ fn name_io_error(error: &io::Error) -> Failure {
         _ => Failure::new(ErrorKind::SendError, error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    /// awc refuses some requests before it asks for a connection.
+    #[actix_rt::test]
+    async fn a_connection_that_the_client_does_not_take_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let headers = vec![("x-a", std::borrow::Cow::from("two\nlines"))];
+        let request = Request {
+            number: 1,
+            link: Some(Link::plain(tcp, Rc::new(Trace::new()))),
+            keeper: None,
+            method: "GET",
+            path: "/",
+            headers: &headers,
+            body: Bytes::new(),
+        };
+        assert!(matches!(send(request).await, Err(SendError::Failed(_))));
+        assert!(LINKS.with_borrow(HashMap::is_empty));
+        assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 0);
+    }
+}

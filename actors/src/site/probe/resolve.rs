@@ -139,3 +139,16 @@ fn build((servers, ip_version): &Key) -> Result<TokioResolver, NetError> {
     };
     builder.build()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_node_has_no_more_of_is_no_fault_of_dns() {
+        let no_more_files = std::io::Error::from_raw_os_error(24);
+        let refused = std::io::Error::from_raw_os_error(111);
+        assert!(is_own(&NetError::Busy) && is_own(&NetError::from(no_more_files)));
+        assert!(!is_own(&NetError::from(refused)) && !is_own(&NetError::Timeout));
+    }
+}
