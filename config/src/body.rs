@@ -120,25 +120,29 @@ fn text_or_json(item: &Item<'_>) -> Option<Body> {
 
 fn json_body(item: &Item<'_>) -> Option<Body> {
     let mut value = json(item.value);
-    fill_in(&mut value, item)?;
+    let mut fill_in = |text: &str| Some(reference::fill_in(item, text)?.text);
+    change_texts(&mut value, &mut fill_in)?;
     Some(Body {
         bytes: value.to_string().into_bytes(),
         form: BodyForm::Json,
     })
 }
 
-/// Puts the values of variables into all texts of `value`.
-fn fill_in(value: &mut serde_json::Value, item: &Item<'_>) -> Option<()> {
+/// Changes all texts in `value`, keys left out. `None` as soon as one can't be.
+pub(crate) fn change_texts(
+    value: &mut serde_json::Value,
+    change: &mut dyn FnMut(&str) -> Option<String>,
+) -> Option<()> {
     match value {
-        serde_json::Value::String(text) => *text = reference::fill_in(item, text)?.text,
+        serde_json::Value::String(text) => *text = change(text)?,
         serde_json::Value::Array(list) => {
             for value in list {
-                fill_in(value, item)?;
+                change_texts(value, change)?;
             }
         }
         serde_json::Value::Object(map) => {
             for value in map.values_mut() {
-                fill_in(value, item)?;
+                change_texts(value, change)?;
             }
         }
         _ => {}

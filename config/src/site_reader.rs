@@ -1,5 +1,6 @@
 //! Reads the lists of sites and their defaults.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use config::ValueKind;
 use crate::explain::{Explanation, explain};
 use crate::fields::Fields;
 use crate::item::Item;
+use crate::login::Login;
 use crate::mask::{mask_user_info, quote};
 use crate::options::SiteOptions;
 use crate::options_reader::OptionsReader;
@@ -63,6 +65,18 @@ pub(crate) fn read(
 struct Defaults {
     options: SiteOptions,
     shared: SharedOptions,
+}
+
+impl Defaults {
+    /// The options under those that a site says itself: with the login of its URL, if there is one.
+    fn under(&self, login: Option<Login>) -> Cow<'_, SiteOptions> {
+        if login.is_none() {
+            return Cow::Borrowed(&self.options);
+        }
+        let mut options = self.options.clone();
+        options.request.login = login;
+        Cow::Owned(options)
+    }
 }
 
 /// The sites read so far.
@@ -159,11 +173,8 @@ impl Sites<'_> {
         let shared = if says_nothing && login.is_none() {
             defaults.shared.clone()
         } else {
-            let mut options = self.options.read(&fields, &defaults.options);
+            let options = self.options.read(&fields, &defaults.under(login));
             fields.finish();
-            if options.request.login == defaults.options.request.login {
-                options.request.login = login.or(options.request.login);
-            }
             self.options.share(options)
         };
 
@@ -216,11 +227,7 @@ impl Sites<'_> {
         }
         let shared = match url.login {
             None => defaults.shared.clone(),
-            Some(login) => {
-                let mut options = defaults.options.clone();
-                options.request.login = Some(login);
-                self.options.share(options)
-            }
+            login => self.options.share(defaults.under(login).into_owned()),
         };
         let site = Arc::new(Site::new(&name, url.parsed, &shared));
         self.places.insert(Arc::clone(&site.name), Place::Extra);

@@ -15,9 +15,8 @@ const WIDTH: usize = 48;
 pub(super) fn line(site: &Site, checked: &Checked, colours: bool) -> String {
     let result = &checked.result;
     let mut line = format!("{}  {}", result.slot, outcome(result.outcome, colours));
-    if let Some(address) = one_address(site, result) {
-        let _ = write!(line, "  {address}");
-    } else if let Some(address) = result.remote_ip {
+    let tried = || result.remote_ip.map(|address| address.to_string());
+    if let Some(address) = one_address(site, result).map(str::to_owned).or_else(tried) {
         let _ = write!(line, "  {address}");
     }
     if let Some(status) = result.status {
@@ -181,10 +180,10 @@ fn bars(text: &mut String, result: &CheckResult) {
     }
     if !result.hops.is_empty() {
         let last = result.final_url.as_deref().unwrap_or("(not reached)");
-        match result.status {
-            Some(status) => drop(writeln!(text, "  {status} {last}")),
-            None => drop(writeln!(text, "  ??? {last}")),
-        }
+        let status = result
+            .status
+            .map_or("???".to_owned(), |status| status.to_string());
+        let _ = writeln!(text, "  {status} {last}");
     }
     for (name, micros) in phases(&result.phases) {
         row(text, name, micros);

@@ -229,6 +229,11 @@ async fn flags_of_the_request() {
             assert_eq!(request.method(), *method);
         }
     }
+    let tokens = http::json(r#"{"access_token": "T"}"#).serve();
+    let oauth2 = format!("token_url={},client_id=me,client_secret=s", tokens.url("/"));
+    check(&server.url("/"), &["--oauth2", &oauth2]).ended(0);
+    let request = server.requests().pop().unwrap();
+    assert_eq!(request.header("authorization"), Some("Bearer T"));
     let both = server.requests();
     assert!(
         both.iter()

@@ -756,3 +756,36 @@ async fn each_address_is_checked_by_itself_to_the_end() {
     );
     assert!(gone.phases.dns_us.is_some() && gone.failed_attempts.len() == 1);
 }
+
+#[actix_rt::test]
+async fn a_client_certificate_and_the_name_for_a_site_are_not_for_another_origin() {
+    let authority = Authority::new();
+    let client = authority.client("node");
+    let tls = |more: &str| {
+        format!(
+            "tls: {{ ca: {:?}, cert: {:?}, key: {:?}{more} }}",
+            authority.ca_file(),
+            client.cert_file,
+            client.key_file
+        )
+    };
+    let strict = || Tls::with(&authority.good()).clients_of(&authority);
+    let other = http::ok("hi").serve_tls(strict());
+    let site = Scripts::new()
+        .path("/away", http::redirect(&other.url("/there")))
+        .path("/on", http::redirect("/last"))
+        .otherwise(http::ok("hi"))
+        .tls(strict())
+        .start();
+    assert_eq!(check(&site.url("/on"), &tls("")).await.error, None);
+    let result = check(&site.url("/away"), &tls("")).await;
+    assert_eq!(result.error, Some(ErrorKind::TlsError));
+    assert_eq!(result.final_url, Some(other.url("/there")));
+    assert!(other.requests().is_empty());
+
+    let other = http::ok("hi").serve_tls(Tls::with(&authority.good()));
+    let named = Tls::with(&authority.certificate(&["named.example"], -1, 10));
+    let site = http::redirect(&other.url("/")).serve_tls(named);
+    let result = check(&site.url("/"), &tls(", server_name: named.example")).await;
+    assert_eq!(result.error, None, "{:?}", result.error_detail);
+}

@@ -6,7 +6,7 @@ use sitewatch_config::Site;
 
 use super::{
     attempt::Attempt,
-    gate::Pass,
+    gate::{Pass, host},
     probe::{self, Kept, Means},
     surroundings::Surroundings,
     tls_clients::SiteClients,
@@ -26,25 +26,18 @@ pub(super) struct Part<'a> {
 /// Makes one check of a part of a site.
 pub(super) async fn check_part(mut trial: Trial<'_>, pass: Pass<'_>, part: Part<'_>) -> Checked {
     let Trial { site, around, .. } = trial;
-    let mut pass = Some(pass);
+    let mut pass = pass;
     loop {
         let attempt = attempt(site, around, part).await;
-        // Who waits for a retry holds up nobody.
-        drop(pass.take());
+        drop(pass);
         if let Some(verdict) = trial.judge(&attempt) {
             return trial.report(attempt, verdict, part.address);
         }
         if let Some(kept) = part.kept {
             kept.let_go();
         }
-        tokio::time::sleep(site.options.schedule.retry_delay).await;
-        pass = Some(around.gate.enter(host(site)).await);
+        pass = trial.wait_for_retry().await;
     }
-}
-
-/// The host whose checks count together.
-pub(super) fn host(site: &Site) -> &str {
-    site.url.host_str().unwrap_or_default()
 }
 
 async fn attempt(site: &Site, around: &Surroundings, part: Part<'_>) -> Attempt {

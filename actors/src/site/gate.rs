@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use sitewatch_config::Site;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Lets checks through.
@@ -26,6 +27,11 @@ struct Place<'a> {
     gate: &'a Gate,
     host: &'a str,
     permit: Option<OwnedSemaphorePermit>,
+}
+
+/// The host of a site, whose checks count together.
+pub(super) fn host(site: &Site) -> &str {
+    site.url.host_str().unwrap_or_default()
 }
 
 impl Gate {
@@ -52,6 +58,11 @@ impl Gate {
             _host: place,
             _all: Arc::clone(&self.all).acquire_owned().await.ok(),
         }
+    }
+
+    /// As [`Gate::enter`], for a check of `site`.
+    pub(super) async fn enter_for<'a>(&'a self, site: &'a Site) -> Pass<'a> {
+        self.enter(host(site)).await
     }
 
     fn semaphore(&self, host: &str) -> Arc<Semaphore> {

@@ -187,7 +187,7 @@ impl Run {
                     from = Box::pin(self.report_passed(slot)).await;
                     continue;
                 }
-                let pass = Box::pin(self.around.gate.enter(check::host(&self.settings))).await;
+                let pass = Box::pin(self.around.gate.enter_for(&self.settings)).await;
                 from = Box::pin(self.check(slot, pass)).await?;
             }
             Ok(())
@@ -280,8 +280,8 @@ impl Run {
     async fn report_unwell(&self, slot: Slot, kind: ErrorKind, detail: &str) {
         for address in self.parts.addresses() {
             let site = &self.settings;
-            let checked = trial::unwell(site, slot, kind, detail, &self.around, address);
-            self.hand_over(checked.result).await;
+            let result = trial::unwell(site, slot, kind, detail, &self.around, address);
+            self.hand_over(result).await;
         }
     }
 

@@ -11,9 +11,9 @@ use sitewatch_config::{Resolve, Site};
 
 use super::{
     attempt::{Attempt, Failure},
-    check::{Part, check_part, host},
-    gate::Pass,
-    probe::{Kept, addresses_of},
+    check::{Part, check_part},
+    gate::{Pass, host},
+    probe::{Kept, addresses_of, micros},
     surroundings::Surroundings,
     tls_clients::SiteClients,
     trial::{Checked, Trial},
@@ -51,7 +51,7 @@ impl Parts {
 
     /// Checks all parts at once for the slot `slot`, as soon as there is a place. There is always at least one part.
     pub async fn check(&self, site: &Site, slot: Slot, around: &Surroundings) -> Vec<Checked> {
-        let pass = around.gate.enter(host(site)).await;
+        let pass = around.gate.enter_for(site).await;
         self.check_now(site, slot, around, pass).await
     }
 
@@ -90,11 +90,11 @@ impl Parts {
     ) -> Vec<Checked> {
         let begun = Instant::now();
         let mut trial = Trial::new(site, slot, around, Duration::ZERO);
-        let mut pass = Some(pass);
+        let mut pass = pass;
         let addresses = loop {
             let asked = Instant::now();
             let found = addresses(site).await;
-            drop(pass.take());
+            drop(pass);
             let failure = match found {
                 Ok(addresses) => break addresses,
                 Err(failure) => failure,
@@ -108,12 +108,11 @@ impl Parts {
                 };
                 return self.addresses().into_iter().map(told).collect();
             }
-            tokio::time::sleep(site.options.schedule.retry_delay).await;
-            pass = Some(around.gate.enter(host(site)).await);
+            pass = trial.wait_for_retry().await;
         };
         let resolving = begun.elapsed();
         let checks = addresses.iter().map(async |address| {
-            let pass = around.gate.enter(host(site)).await;
+            let pass = around.gate.enter_for(site).await;
             let part = Part {
                 address: Some(*address),
                 kept: None,
@@ -139,7 +138,7 @@ impl Parts {
 
 /// An attempt that did not come beyond DNS.
 fn unresolved(failure: Failure, took: Duration) -> Attempt {
-    let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+    let took = micros(took);
     Attempt {
         failure: Some(failure),
         reached: Reached::Dns,

@@ -55,7 +55,17 @@ impl SiteClients {
         if let Some(client) = place.get() {
             return Ok(Arc::clone(client));
         }
-        let client = all.client(options, http_version)?;
+        // What is meant for one origin is not shown to another.
+        let client = match &options.identity {
+            Some(_) if is_foreign => {
+                let without = TlsOptions {
+                    identity: None,
+                    ..options.clone()
+                };
+                all.client(&without, http_version)?
+            }
+            _ => all.client(options, http_version)?,
+        };
         Ok(Arc::clone(place.get_or_init(|| client)))
     }
 }

@@ -6,6 +6,7 @@ use sitewatch_config::{Site, is_sensitive};
 
 use super::{
     attempt::{Attempt, Failure},
+    gate::Pass,
     surroundings::Surroundings,
     verdict::{self, Verdict},
 };
@@ -59,6 +60,12 @@ impl<'a> Trial<'a> {
         }
         self.failed.push(failed_attempt(attempt, verdict));
         None
+    }
+
+    /// Waits for the next attempt, and for a place for it: who waits holds up nobody.
+    pub(super) async fn wait_for_retry(&self) -> Pass<'a> {
+        tokio::time::sleep(self.site.options.schedule.retry_delay).await;
+        self.around.gate.enter_for(self.site).await
     }
 
     /// The result with the last attempt.
@@ -162,10 +169,10 @@ pub(super) fn unwell(
     detail: &str,
     around: &Surroundings,
     address: Option<IpAddr>,
-) -> Checked {
+) -> CheckResult {
     let verdict = verdict::unwell(Failure::new(kind, detail));
     let trial = Trial::new(site, slot, around, Duration::ZERO);
-    trial.report(Attempt::default(), verdict, address)
+    trial.report(Attempt::default(), verdict, address).result
 }
 
 /// The name of a site or, where each of its addresses is a site of its own, of that.

@@ -2,14 +2,12 @@
 //!
 //! The loader reads such a file as it is; an import is for those who want to write on in the new form.
 
-use serde_json::Value as Json;
-
 use super::draft::{Draft, Names, readable_name};
 use super::notes::Notes;
 use super::request::to_the_letter;
 use super::section::Section;
 use super::{ImportError, Outcome, input, request};
-use crate::body::json;
+use crate::body::{change_texts, json};
 use crate::site_url::without_user_info;
 
 /// The options that mean the same here.
@@ -66,7 +64,12 @@ fn site(mut site: Section<'_>, names: &mut Names) -> Option<Draft> {
     request::method(&mut site, "method", &mut draft);
     request::headers(&mut site, "headers", &mut draft, to_the_letter);
     if let Some(body) = site.take("body") {
-        draft.set("body", to_the_letter_throughout(json(&body)));
+        let mut body = json(&body);
+        // Its texts say `${` here as they did there.
+        change_texts(&mut body, &mut |text| {
+            Some(request::without_variables(text))
+        });
+        draft.set("body", body);
     }
     for option in SAME {
         if let Some(value) = site.take(option) {
@@ -80,17 +83,4 @@ fn site(mut site: Section<'_>, names: &mut Names) -> Option<Draft> {
     }
     site.finish();
     Some(draft)
-}
-
-/// A body whose texts say `${` here as they did there.
-fn to_the_letter_throughout(value: Json) -> Json {
-    match value {
-        Json::String(text) => request::without_variables(&text).into(),
-        Json::Array(list) => list.into_iter().map(to_the_letter_throughout).collect(),
-        Json::Object(map) => map
-            .into_iter()
-            .map(|(key, value)| (key, to_the_letter_throughout(value)))
-            .collect(),
-        other => other,
-    }
 }

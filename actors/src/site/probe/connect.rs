@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, rc::Rc};
 
-use sitewatch_config::{HttpVersion, Proxy, SiteOptions, TlsOptions};
+use sitewatch_config::{HttpVersion, Proxy, SiteOptions};
 use tokio::net::TcpStream;
 use url::Host;
 
@@ -53,24 +53,14 @@ pub(super) async fn connect(
         ));
     }
     trace.enter(Reached::Tls);
-    // What is meant for one origin is not shown to another.
-    let (own, foreign) = (&connection.tls, !ask.with_credentials);
-    let without;
-    let settings = if foreign && (own.identity.is_some() || own.server_name.is_some()) {
-        without = TlsOptions {
-            identity: None,
-            server_name: None,
-            ..own.clone()
-        };
-        &without
-    } else {
-        own
-    };
+    let (settings, foreign) = (&connection.tls, !ask.with_credentials);
     let client = means
         .of_site
         .client(means.tls, settings, version, foreign)
         .map_err(|error| Failure::new(ErrorKind::InternalError, error.to_string()))?;
-    let server = settings.server_name.as_deref().unwrap_or(&name);
+    // Another name is meant for the site's own server only.
+    let meant = settings.server_name.as_deref().filter(|_| !foreign);
+    let server = meant.unwrap_or(&name);
     let stream = tls::encrypt(server, tcp, client, trace).await?;
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(tls::H2);
     if version == HttpVersion::Two && !is_h2 {

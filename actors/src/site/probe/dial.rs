@@ -47,7 +47,8 @@ pub(super) async fn dial(
         });
     }
     blocked.truncate(MOST_REFUSED);
-    trace.refused.borrow_mut().extend(blocked);
+    let reasons = blocked.into_iter().map(|refusal| refusal.why);
+    trace.refused.borrow_mut().extend(reasons);
     race(in_turn(open), port, options.source_address, trace).await
 }
 

@@ -10,8 +10,17 @@ use sitewatch_config::GuardOptions;
 use super::super::attempt::Failure;
 use crate::model::ErrorKind;
 
+/// Why an address must not be connected to.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// In words.
+    pub(super) why: String,
+    /// Whether the user denies its network: nothing else lets it be then.
+    is_denied: bool,
+}
+
 /// Why `address` must not be connected to, if so.
-pub(super) fn refuse(address: IpAddr, options: &GuardOptions) -> Option<String> {
+pub(super) fn refuse(address: IpAddr, options: &GuardOptions) -> Option<Refusal> {
     let plain = plain(address);
     let within = |networks: &[sitewatch_config::IpNet]| {
         networks
@@ -19,23 +28,29 @@ pub(super) fn refuse(address: IpAddr, options: &GuardOptions) -> Option<String> 
             .any(|network| network.contains(&address) || network.contains(&plain))
     };
     if within(&options.deny_networks) {
-        return Some(format!("{address} is in deny_networks"));
+        return Some(Refusal {
+            why: format!("{address} is in deny_networks"),
+            is_denied: true,
+        });
     }
     if options.allow_private || within(&options.allow_networks) {
         return None;
     }
-    Some(format!("{address} is {}", special_use(plain)?))
+    Some(Refusal {
+        why: format!("{address} is {}", special_use(plain)?),
+        is_denied: false,
+    })
 }
 
 /// The failure where every address is refused, for these reasons.
-pub(super) fn blocked(reasons: &[String]) -> Failure {
-    let reasons = reasons.join(", ");
-    // Nothing else lets a network be that is denied.
-    let remedy = match reasons.contains("deny_networks") {
+pub(super) fn blocked(refusals: &[Refusal]) -> Failure {
+    let reasons: Vec<&str> = refusals.iter().map(|refusal| &*refusal.why).collect();
+    let remedy = match refusals.iter().any(|refusal| refusal.is_denied) {
         true => "",
         false => "; allow_private: true or allow_networks allow it",
     };
-    Failure::new(ErrorKind::BlockedAddress, format!("{reasons}{remedy}"))
+    let detail = format!("{}{remedy}", reasons.join(", "));
+    Failure::new(ErrorKind::BlockedAddress, detail)
 }
 
 /// The IPv4 address inside of an IPv6 address that leads to it: mapped, compatible, NAT64 (RFC 6052) or 6to4 (RFC 3056).

@@ -35,9 +35,9 @@ use self::{
     kept::{KeptConnection, Line},
     redirect::Ask,
     request::Headers,
-    trace::{Trace, micros},
+    trace::Trace,
 };
-pub(super) use self::{dial::addresses_of, kept::Kept};
+pub(super) use self::{dial::addresses_of, kept::Kept, trace::micros};
 use super::{
     attempt::{Attempt, Failure},
     tls_clients::{SiteClients, TlsClients},
@@ -144,10 +144,9 @@ impl Exchange<'_> {
 
     async fn run(&mut self, mut ask: Ask) -> Result<(), Failure> {
         let request = &self.options.request;
-        let mut first = true;
         loop {
             let start = Instant::now();
-            let Some(next) = self.hop(&ask, first).await? else {
+            let Some(next) = self.hop(&ask).await? else {
                 return Ok(());
             };
             if self.attempt.hops.len() == usize::from(request.max_redirects) {
@@ -170,20 +169,19 @@ impl Exchange<'_> {
             // What is told of the last hop is not what the one before it brought, however this one ends.
             (self.attempt.status, self.attempt.http_version) = (None, None);
             self.attempt.final_url = Some(next.url.clone());
-            (ask, first) = (next, false);
+            ask = next;
         }
     }
 
     /// Asks once. Gives what to ask next, if the answer redirects.
-    async fn hop(&mut self, ask: &Ask, first: bool) -> Result<Option<Ask>, Failure> {
+    async fn hop(&mut self, ask: &Ask) -> Result<Option<Ask>, Failure> {
         let options = self.options;
         let headers = request::headers(options, ask, self.means.token);
         let body = match &options.request.body {
             Some(body) if ask.with_body => Bytes::copy_from_slice(&body.bytes),
             _ => Bytes::new(),
         };
-        self.trace.to_head.set(ask.method == "HEAD");
-        let answer = self.send(ask, first, &headers, body).await?;
+        let answer = self.send(ask, &headers, body).await?;
         self.attempt.status = Some(answer.status());
         self.attempt.http_version = Some(answer.version(&self.trace));
         if options.request.follow_redirects
@@ -206,18 +204,21 @@ impl Exchange<'_> {
     async fn send(
         &mut self,
         ask: &Ask,
-        first: bool,
         headers: &Headers<'_>,
         body: Bytes,
     ) -> Result<Answer, Failure> {
-        let kept = self.means.kept.filter(|_| first);
-        if let Some(connection) = kept.and_then(|kept| kept.take(Instant::now())) {
-            if let Some(answer) = self.send_again(connection, ask, headers, &body).await? {
+        // Redirects lead away from it.
+        let kept = self.means.kept.filter(|_| self.attempt.hops.is_empty());
+        if let Some(kept) = kept
+            && let Some(connection) = kept.take(Instant::now())
+        {
+            let sent = self.send_again(kept, connection, ask, headers, &body);
+            if let Some(answer) = sent.await? {
                 return Ok(answer);
             }
             self.trace = Rc::new(Trace::new());
-            self.trace.to_head.set(ask.method == "HEAD");
         }
+        self.trace.to_head.set(ask.method == "HEAD");
         let (link, is_h2) = connect::connect(self.options, self.means, ask, &self.trace).await?;
         self.trace.enter(Reached::Ttfb);
         if is_h2 {
@@ -274,62 +275,49 @@ impl Exchange<'_> {
     /// Sends over a connection that was kept. `None` if the server has closed it meanwhile, which is its right.
     async fn send_again(
         &mut self,
+        kept: &Kept,
         connection: KeptConnection,
         ask: &Ask,
         headers: &Headers<'_>,
         body: &Bytes,
     ) -> Result<Option<Answer>, Failure> {
-        let Some(kept) = self.means.kept else {
-            return Ok(None);
-        };
-        let since = connection.since;
-        match connection.line {
+        let answer = match &connection.line {
             Line::One {
                 client,
                 number,
                 trace,
             } => {
                 trace.begin_again();
-                trace.to_head.set(self.trace.to_head.get());
-                self.trace = Rc::clone(&trace);
+                trace.to_head.set(ask.method == "HEAD");
+                self.trace = Rc::clone(trace);
                 let request = http1::Request {
-                    number,
+                    number: *number,
                     link: None,
-                    keeper: Some(&client),
+                    keeper: Some(client),
                     method: &ask.method,
                     path: request::path(&ask.url),
                     headers,
                     body: body.clone(),
                 };
                 match http1::send(request).await {
-                    Ok(answer) => {
-                        let line = Line::One {
-                            client,
-                            number,
-                            trace,
-                        };
-                        kept.put_back(KeptConnection { since, line });
-                        Ok(Some(Answer::One(answer)))
-                    }
-                    Err(SendError::Failed(failure)) => Err(self.with_beginning(failure)),
-                    Err(SendError::NotKept) => Ok(None),
+                    Ok(answer) => Answer::One(answer),
+                    Err(SendError::Failed(failure)) => return Err(self.with_beginning(failure)),
+                    Err(SendError::NotKept) => return Ok(None),
                 }
             }
             Line::Two { sender, trace } => {
-                self.trace.on_the_connection_of(&trace);
+                self.trace.on_the_connection_of(trace);
                 self.trace.begin_again();
                 self.trace.framed();
-                match http2::send(&sender, ask, headers, body.clone()).await {
-                    Ok(answer) => {
-                        self.trace.enter(Reached::Body);
-                        let line = Line::Two { sender, trace };
-                        kept.put_back(KeptConnection { since, line });
-                        Ok(Some(Answer::Two(answer)))
-                    }
-                    Err(_) => Ok(None),
-                }
+                let Ok(answer) = http2::send(sender, ask, headers, body.clone()).await else {
+                    return Ok(None);
+                };
+                self.trace.enter(Reached::Body);
+                Answer::Two(answer)
             }
-        }
+        };
+        kept.put_back(connection);
+        Ok(Some(answer))
     }
 }
 

@@ -142,6 +142,6 @@ impl Trace {
 }
 
 /// Microseconds, as the fields of [`Phases`] have them.
-pub(super) fn micros(duration: std::time::Duration) -> u32 {
+pub(in crate::site) fn micros(duration: std::time::Duration) -> u32 {
     u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
 }
