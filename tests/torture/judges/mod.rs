@@ -1,0 +1,85 @@
+//! The judges: each looks in its own way for what was lost, doubled, or is there without a reason.
+
+pub(crate) mod accepted;
+pub(crate) mod audit;
+pub(crate) mod table;
+pub(crate) mod topic;
+
+use std::collections::HashMap;
+
+/// How many of a finding are told one by one.
+const TOLD: usize = 5;
+
+/// What a judge has found of one sort.
+#[derive(Debug, Default)]
+pub(crate) struct Finding {
+    pub(crate) count: u64,
+    /// The first few, in words.
+    pub(crate) first: Vec<String>,
+}
+
+impl Finding {
+    pub(crate) fn add(&mut self, what: impl FnOnce() -> String) {
+        self.add_many(1, what);
+    }
+
+    pub(crate) fn add_many(&mut self, count: u64, what: impl FnOnce() -> String) {
+        if count > 0 {
+            self.count += count;
+            if self.first.len() < TOLD {
+                self.first.push(what());
+            }
+        }
+    }
+}
+
+/// All that the judges have found.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// What was accepted or is in the topic, and is not in the tables.
+    pub(crate) lost: Finding,
+    /// What is there more than once.
+    pub(crate) duplicate: Finding,
+    /// What is there and should not be.
+    pub(crate) unexplained: Finding,
+}
+
+/// A check: site, location and slot, in little room.
+pub(crate) type Identity = (u32, u32, i64);
+
+/// Gives names numbers.
+#[derive(Default)]
+pub(crate) struct Names {
+    numbers: HashMap<String, u32>,
+    names: Vec<String>,
+}
+
+impl Names {
+    pub(crate) fn number(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let number = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        self.numbers.insert(name.to_owned(), number);
+        self.names.push(name.to_owned());
+        number
+    }
+
+    /// A check in words.
+    pub(crate) fn words(&self, (site, location, slot): Identity) -> String {
+        let name = |number: u32| self.names.get(number as usize).map_or("?", String::as_str);
+        let slot = jiff::Timestamp::from_microsecond(slot).unwrap_or_default();
+        format!(
+            "site {:?}, location {:?}, slot {slot:.6}",
+            name(site),
+            name(location)
+        )
+    }
+}
+
+/// Microseconds since 1970 of a slot as it stands in messages and logs.
+pub(crate) fn slot(text: &str) -> Option<i64> {
+    text.parse::<jiff::Timestamp>()
+        .ok()
+        .map(jiff::Timestamp::as_microsecond)
+}
