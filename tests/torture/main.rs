@@ -33,7 +33,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use arguments::Arguments;
 use fault::{Fault, Node};
-use judges::{Findings, table::Table};
 use report::Report;
 use rig::Rig;
 
@@ -153,32 +152,8 @@ async fn run(arguments: &Arguments, seed: u64) -> Result<bool, Failure> {
     problems.extend(rig.nodes.unexplained.iter().cloned());
     problems.extend(done.unexplained.iter().cloned());
     println!("         the judges read");
-    let mut findings = Findings::default();
-    let db = rig
-        .postgres
-        .connect_within("sitewatch", Duration::from_secs(30))
-        .await?;
-    let mut table = Table::read(&db, &mut findings).await?;
-    let inside = rig.kafka.inside();
-    let reading = tokio::task::spawn_blocking(move || {
-        let read = judges::topic::judge(&inside, &mut table, &mut findings);
-        read.map(|read| (read, table, findings))
-    });
-    let (read, mut table, mut findings) = reading.await??;
-    let heard = logs::read(&rig.folder, &mut table, &mut findings)?;
-    problems.extend(
-        heard
-            .panics
-            .iter()
-            .map(|panic| format!("a panic that was not injected: {panic}")),
-    );
-    let audit = match rig.audit {
-        true => Some(
-            judges::audit::judge(&rig.folder, &rig.postgres.own_url(), since, &mut findings)
-                .await?,
-        ),
-        false => None,
-    };
+    let judged = judges::judge(&rig, since).await?;
+    problems.extend(judged.problems.iter().cloned());
     let report = Report {
         seed,
         faults_for: arguments.duration(),
@@ -186,11 +161,7 @@ async fn run(arguments: &Arguments, seed: u64) -> Result<bool, Failure> {
         requests: rig.web.requests(),
         done: &done,
         nodes: &rig.nodes,
-        table: &table,
-        read: &read,
-        heard: &heard,
-        audit: audit.as_deref(),
-        findings: &findings,
+        judged: &judged,
         problems: &problems,
     };
     let (text, clean) = (report.text(), report.is_clean());

@@ -5,8 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use crate::{
     director::Done,
     fault::Fault,
-    judges::{Finding, Findings, table::Table, topic::Read},
-    logs::Heard,
+    judges::{Finding, Findings, Judged},
     nodes::Nodes,
 };
 
@@ -18,12 +17,7 @@ pub(crate) struct Report<'a> {
     pub(crate) requests: u64,
     pub(crate) done: &'a Done,
     pub(crate) nodes: &'a Nodes,
-    pub(crate) table: &'a Table,
-    pub(crate) read: &'a Read,
-    pub(crate) heard: &'a Heard,
-    /// The sums of the audit's figures; absent where this build has none.
-    pub(crate) audit: Option<&'a [(String, u64)]>,
-    pub(crate) findings: &'a Findings,
+    pub(crate) judged: &'a Judged,
     /// Ends and the like that nothing explains.
     pub(crate) problems: &'a [String],
 }
@@ -35,7 +29,7 @@ impl Report<'_> {
             lost,
             duplicate,
             unexplained,
-        } = self.findings;
+        } = &self.judged.findings;
         lost.count + duplicate.count + unexplained.count == 0 && self.problems.is_empty()
     }
 
@@ -48,7 +42,9 @@ impl Report<'_> {
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
-        let (read, table) = (self.read, self.table);
+        let Judged {
+            table, read, heard, ..
+        } = self.judged;
         let minutes = |time: Duration| time.as_secs_f64() / 60.0;
         writeln!(
             out,
@@ -69,7 +65,7 @@ impl Report<'_> {
             writeln!(out, "not done: {kind}, {times} times: {why}")?;
         }
         writeln!(out, "\n| actor | restarts | why |\n| --- | --- | --- |")?;
-        for ((actor, reason), times) in &self.heard.restarts {
+        for ((actor, reason), times) in &heard.restarts {
             writeln!(out, "| {actor} | {times} | {reason} |")?;
         }
         writeln!(
@@ -96,14 +92,14 @@ impl Report<'_> {
             self.requests, read.messages, read.checks, read.repeats, read.poison, read.others
         )?;
         writeln!(out, "rows {}", table.checks.len())?;
-        match self.audit {
+        match &self.judged.audit {
             None => writeln!(out, "audit: not in this build")?,
             Some(sums) => {
                 let sums = sums.iter().map(|(name, sum)| format!("{name} {sum}"));
                 writeln!(out, "audit: {}", sums.collect::<Vec<_>>().join(", "))?;
             }
         }
-        match self.heard.accepted.lines {
+        match heard.accepted.lines {
             0 => writeln!(out, "accepted: this build does not say what is durable")?,
             lines => writeln!(out, "accepted {lines}")?,
         }
@@ -111,7 +107,7 @@ impl Report<'_> {
             lost,
             duplicate,
             unexplained,
-        } = self.findings;
+        } = &self.judged.findings;
         writeln!(
             out,
             "lost {}, duplicate {}, unexplained {}",
@@ -131,7 +127,7 @@ impl Report<'_> {
         }
         if !self.is_clean() {
             writeln!(out, "\nwarnings and errors in the logs:")?;
-            for (said, times) in &self.heard.complaints {
+            for (said, times) in &heard.complaints {
                 writeln!(out, "{times:7} × {said}")?;
             }
         }

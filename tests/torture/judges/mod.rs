@@ -4,8 +4,17 @@ pub(crate) mod accepted;
 pub(crate) mod audit;
 pub(crate) mod table;
 pub(crate) mod topic;
+mod trial;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
+
+use crate::{
+    Failure,
+    logs::{self, Heard},
+    rig::Rig,
+};
+use table::Table;
+use topic::Read;
 
 /// How many of a finding are told one by one.
 const TOLD: usize = 5;
@@ -42,6 +51,60 @@ pub(crate) struct Findings {
     pub(crate) duplicate: Finding,
     /// What is there and should not be.
     pub(crate) unexplained: Finding,
+}
+
+/// What the judges have read, and what they say.
+pub(crate) struct Judged {
+    pub(crate) table: Table,
+    pub(crate) read: Read,
+    pub(crate) heard: Heard,
+    /// The sums of the audit's figures; absent where this build has none.
+    pub(crate) audit: Option<Vec<(String, u64)>>,
+    pub(crate) findings: Findings,
+    /// What else is wrong.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Lets all judges judge what has happened since `since`, and tries whether they would see what is wrong.
+pub(crate) async fn judge(rig: &Rig, since: jiff::Timestamp) -> Result<Judged, Failure> {
+    let patience = Duration::from_secs(30);
+    let mut db = rig.postgres.connect_within("sitewatch", patience).await?;
+    let mut findings = Findings::default();
+    let table = Table::read(&db, &mut findings).await?;
+    let (read, mut table, mut findings) = judge_topic(rig, table, findings).await?;
+    let heard = logs::read(&rig.folder, &mut table, &mut findings)?;
+    let audit = match rig.audit {
+        true => {
+            Some(audit::judge(&rig.folder, &rig.postgres.own_url(), since, &mut findings).await?)
+        }
+        false => None,
+    };
+    let panics = heard.panics.iter();
+    let mut problems: Vec<_> = panics
+        .map(|panic| format!("a panic that was not injected: {panic}"))
+        .collect();
+    problems.extend(trial::try_judges(rig, &mut db, &findings).await?);
+    Ok(Judged {
+        table,
+        read,
+        heard,
+        audit,
+        findings,
+        problems,
+    })
+}
+
+async fn judge_topic(
+    rig: &Rig,
+    mut table: Table,
+    mut findings: Findings,
+) -> Result<(Read, Table, Findings), Failure> {
+    let inside = rig.kafka.inside();
+    let reading = tokio::task::spawn_blocking(move || {
+        let read = topic::judge(&inside, &mut table, &mut findings);
+        read.map(|read| (read, table, findings))
+    });
+    reading.await?
 }
 
 /// A check: site, location and slot, in little room.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use futures_util::{TryStreamExt, pin_mut};
-use tokio_postgres::Client;
+use tokio_postgres::GenericClient;
 
 use super::{Findings, Identity, Names};
 use crate::{Failure, kafka::TOPIC};
@@ -25,7 +25,10 @@ pub(crate) struct Table {
 
 impl Table {
     /// Reads the tables. Rows of a check that come twice, and details without a row, go to `findings`.
-    pub(crate) async fn read(db: &Client, findings: &mut Findings) -> Result<Self, Failure> {
+    pub(crate) async fn read(
+        db: &impl GenericClient,
+        findings: &mut Findings,
+    ) -> Result<Self, Failure> {
         let mut table = Self {
             names: Names::default(),
             checks: HashMap::new(),
