@@ -301,15 +301,48 @@ async fn a_topic_that_is_made_again_is_noticed_and_read_from_its_start() {
             5,
         )
         .await;
-    assert_eq!(
-        world
-            .number(
-                "SELECT count(*) FROM kafka_gap WHERE reason = 'recreated' AND from_offset = 20"
-            )
-            .await,
-        1
-    );
+    // The broker's word is taken for it only after it has stood for a while.
+    world
+        .wait_for(
+            "the gap",
+            "SELECT count(*) FROM kafka_gap WHERE reason = 'recreated' AND from_offset = 20",
+            1,
+        )
+        .await;
     assert!(consumer.log().contains("recreated"), "{}", consumer.log());
+}
+
+/// A consumer asks the broker where the topic ends, and then waits for PostgreSQL. Meanwhile another one stores more.
+#[actix_rt::test]
+async fn an_old_answer_of_the_broker_is_not_taken_for_a_topic_that_was_made_again() {
+    let world = World::new("old_answer").await;
+    world.create_topic(1).await;
+    let messages = |from: i64| (from..from + 20).map(|n| message("a", n).to_string().into_bytes());
+    world.produce(messages(0));
+    let mut consumer = world.node("consumer", "");
+    world
+        .wait_for("the first rows", "SELECT count(*) FROM checks", 20)
+        .await;
+    assert_eq!(consumer.stop(), Some(0));
+    // What the other one stores is locked until it commits.
+    let other = "BEGIN; UPDATE kafka_offset SET next = 30";
+    world.db.batch_execute(other).await.unwrap();
+    let mut consumer = world.node("consumer", "");
+    consumer.wait_for_log("partitions assigned").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.db.batch_execute("COMMIT").await.unwrap();
+    world.produce(messages(20));
+    world
+        .wait_for("the rows that are left", "SELECT count(*) FROM checks", 30)
+        .await;
+    assert_eq!(consumer.stop(), Some(0));
+    assert_eq!(
+        world.number("SELECT count(*) FROM kafka_gap").await,
+        0,
+        "{}",
+        consumer.log()
+    );
+    assert_eq!(world.number("SELECT next FROM kafka_offset").await, 40);
 }
 
 #[actix_rt::test]

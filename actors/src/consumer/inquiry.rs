@@ -15,6 +15,8 @@ use crate::{
 
 /// When to ask again if the writer has no room for a question.
 const NO_ROOM: Duration = Duration::from_millis(100);
+/// When to ask again if an answer was in doubt.
+const IN_DOUBT: Duration = Duration::from_secs(1);
 
 /// The question that is open, or when the next one may be asked.
 pub(super) struct Inquiry {
@@ -43,6 +45,11 @@ impl Inquiry {
         self.not_before = Instant::now() + self.retry.next_delay();
     }
 
+    /// The answer leaves a partition out.
+    pub(super) fn in_doubt(&mut self) {
+        self.not_before = Instant::now() + IN_DOUBT;
+    }
+
     /// It worked: delays begin anew.
     pub(super) fn succeeded(&mut self) {
         self.retry.reset();
@@ -53,17 +60,19 @@ impl Inquiry {
         self.answer.is_none() && self.not_before <= Instant::now()
     }
 
-    /// Asks, told what the broker holds.
+    /// Asks, told what the broker held when it was `asked`.
     pub(super) fn ask(
         &mut self,
         writer: &Intake<WriterOrder>,
         topic: &Arc<str>,
         held: Vec<Watermarks>,
+        asked: Instant,
     ) {
         let (sender, answer) = oneshot::channel();
         let question = Locate {
             topic: Arc::clone(topic),
             held,
+            asked,
             answer: sender,
         };
         match writer.try_offer(WriterOrder::Locate(question)) {

@@ -276,6 +276,7 @@ impl Reader {
         if partitions.is_empty() {
             return;
         }
+        let asked = Instant::now();
         let held: Result<Vec<_>, _> = partitions
             .iter()
             .map(|partition| self.watermarks(*partition))
@@ -283,7 +284,7 @@ impl Reader {
         match held {
             Ok(held) => {
                 self.consumer.context().client.reachability.seen_up();
-                self.inquiry.ask(&self.writer, &self.topic, held);
+                self.inquiry.ask(&self.writer, &self.topic, held, asked);
             }
             Err(problem) => {
                 self.complain(&problem);
@@ -305,6 +306,10 @@ impl Reader {
 
     fn go_on(&mut self, positions: &[(i32, i64)]) {
         let waiting = self.assignment.unlocated();
+        let answered = |wanted| positions.iter().any(|(partition, _)| partition == wanted);
+        if !waiting.iter().all(answered) {
+            self.inquiry.in_doubt();
+        }
         for (partition, next) in positions
             .iter()
             .filter(|(partition, _)| waiting.contains(partition))

@@ -1,6 +1,6 @@
 //! What the consumer hands to the writer, and what it hears back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
@@ -156,7 +156,9 @@ pub struct Locate {
     pub topic: Arc<str>,
     /// What the broker holds of each partition.
     pub held: Vec<Watermarks>,
-    /// Where the answer goes: for each partition the offset to read next.
+    /// When the broker was asked: the answer may wait long for PostgreSQL, and others go on storing meanwhile.
+    pub asked: Instant,
+    /// Where the answer goes: for each partition the offset to read next, unless that is in doubt.
     pub answer: oneshot::Sender<Vec<(i32, i64)>>,
 }
 

@@ -6,6 +6,7 @@
 
 mod error;
 mod jsonb;
+mod locate;
 mod origins;
 mod partitions;
 mod position;
@@ -19,14 +20,15 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use sitewatch_config::PostgresSettings;
-use slog::{Logger, debug, error, info, warn};
+use slog::{Logger, debug, info, warn};
 
 pub use self::{
     error::SessionError,
     session::{SchemaText, migrate},
 };
 use self::{
-    position::reconcile,
+    locate::Locating,
+    position::Doubts,
     session::Session,
     store::{End, Try},
 };
@@ -92,6 +94,7 @@ impl Writer {
             schema: self.schema.clone(),
             session: None,
             retry: Retry::for_connections(),
+            doubts: Doubts::default(),
             not_before: None,
             down: false,
             metrics: self.metrics.clone(),
@@ -177,6 +180,7 @@ struct Worker {
     schema: SchemaText,
     session: Option<Session>,
     retry: Retry,
+    doubts: Doubts,
     /// When an idle writer may next try to connect.
     not_before: Option<Instant>,
     /// Whether the absence of PostgreSQL has been logged.
@@ -342,40 +346,16 @@ impl Worker {
 
     async fn try_locate(&mut self, question: &Locate) -> Result<Vec<(i32, i64)>, SessionError> {
         let (log, metrics) = (self.log.clone(), self.metrics.clone());
+        let mut doubts = std::mem::take(&mut self.doubts);
         let session = self.session().await?;
-        let transaction = session.client.transaction().await?;
-        let mut positions = Vec::with_capacity(question.held.len());
-        for held in &question.held {
-            let stored = transaction
-                .query_opt(
-                    "SELECT next FROM kafka_offset WHERE topic = $1 AND partition = $2 FOR UPDATE",
-                    &[&&*question.topic, &held.partition],
-                )
-                .await?
-                .map(|row| row.get(0));
-            let (next, gap) = reconcile(stored, *held);
-            if let (Some(gap), Some(stored)) = (gap, stored) {
-                error!(log, "the topic's offsets do not go on where the database left off";
-                    "topic" => &*question.topic, "partition" => held.partition, "reason" => gap.as_str(),
-                    "stored_next" => stored, "broker_low" => held.low, "broker_high" => held.high, "reading_from" => next);
-                metrics.gaps.with_label_values(&[gap.as_str()]).inc();
-                transaction
-                    .execute(
-                        "INSERT INTO kafka_gap (topic, partition, reason, from_offset, to_offset) VALUES ($1, $2, $3, $4, $5)",
-                        &[&&*question.topic, &held.partition, &gap.as_str(), &stored, &next],
-                    )
-                    .await?;
-            }
-            transaction
-                .execute(
-                    "INSERT INTO kafka_offset (topic, partition, next) VALUES ($1, $2, $3)
-                     ON CONFLICT (topic, partition) DO UPDATE SET next = excluded.next, updated_at = now()",
-                    &[&&*question.topic, &held.partition, &next],
-                )
-                .await?;
-            positions.push((held.partition, next));
-        }
-        transaction.commit().await?;
-        Ok(positions)
+        let locating = Locating {
+            session,
+            doubts: &mut doubts,
+            metrics: &metrics,
+            log: &log,
+        };
+        let positions = locating.answer(question).await;
+        self.doubts = doubts;
+        Ok(positions?)
     }
 }
