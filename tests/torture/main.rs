@@ -154,6 +154,13 @@ async fn run(arguments: &Arguments, seed: u64) -> Result<bool, Failure> {
     println!("         the judges read");
     let judged = judges::judge(&rig, since).await?;
     problems.extend(judged.problems.iter().cloned());
+    // Nothing is lost where nothing was done.
+    let (requests, checks) = (rig.web.requests(), judged.read.checks);
+    if checks < requests / 2 {
+        problems.push(format!(
+            "{requests} requests were made, and only {checks} checks came to Kafka"
+        ));
+    }
     let report = Report {
         seed,
         faults_for: arguments.duration(),
