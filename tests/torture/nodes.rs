@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     os::unix::process::ExitStatusExt,
+    path::PathBuf,
     process::ExitStatus,
     time::{Duration, Instant},
 };
@@ -42,6 +44,17 @@ struct Life {
     number: u32,
     armed: bool,
     variant: usize,
+    log: PathBuf,
+}
+
+impl Life {
+    /// A signal that comes before a process listens for it ends it, before it has said a word.
+    fn was_too_young_for(&self, status: ExitStatus) -> bool {
+        const HANG_UP: i32 = 1;
+        const TERMINATE: i32 = 15;
+        let silent = fs::metadata(&self.log).is_ok_and(|log| log.len() == 0);
+        silent && matches!(status.signal(), Some(HANG_UP | TERMINATE))
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -67,6 +80,7 @@ impl Nodes {
             number: 0,
             armed: false,
             variant: 0,
+            log: PathBuf::new(),
         };
         Self {
             settings,
@@ -99,6 +113,7 @@ impl Nodes {
         let armed = if points.is_empty() { "" } else { ".armed" };
         self.settings.write(node, variant)?;
         let log = format!("{}.{number:03}{armed}.log", node.name());
+        let log = self.settings.folder.join(log);
         let process = Start {
             program: PROGRAM.as_ref(),
             arguments: vec![
@@ -113,7 +128,7 @@ impl Nodes {
                 ("RUST_BACKTRACE", u8::from(armed.is_empty()).to_string()),
             ],
             folder: &self.settings.folder,
-            log: &self.settings.folder.join(log),
+            log: &log,
             user: None,
             last_resort: "KILL",
         }
@@ -121,6 +136,7 @@ impl Nodes {
         let life = self.life(node);
         life.process = Some(process);
         life.state = State::Runs;
+        life.log = log;
         Ok(())
     }
 
@@ -212,6 +228,7 @@ impl Nodes {
             if let Some(status) = ended {
                 life.process = None;
                 let explained = match state {
+                    _ if life.was_too_young_for(status) => true,
                     State::Ends { .. } => status.code() == Some(0) || (armed && gave_up(status)),
                     _ => armed && gave_up(status),
                 };
