@@ -17,7 +17,7 @@ use crate::{
 /// The header by which the judges know that a message can't be stored. The node does not look at headers.
 pub(crate) const HEADER: &str = "torture";
 /// Where the doubled messages say that they come from.
-const LOCATION: &str = "elsewhere";
+pub(crate) const LOCATION: &str = "elsewhere";
 
 /// Puts `count` messages that can't be stored into the topic, each with its header. Blocks.
 pub(crate) fn poison(inside: &str, seed: u64, count: u32) -> Result<(), Failure> {

@@ -37,11 +37,12 @@ pub(crate) struct Read {
     gaps: Vec<(i32, i64, i64)>,
 }
 
+/// What a message of any kind may say.
 #[derive(Deserialize)]
 struct Identified {
     kind: Option<String>,
-    site: String,
-    location: String,
+    site: Option<String>,
+    location: Option<String>,
     slot: Option<String>,
 }
 
@@ -179,11 +180,8 @@ fn identity(payload: &[u8], table: &mut Table) -> Option<Option<Identity>> {
     if message.kind.is_some_and(|kind| kind != "check") {
         return Some(None);
     }
+    let (site, location) = (message.site?, message.location?);
     let slot = slot(&message.slot?)?;
     let names = &mut table.names;
-    Some(Some((
-        names.number(&message.site),
-        names.number(&message.location),
-        slot,
-    )))
+    Some(Some((names.number(&site), names.number(&location), slot)))
 }
