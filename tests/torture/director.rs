@@ -2,6 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -57,6 +61,9 @@ pub(crate) async fn direct(
         lasting: Vec::new(),
         pouring: Vec::new(),
     };
+    let stop = Arc::<AtomicBool>::default();
+    let stopped = Arc::clone(&stop);
+    director.pour(move |inside, seed| poison::trickle(inside, seed, &stopped));
     let mut events = events.iter().peekable();
     let mut next_progress = PROGRESS;
     while begin.elapsed() < duration {
@@ -87,6 +94,7 @@ pub(crate) async fn direct(
         rig,
         ..
     } = director;
+    stop.store(true, Ordering::Relaxed);
     // They need Kafka, which may be away.
     rig.heal().await?;
     for messages in pouring {

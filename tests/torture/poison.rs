@@ -1,6 +1,9 @@
 //! Messages that others put into the topic: such as can't be stored, and valid ones that come twice.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, SystemTime},
+};
 
 use fastrand::Rng;
 use rdkafka::{
@@ -48,6 +51,19 @@ pub(crate) fn doubles(inside: &str, seed: u64, count: u32) -> Result<(), Failure
             };
             send(&producer, partition, Some(&payload), false)?;
         }
+    }
+    Ok(producer.flush(Duration::from_secs(120))?)
+}
+
+/// Puts a message that can't be stored into the topic four times a second, until `stop`: whatever is read twice, there is
+/// one of these in it, and no key absorbs it. Blocks.
+pub(crate) fn trickle(inside: &str, seed: u64, stop: &AtomicBool) -> Result<(), Failure> {
+    let mut rng = Rng::with_seed(seed);
+    let producer = producer(inside)?;
+    while !stop.load(Ordering::Relaxed) {
+        let payload = with("v", json!(rng.u32(2..9)));
+        send(&producer, rng.i32(0..PARTITIONS), payload.as_deref(), true)?;
+        std::thread::sleep(Duration::from_millis(250));
     }
     Ok(producer.flush(Duration::from_secs(120))?)
 }
