@@ -5,6 +5,7 @@
 //! intake stays full meanwhile, and the consumer pauses.
 
 mod error;
+mod expected;
 mod jsonb;
 mod origins;
 mod partitions;
@@ -22,7 +23,7 @@ use sitewatch_config::PostgresSettings;
 use slog::{Logger, debug, error, info, warn};
 
 pub use self::{
-    error::SessionError,
+    error::{Difference, SessionError},
     session::{SchemaText, migrate},
 };
 use self::{
