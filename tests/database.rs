@@ -481,20 +481,57 @@ async fn certificates_and_passwords_let_in_who_has_them() {
     }
 }
 
+fn make_roles(world: &World, consumer: &str, web: &str) {
+    run(Command::new("psql")
+        .args(["-v", &format!("consumer={consumer}")])
+        .args(["-v", &format!("web={web}")])
+        .args(["-qX", "-f"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/roles.sql"))
+        .arg(&world.database_url));
+}
+
+#[actix_rt::test]
+async fn a_right_that_was_taken_away_is_told_once_and_tried_for_with_growing_delays() {
+    let world = migrated("revoked").await;
+    let (role, web) = (format!("{}_c", world.topic), format!("{}_w", world.topic));
+    make_roles(&world, &role, &web);
+    let url = world
+        .database_url
+        .replacen("sitewatch:sitewatch@", &format!("{role}@"), 1);
+    let mut consumer = world.node_with("consumer", QUICK, &[("POSTGRES_URL", &url)]);
+    world.produce(payloads("a", 0..10));
+    world.wait_for("rows", ROWS, 10).await;
+    let revoke = format!("REVOKE INSERT ON check_result FROM {role}");
+    world.db.batch_execute(&revoke).await.unwrap();
+    world.produce(payloads("b", 0..10));
+    consumer
+        .wait_for_log("the owner of the tables can grant it (scripts/roles.sql)")
+        .await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let log = consumer.log();
+    let (told, connected) = (
+        log.matches("PostgreSQL can't be used").count(),
+        log.matches("connected to PostgreSQL").count(),
+    );
+    assert_eq!(told, 1, "{log}");
+    // Undelayed it would be fifty.
+    assert!((2..=12).contains(&connected), "{connected}\n{log}");
+    let grant = format!("GRANT INSERT ON check_result TO {role}");
+    world.db.batch_execute(&grant).await.unwrap();
+    world.wait_for("rows", ROWS, 20).await;
+    assert_eq!(world.number("SELECT count(*) FROM dead_letter").await, 0);
+    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
+    let clean = format!("DROP OWNED BY {role}, {web}; DROP ROLE {role}, {web}");
+    world.db.batch_execute(&clean).await.unwrap();
+}
+
 #[actix_rt::test]
 async fn each_role_has_what_it_needs_and_no_more() {
     let world = migrated("roles").await;
     let (consumer_role, web_role) = (format!("{}_c", world.topic), format!("{}_w", world.topic));
-    let roles = || {
-        run(Command::new("psql")
-            .args(["-v", &format!("consumer={consumer_role}")])
-            .args(["-v", &format!("web={web_role}")])
-            .args(["-qX", "-f"])
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/roles.sql"))
-            .arg(&world.database_url));
-    };
-    roles();
-    roles();
+    for _ in 0..2 {
+        make_roles(&world, &consumer_role, &web_role);
+    }
     let rule = "ALTER TABLE check_result ADD CONSTRAINT somebodys CHECK (status <> 599)";
     world.db.batch_execute(rule).await.unwrap();
     let (_, host) = world.database_url.split_once('@').unwrap();
