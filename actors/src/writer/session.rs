@@ -61,7 +61,10 @@ impl Session {
             .make_ahead(&mut client, log, Slot::from_system_time(SystemTime::now()))
             .await?;
         up.set(1);
-        info!(log, "connected to PostgreSQL"; "server" => server, "url" => %url);
+        info!(log, "connected to PostgreSQL"; "url" => %url);
+        if url.servers().len() > 1 {
+            info!(log, "PostgreSQL server in use"; "server" => server);
+        }
         if let Some((file, mode)) = secure::exposed_key(url) {
             warn!(log, "others can read the private key of the database's client certificate"; "right" => "chmod 600",
                 "mode" => format!("{mode:o}"), "file" => %file.display());
