@@ -122,6 +122,41 @@ CREATE TABLE IF NOT EXISTS dead_letter (
     received_at    timestamptz NOT NULL DEFAULT now()
 );
 
+-- Makes a partition of one of the two tables of checks, for slots from from_slot up to and without to_slot, and gives its
+-- name. Made apart and then attached: unlike CREATE … PARTITION OF, that takes no ACCESS EXCLUSIVE lock on the parent, so
+-- writers and readers go on. Only a table's owner may attach to it: so this function has its owner's rights, and a consumer
+-- that may call it needs no more of its own (scripts/roles.sql). A name that a detached partition still has is left to it.
+CREATE OR REPLACE FUNCTION make_partition(parent text, from_slot timestamptz, to_slot timestamptz) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET timezone = 'UTC' SET datestyle = 'ISO' AS $function$
+DECLARE
+    stem    text := parent || '_' || to_char(from_slot, 'YYYYMMDDHH24');
+    made    text := stem;
+    attempt int4 := 1;
+BEGIN
+    IF parent IS NULL OR parent NOT IN ('check_result', 'check_detail') THEN
+        RAISE EXCEPTION 'make_partition: % is not a table that it knows', parent USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    IF (isfinite(from_slot) AND isfinite(to_slot) AND from_slot < to_slot) IS NOT TRUE THEN
+        RAISE EXCEPTION 'make_partition: no slots from % to %', from_slot, to_slot USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    WHILE to_regclass(quote_ident(made)) IS NOT NULL LOOP
+        attempt := attempt + 1;
+        made := stem || '_' || attempt;
+    END LOOP;
+    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)', made, parent);
+    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, made, from_slot, to_slot);
+    RETURN made;
+END
+$function$;
+-- Names in it mean those beside the tables, whatever the caller's search_path: a temporary table can't stand in for one.
+DO $block$
+BEGIN
+    EXECUTE format('ALTER FUNCTION make_partition(text, timestamptz, timestamptz) SET search_path = %I, pg_temp',
+        (SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = 'check_result'::regclass));
+END
+$block$;
+REVOKE ALL ON FUNCTION make_partition(text, timestamptz, timestamptz) FROM PUBLIC;
+
 -- The stable face for people and dashboards.
 CREATE OR REPLACE VIEW checks AS
 SELECT s.name AS site,
@@ -142,4 +177,4 @@ SELECT s.name AS site,
   LEFT JOIN error_kind e ON e.error_id = c.error
   LEFT JOIN check_detail d ON d.site_id = c.site_id AND d.location_id = c.location_id AND d.slot = c.slot;
 
-INSERT INTO schema_version (version) VALUES (2) ON CONFLICT DO NOTHING;
+INSERT INTO schema_version (version) VALUES (3) ON CONFLICT DO NOTHING;

@@ -16,6 +16,12 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub struct PostgresSettings {
     /// Where the database is.
     pub url: Option<PostgresUrl>,
+    /// The longest that PostgreSQL works on one statement.
+    pub statement_timeout: Duration,
+    /// The longest that a statement waits for a lock, as of another consumer.
+    pub lock_timeout: Duration,
+    /// The longest that a transaction waits for its next statement: what a stopped process may hold up its successor.
+    pub idle_in_transaction_timeout: Duration,
     /// How rows are grouped into transactions.
     pub batch: BatchSettings,
     /// The width of a partition of `check_result`, in days.
@@ -30,6 +36,9 @@ impl Default for PostgresSettings {
     fn default() -> Self {
         PostgresSettings {
             url: None,
+            statement_timeout: Duration::from_secs(60),
+            lock_timeout: Duration::from_secs(10),
+            idle_in_transaction_timeout: Duration::from_secs(60),
             batch: BatchSettings::default(),
             partition_days: 7,
             max_slot_age: 90 * DAY,
@@ -42,8 +51,16 @@ pub(crate) fn read(root: &Fields<'_>) -> PostgresSettings {
     let default = PostgresSettings::default();
     let postgres = root.section("postgres");
     let duration = |name, range| postgres.item(name).and_then(|item| item.duration(range));
+    let timeout =
+        |name, default| duration(name, Duration::from_millis(100)..=24 * HOUR).unwrap_or(default);
     let settings = PostgresSettings {
         url: postgres.item("url").and_then(|item| url(&item)),
+        statement_timeout: timeout("statement_timeout", default.statement_timeout),
+        lock_timeout: timeout("lock_timeout", default.lock_timeout),
+        idle_in_transaction_timeout: timeout(
+            "idle_in_transaction_timeout",
+            default.idle_in_transaction_timeout,
+        ),
         batch: batch::read(&postgres),
         partition_days: postgres
             .item("partition_days")
@@ -66,8 +83,11 @@ fn url(item: &Item<'_>) -> Option<PostgresUrl> {
         Ok(url) => url,
         Err(expected) => return item.found(shown, expected),
     };
-    match url.root_cert().and_then(missing) {
-        Some(why) => item.found(format!("{shown} (sslrootcert: {why})"), item.a_file()),
+    let absent = url
+        .files()
+        .find_map(|(name, path)| Some((name, missing(path)?)));
+    match absent {
+        Some((name, why)) => item.found(format!("{shown} ({name}: {why})"), item.a_file()),
         None => Some(url),
     }
 }

@@ -1,9 +1,10 @@
 //! Why there is no session with PostgreSQL, and how its errors are told.
 
-use std::error::Error as _;
+use std::{error::Error as _, time::Duration};
 
 use thiserror::Error;
 
+pub use super::expected::Difference;
 use crate::tls::TlsError;
 
 /// Why there is no session, or why it has ended.
@@ -15,6 +16,12 @@ pub enum SessionError {
     /// The certificates for it.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A server that lets connect and then says nothing.
+    #[error("takes connections, but has not answered within {0:?}")]
+    Silent(Duration),
+    /// None of the servers could be used.
+    #[error("{}", joined(.0, |(name, reason)| format!("{name}: {reason}")))]
+    NoServer(Vec<(String, SessionError)>),
     /// The schema is of a later version of this program.
     #[error(
         "the database's schema has version {found}, this program knows {known}: use a newer sitewatch-node"
@@ -25,6 +32,24 @@ pub enum SessionError {
         /// What this program knows.
         known: i32,
     },
+    /// The schema has to be applied, but the user of `postgres.url` has no right to.
+    #[error(
+        "the database's schema {}, and this user may not change it ({reason}): run `sitewatch-node migrate` as the owner of \
+         the tables, then scripts/roles.sql", outdated(.found, .known, .drift)
+    )]
+    MayNotMigrate {
+        /// What the database says.
+        found: Option<i32>,
+        /// What this program knows.
+        known: i32,
+        /// What differs though the version is right.
+        drift: Vec<Difference>,
+        /// What the database answered.
+        reason: String,
+    },
+    /// Somebody has changed the tables so that this program can't store in them.
+    #[error("the database is not as schema.sql says: {}", joined(.0, Difference::to_string))]
+    Drift(Vec<Difference>),
     /// There is no URL to connect to.
     #[error("no PostgreSQL: set postgres.url or POSTGRES_URL")]
     NoUrl,
@@ -33,13 +58,65 @@ pub enum SessionError {
 impl SessionError {
     /// Whether trying again can't help.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::NewerSchema { .. } | Self::NoUrl)
+        matches!(
+            self,
+            Self::NewerSchema { .. } | Self::Drift(_) | Self::NoUrl
+        )
     }
 }
 
-/// The library's message with its cause, which alone says what the server said.
+fn joined<T>(all: &[T], told: impl Fn(&T) -> String) -> String {
+    all.iter().map(told).collect::<Vec<_>>().join("; ")
+}
+
+fn outdated(found: &Option<i32>, known: &i32, drift: &[Difference]) -> String {
+    match found {
+        None => "is not there".to_owned(),
+        Some(found) if found < known => {
+            format!("has version {found}, this program needs {known}")
+        }
+        Some(_) => format!("has been changed: {}", joined(drift, Difference::to_string)),
+    }
+}
+
+/// The library's message with its cause, which alone says what the server said, and what would mend it.
 pub(super) fn plain(error: &tokio_postgres::Error) -> String {
-    error
-        .source()
-        .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+    let told = match error.as_db_error() {
+        Some(told) => {
+            let detail = told.detail().map(|detail| format!("; {detail}"));
+            format!(
+                "{}{} (SQLSTATE {})",
+                told.message(),
+                detail.unwrap_or_default(),
+                told.code().code()
+            )
+        }
+        None => error
+            .source()
+            .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")),
+    };
+    match error.code().and_then(|state| advice(state.code())) {
+        Some(advice) => format!("{told}: {advice}"),
+        None => told,
+    }
+}
+
+/// What a person can do about an error that does not say so itself.
+fn advice(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "28P01" => "see user and password of postgres.url",
+        "28000" => "see user, sslmode and sslcert of postgres.url, and the server's pg_hba.conf",
+        "3D000" => "create it, or name another one in postgres.url",
+        "42501" => {
+            "the owner of the tables can grant it (scripts/roles.sql), or postgres.url names the wrong user"
+        }
+        "53300" => "raise max_connections of the server",
+        "53100" => "make room on the server's disk",
+        "55P03" => "another session holds the lock for longer than postgres.lock_timeout",
+        "57014" => "it took longer than postgres.statement_timeout, or somebody cancelled it",
+        "25P03" => "this process stood still for longer than postgres.idle_in_transaction_timeout",
+        "25006" => "it is a standby, or was made read-only; one that takes writes is looked for",
+        "XX001" | "XX002" => "the server's files are damaged, restore them",
+        _ => return None,
+    })
 }

@@ -5,6 +5,7 @@
 //! intake stays full meanwhile, and the consumer pauses.
 
 mod error;
+mod expected;
 mod jsonb;
 mod locate;
 mod origins;
@@ -23,7 +24,7 @@ use sitewatch_config::PostgresSettings;
 use slog::{Logger, debug, info, warn};
 
 pub use self::{
-    error::SessionError,
+    error::{Difference, SessionError},
     session::{SchemaText, migrate},
 };
 use self::{
@@ -42,6 +43,9 @@ use crate::{
 
 /// How often an idle writer looks after its connection.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
+
+/// A session that lasted so long did work.
+const SETTLED: Duration = Duration::from_secs(30);
 
 /// What the settings actor tells the writer.
 pub enum WriterControl {
@@ -96,6 +100,7 @@ impl Writer {
             retry: Retry::for_connections(),
             doubts: Doubts::default(),
             not_before: None,
+            connected_at: None,
             down: false,
             metrics: self.metrics.clone(),
             log: self.log.clone(),
@@ -183,6 +188,8 @@ struct Worker {
     doubts: Doubts,
     /// When an idle writer may next try to connect.
     not_before: Option<Instant>,
+    /// When the session began. That alone proves little: a table may be locked, a right missing.
+    connected_at: Option<Instant>,
     /// Whether the absence of PostgreSQL has been logged.
     down: bool,
     metrics: Metrics,
@@ -214,8 +221,7 @@ impl Worker {
         {
             Ok(session) => {
                 self.session = Some(session);
-                (self.not_before, self.down) = (None, false);
-                self.retry.reset();
+                (self.not_before, self.connected_at) = (None, Some(Instant::now()));
                 Ok(())
             }
             Err(problem) if problem.is_final() => Err(problem),
@@ -226,10 +232,20 @@ impl Worker {
         }
     }
 
+    /// Notes that PostgreSQL does what it is asked to: a failure from now on is a new one.
+    fn works(&mut self) {
+        self.down = false;
+        self.retry.reset();
+    }
+
     /// Notes that PostgreSQL does not work, in one log line for each outage, and sets the time of the next try.
     fn failed(&mut self, problem: &SessionError) {
         self.session = None;
         self.metrics.postgres_up.set(0);
+        let settled = |since: Instant| since.elapsed() > SETTLED;
+        if self.connected_at.take().is_some_and(settled) {
+            self.works();
+        }
         if self.down {
             debug!(self.log, "PostgreSQL still can't be used"; "reason" => %problem);
         } else {
@@ -270,6 +286,7 @@ impl Worker {
                 Err(problem) => self.failed(&problem),
             }
         };
+        self.works();
         self.metrics
             .batch_seconds
             .observe(start.elapsed().as_secs_f64());

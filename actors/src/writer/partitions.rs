@@ -11,6 +11,9 @@ const DAY: i64 = 86_400_000_000;
 /// Partitions kept ready ahead of the present, the current one included.
 const AHEAD: i64 = 8;
 
+/// The tables that `make_partition` of `schema.sql` knows.
+const TABLES: [&str; 2] = ["check_result", "check_detail"];
+
 /// The advisory lock under which partitions are made, so that consumers do not get in each other's way.
 const LOCK: i64 = 0x7369_7465_0002;
 
@@ -22,6 +25,11 @@ pub(super) struct Span {
 }
 
 impl Span {
+    const EVER: Self = Self {
+        from: i64::MIN,
+        to: i64::MAX,
+    };
+
     fn contains(self, slot: i64) -> bool {
         self.from <= slot && slot < self.to
     }
@@ -50,7 +58,8 @@ fn plan(slot: i64, width: i64, existing: &[Span]) -> Option<Span> {
 /// What is known of the existing partitions.
 pub(super) struct Partitions {
     width: i64,
-    known: Vec<Span>,
+    /// Of each partitioned table: somebody may have dropped or detached one of the one only.
+    known: [Vec<Span>; TABLES.len()],
 }
 
 impl Partitions {
@@ -58,13 +67,26 @@ impl Partitions {
     pub(super) fn new(days: u16) -> Self {
         Self {
             width: i64::from(days.max(1)) * DAY,
-            known: Vec::new(),
+            known: Default::default(),
         }
     }
 
     /// Forgets what is known, after the database has contradicted it.
     pub(super) fn forget(&mut self) {
-        self.known.clear();
+        self.known = Default::default();
+    }
+
+    /// The slots around `slot` for which all tables have a partition.
+    fn around(&self, slot: i64) -> Option<Span> {
+        let mut all = Span::EVER;
+        for table in &self.known {
+            let span = table.iter().find(|span| span.contains(slot))?;
+            all = Span {
+                from: all.from.max(span.from),
+                to: all.to.min(span.to),
+            };
+        }
+        Some(all)
     }
 
     /// Makes the partitions from the present on.
@@ -94,7 +116,7 @@ impl Partitions {
             if last.is_some_and(|span| span.contains(slot)) {
                 continue;
             }
-            last = self.known.iter().copied().find(|span| span.contains(slot));
+            last = self.around(slot);
             if last.is_none() {
                 needed.push(slot);
             }
@@ -116,27 +138,39 @@ impl Partitions {
         transaction
             .execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK])
             .await?;
-        let existing = transaction.query(EXISTING, &[]).await?;
-        self.known = existing
-            .iter()
-            .map(|row| Span {
-                from: row.get(0),
-                to: row.get(1),
-            })
-            .collect();
+        self.forget();
+        for row in transaction.query(EXISTING, &[&&TABLES[..]]).await? {
+            let table: i64 = row.get(0);
+            let span = Span {
+                from: row.get(1),
+                to: row.get(2),
+            };
+            if let Some(known) = usize::try_from(table - 1)
+                .ok()
+                .and_then(|n| self.known.get_mut(n))
+            {
+                known.push(span);
+            }
+        }
         let mut made: Option<Span> = None;
         for slot in slots {
-            let Some(span) = plan(slot, self.width, &self.known) else {
-                continue;
-            };
-            for table in ["check_result", "check_detail"] {
-                transaction.batch_execute(&create(table, span)).await?;
+            for (table, known) in TABLES.iter().zip(&mut self.known) {
+                let Some(span) = plan(slot, self.width, known) else {
+                    continue;
+                };
+                let (from, to) = (Slot::from_micros(span.from), Slot::from_micros(span.to));
+                transaction
+                    .execute(
+                        "SELECT make_partition($1, $2, $3)",
+                        &[table, &from.to_system_time(), &to.to_system_time()],
+                    )
+                    .await?;
+                known.push(span);
+                made = Some(made.map_or(span, |all| Span {
+                    from: all.from.min(span.from),
+                    to: all.to.max(span.to),
+                }));
             }
-            self.known.push(span);
-            made = Some(made.map_or(span, |all| Span {
-                from: all.from.min(span.from),
-                to: all.to.max(span.to),
-            }));
         }
         transaction.commit().await?;
         if let Some(made) = made {
@@ -146,30 +180,19 @@ impl Partitions {
     }
 }
 
-/// The bounds of the existing partitions, read from the catalogue (the session's time zone is UTC).
+/// The bounds of the existing partitions, read from the catalogue (the session's time zone is UTC). Somebody's partition
+/// may be open on one side.
 const EXISTING: &str = "
-    SELECT (extract(epoch FROM bounds[1]::timestamptz) * 1000000)::int8,
-           (extract(epoch FROM bounds[2]::timestamptz) * 1000000)::int8
-      FROM (SELECT regexp_match(pg_get_expr(c.relpartbound, c.oid), $re$FROM \\('(.+?)'\\) TO \\('(.+?)'\\)$re$) AS bounds
-              FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-             WHERE i.inhparent = 'check_result'::regclass AND NOT i.inhdetachpending) AS partition
+    SELECT number, CASE WHEN bounds[1] = 'MINVALUE' THEN -9223372036854775808
+                        ELSE (extract(epoch FROM trim(bounds[1], '''')::timestamptz) * 1000000)::int8 END,
+                   CASE WHEN bounds[2] = 'MAXVALUE' THEN 9223372036854775807
+                        ELSE (extract(epoch FROM trim(bounds[2], '''')::timestamptz) * 1000000)::int8 END
+      FROM (SELECT number, regexp_match(pg_get_expr(c.relpartbound, c.oid), $re$FROM \\((.+?)\\) TO \\((.+?)\\)$re$) AS bounds
+              FROM unnest($1::text[]) WITH ORDINALITY AS wanted(name, number)
+              JOIN pg_inherits i ON i.inhparent = to_regclass(quote_ident(wanted.name))
+              JOIN pg_class c ON c.oid = i.inhrelid
+             WHERE NOT i.inhdetachpending) AS partition
      WHERE bounds IS NOT NULL";
-
-/// Creates apart and attaches: unlike `CREATE … PARTITION OF`, that takes no ACCESS EXCLUSIVE lock on the parent, so
-/// writers and readers go on.
-fn create(table: &str, span: Span) -> String {
-    let (from, to) = (Slot::from_micros(span.from), Slot::from_micros(span.to));
-    let date: String = from
-        .to_string()
-        .chars()
-        .take(13)
-        .filter(char::is_ascii_digit)
-        .collect();
-    format!(
-        "CREATE TABLE {table}_{date} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES);
-         ALTER TABLE {table} ATTACH PARTITION {table}_{date} FOR VALUES FROM ('{from}') TO ('{to}');"
-    )
-}
 
 #[cfg(test)]
 mod tests {

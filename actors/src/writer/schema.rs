@@ -1,52 +1,154 @@
-//! Brings the database to this program's schema.
+//! Brings the database to this program's schema, and sees whether it still has it.
 
-use slog::{Logger, info};
-use tokio_postgres::Client;
+use std::collections::BTreeMap;
 
-use super::error::SessionError;
+use slog::{Logger, info, warn};
+use tokio_postgres::{Client, Transaction, error::SqlState};
+
+use super::{
+    error::{SessionError, plain},
+    expected::{Difference, FoundColumn, FoundTable, differences, tables},
+    sqlstate::{Remedy, remedy_of},
+};
 
 /// The schema that this program writes.
-pub(super) const VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 3;
 
 /// The advisory lock under which the schema is applied.
 const LOCK: i64 = 0x7369_7465_0001;
 
-/// Applies `schema.sql` if the database is older than it, in one transaction, one program at a time. A newer schema is
-/// refused and left as it is.
+/// Applies `schema.sql` if the database is older than it or lacks something of it, in one transaction, one program at a
+/// time. It may be applied any number of times. A newer schema is refused and left as it is, and so is one that somebody
+/// changed in a way that `schema.sql` does not mend.
 pub(super) async fn apply(
     client: &mut Client,
     schema: &str,
     log: &Logger,
 ) -> Result<(), SessionError> {
     let transaction = client.transaction().await?;
+    // A later version may rewrite a large table.
+    transaction
+        .batch_execute("SET LOCAL statement_timeout = 0")
+        .await?;
     transaction
         .execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK])
         .await?;
+    let found = version(&transaction).await?;
+    if let Some(found) = found.filter(|found| *found > VERSION) {
+        return Err(SessionError::NewerSchema {
+            found,
+            known: VERSION,
+        });
+    }
+    let drift = compare(&transaction).await?;
+    if found == Some(VERSION) {
+        if drift.is_empty() {
+            transaction.commit().await?;
+            return Ok(());
+        }
+        for difference in &drift {
+            warn!(log, "the database is not as its schema says, applying it anew"; "difference" => %difference);
+        }
+    }
+    match transaction.batch_execute(schema).await {
+        Ok(()) => {}
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            return Err(SessionError::MayNotMigrate {
+                found,
+                known: VERSION,
+                drift: found.map_or_else(Vec::new, |_| drift),
+                reason: plain(&error),
+            });
+        }
+        Err(error) if remedy_of(&error) == Remedy::Drift && found.is_some() => {
+            return Err(SessionError::Drift(drift));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let left = compare(&transaction).await?;
+    if !left.is_empty() {
+        return Err(SessionError::Drift(left));
+    }
+    transaction.commit().await?;
+    info!(log, "schema applied"; "version" => VERSION);
+    Ok(())
+}
+
+/// The version that the database says it has.
+async fn version(transaction: &Transaction<'_>) -> Result<Option<i32>, tokio_postgres::Error> {
     let known: bool = transaction
         .query_one("SELECT to_regclass('schema_version') IS NOT NULL", &[])
         .await?
         .get(0);
-    let found: Option<i32> = if known {
-        transaction
-            .query_one("SELECT max(version) FROM schema_version", &[])
-            .await?
-            .get(0)
-    } else {
-        None
-    };
-    match found {
-        Some(found) if found > VERSION => {
-            return Err(SessionError::NewerSchema {
-                found,
-                known: VERSION,
-            });
-        }
-        Some(VERSION) => {}
-        _ => {
-            transaction.batch_execute(schema).await?;
-            info!(log, "schema applied"; "version" => VERSION);
+    if !known {
+        return Ok(None);
+    }
+    let row = transaction.query_one("SELECT max(version) FROM schema_version", &[]);
+    Ok(row.await?.get(0))
+}
+
+const COLUMNS: &str = "
+    SELECT wanted.name, c.relkind::text, a.attname::text, format_type(a.atttypid, a.atttypmod),
+           a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+      FROM unnest($1::text[]) AS wanted(name)
+      JOIN pg_class c ON c.oid = to_regclass(quote_ident(wanted.name))
+      LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped";
+
+/// Only whole, valid keys that are checked at once keep rows single.
+const KEYS: &str = "
+    SELECT wanted.name, array_agg(a.attname::text)
+      FROM unnest($1::text[]) AS wanted(name)
+      JOIN pg_index i ON i.indrelid = to_regclass(quote_ident(wanted.name))
+       AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+     GROUP BY wanted.name, i.indexrelid";
+
+const DEFAULT_PARTITIONS: &str = "
+    SELECT wanted.name, t.partdefid::regclass::text
+      FROM unnest($1::text[]) AS wanted(name)
+      JOIN pg_partitioned_table t ON t.partrelid = to_regclass(quote_ident(wanted.name)) AND t.partdefid <> 0";
+
+/// What else `schema.sql` makes.
+const OTHERS: &str = "
+    SELECT to_regclass('checks') IS NOT NULL,
+           to_regprocedure('make_partition(text, timestamptz, timestamptz)') IS NOT NULL";
+
+async fn compare(transaction: &Transaction<'_>) -> Result<Vec<Difference>, tokio_postgres::Error> {
+    let wanted = tables();
+    let mut found: BTreeMap<String, FoundTable> = BTreeMap::new();
+    for row in transaction.query(COLUMNS, &[&wanted]).await? {
+        let table = found.entry(row.get(0)).or_default();
+        table.kind = row.get(1);
+        // A table without columns is a table all the same.
+        if let Some(column) = row.get::<_, Option<String>>(2) {
+            let there = FoundColumn {
+                type_name: row.get(3),
+                must_be_given: row.get(4),
+            };
+            table.columns.insert(column, there);
         }
     }
-    transaction.commit().await?;
-    Ok(())
+    for row in transaction.query(KEYS, &[&wanted]).await? {
+        let mut key: Vec<String> = row.get(1);
+        key.sort();
+        found.entry(row.get(0)).or_default().keys.push(key);
+    }
+    for row in transaction.query(DEFAULT_PARTITIONS, &[&wanted]).await? {
+        found.entry(row.get(0)).or_default().default_partition = row.get(1);
+    }
+    let mut all = differences(&found);
+    let others = transaction.query_one(OTHERS, &[]).await?;
+    for (n, (place, right)) in [("checks", "a view"), ("make_partition", "a function")]
+        .into_iter()
+        .enumerate()
+    {
+        if !others.get::<_, bool>(n) {
+            all.push(Difference {
+                place: place.to_owned(),
+                found: "nothing of this name".to_owned(),
+                right: right.to_owned(),
+            });
+        }
+    }
+    Ok(all)
 }

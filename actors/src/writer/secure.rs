@@ -1,6 +1,6 @@
 //! TLS to PostgreSQL, with the meanings that libpq gives to `sslmode`.
 
-use std::sync::Arc;
+use std::{fs, path::Path, sync::Arc};
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -8,9 +8,9 @@ use rustls::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
-use sitewatch_config::{PostgresUrl, SslMode};
+use sitewatch_config::{ClientCert, PostgresUrl, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::tls::{TlsError, provider, roots_from};
@@ -20,7 +20,7 @@ use crate::tls::{TlsError, provider, roots_from};
 /// `sslrootcert` is `verify-ca`.
 ///
 /// # Errors
-/// If `sslrootcert` can't be read.
+/// If a file that the URL names can't be read or does not hold what it should.
 pub(super) fn connector(url: &PostgresUrl) -> Result<MakeRustlsConnect, TlsError> {
     let roots = match url.root_cert() {
         Some(path) => roots_from(path)?,
@@ -38,8 +38,8 @@ pub(super) fn connector(url: &PostgresUrl) -> Result<MakeRustlsConnect, TlsError
     };
     let builder =
         ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let config = match checked {
-        Checked::AuthorityAndName => builder.with_root_certificates(roots).with_no_client_auth(),
+    let builder = match checked {
+        Checked::AuthorityAndName => builder.with_root_certificates(roots),
         lenient => {
             let authority = match lenient {
                 Checked::Authority => Some(
@@ -52,10 +52,73 @@ pub(super) fn connector(url: &PostgresUrl) -> Result<MakeRustlsConnect, TlsError
             builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(Lenient { authority }))
-                .with_no_client_auth()
         }
     };
+    let config = match url.client_cert() {
+        Some(files) => {
+            let (chain, key) = (chain(&files.cert)?, key(&files.key)?);
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| mismatch(files, &error))?
+        }
+        None => builder.with_no_client_auth(),
+    };
     Ok(MakeRustlsConnect::new(config))
+}
+
+/// The certificate at `path` and those that follow it.
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err(problem(path, "holds no certificate in PEM (sslcert)")),
+        Err(error) => Err(problem(path, format!("not valid PEM: {error} (sslcert)"))),
+    }
+}
+
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let pem = read(path)?;
+    if pem
+        .windows(b"ENCRYPTED".len())
+        .any(|part| part == b"ENCRYPTED")
+    {
+        let reason = "the key is encrypted, one without a pass phrase is needed (sslkey): openssl pkey -in FILE -out NEW";
+        return Err(problem(path, reason));
+    }
+    // Without the library's own words, which might quote the file.
+    PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|_| problem(path, "holds no private key in PEM (sslkey)"))
+}
+
+fn mismatch(files: &ClientCert, error: &Error) -> TlsError {
+    let cert = files.cert.display();
+    problem(
+        &files.key,
+        format!("can't be used with the certificate {cert}: {error} (sslkey)"),
+    )
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|error| problem(path, error.to_string()))
+}
+
+fn problem(path: &Path, reason: impl Into<String>) -> TlsError {
+    TlsError::File {
+        path: path.display().to_string(),
+        reason: reason.into(),
+    }
+}
+
+/// The private key, with its mode, if others than its owner can read it. libpq refuses such a one; here it is told only,
+/// since containers are often given their secrets so. As in libpq, the group may read one that is root's.
+#[cfg(unix)]
+pub(super) fn exposed_key(url: &PostgresUrl) -> Option<(&Path, u32)> {
+    use std::os::unix::fs::MetadataExt;
+    let path = &url.client_cert()?.key;
+    let found = fs::metadata(path).ok()?;
+    let allowed = if found.uid() == 0 { 0o740 } else { 0o700 };
+    let mode = found.mode() & 0o777;
+    (mode & !allowed != 0).then_some((path, mode))
 }
 
 enum Checked {

@@ -14,7 +14,7 @@ use super::{
     jsonb::Jsonb,
     origins::Origins,
     session::Session,
-    sqlstate::{Remedy, remedy},
+    sqlstate::{Remedy, remedy_of},
 };
 use crate::model::{Batch, DeadLetter, DeadReason, Row};
 
@@ -73,7 +73,7 @@ impl Try<'_> {
                         warn!(self.log, "PostgreSQL asks for another try"; "reason" => plain(&error));
                         tokio::time::sleep(Duration::from_millis(200)).await;
                     }
-                    Remedy::Reconnect => return Err(error.into()),
+                    Remedy::Reconnect | Remedy::Drift | Remedy::Denied => return Err(error.into()),
                 },
                 end => return end,
             }
@@ -115,15 +115,6 @@ enum Way {
     Direct,
     /// Through the stage: about half as fast.
     Staged,
-}
-
-fn remedy_of(error: &tokio_postgres::Error) -> Remedy {
-    remedy(
-        error.code(),
-        error
-            .as_db_error()
-            .map_or("", |database| database.message()),
-    )
 }
 
 /// Moves the offsets on from where the batch begins; `false` if they are not there, which fences off a consumer that does

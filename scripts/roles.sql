@@ -1,0 +1,41 @@
+-- The database roles of sitewatch-node, each with the least that it needs. Run it with psql as the owner of the tables,
+-- after `sitewatch-node migrate`, in their database; it may be run any number of times, and after each migration should be:
+--
+--   psql "$OWNER_URL" -f scripts/roles.sql
+--   psql "$OWNER_URL" -c '\password sitewatch_consumer' -c '\password sitewatch_web'
+--
+-- Other names: -v consumer=NAME -v web=NAME. Making roles needs CREATEROLE: where the owner has not got it (a role with it may
+-- make them first, empty), those that are there are only granted to.
+--
+--   producer   none: a producer has no credentials of the database at all
+--   consumer   stores: adds rows, moves offsets, makes partitions through make_partition; reads and changes no results
+--   web        reads results; not dead_letter, whose payloads may hold anything that was sent to the topic
+\set ON_ERROR_STOP on
+\if :{?consumer} \else \set consumer sitewatch_consumer \endif
+\if :{?web} \else \set web sitewatch_web \endif
+
+SELECT format('CREATE ROLE %I LOGIN', name) FROM unnest(ARRAY[:'consumer', :'web']) AS name
+ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
+
+SELECT nspname AS schema FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = 'check_result'::regclass \gset
+
+BEGIN;
+-- What they had before, perhaps more than now.
+REVOKE ALL ON ALL TABLES IN SCHEMA :"schema" FROM :"consumer", :"web";
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA :"schema" FROM :"consumer", :"web";
+
+GRANT CONNECT ON DATABASE :"DBNAME" TO :"consumer", :"web";
+GRANT USAGE ON SCHEMA :"schema" TO :"consumer", :"web";
+
+-- The consumer. A temporary table is where duplicates are absorbed.
+GRANT TEMPORARY ON DATABASE :"DBNAME" TO :"consumer";
+GRANT SELECT ON schema_version TO :"consumer";
+GRANT SELECT, INSERT, UPDATE (url) ON site TO :"consumer";
+GRANT SELECT, INSERT ON location TO :"consumer";
+GRANT INSERT ON check_result, check_detail, kafka_gap, dead_letter TO :"consumer";
+GRANT SELECT, INSERT, UPDATE ON kafka_offset TO :"consumer";
+GRANT EXECUTE ON FUNCTION make_partition(text, timestamptz, timestamptz) TO :"consumer";
+
+GRANT SELECT ON schema_version, outcome, error_kind, site, location, check_result, check_detail, kafka_offset, kafka_gap, checks
+   TO :"web";
+COMMIT;
