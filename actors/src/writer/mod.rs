@@ -6,9 +6,11 @@
 
 mod error;
 mod jsonb;
+mod letters;
 mod origins;
 mod partitions;
 mod position;
+mod revisions;
 mod schema;
 mod secure;
 mod session;

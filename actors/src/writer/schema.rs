@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use super::error::SessionError;
 
 /// The schema that this program writes.
-pub(super) const VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 3;
 
 /// The advisory lock under which the schema is applied.
 const LOCK: i64 = 0x7369_7465_0001;

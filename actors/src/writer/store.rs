@@ -13,6 +13,7 @@ use super::{
     error::{SessionError, plain},
     jsonb::Jsonb,
     origins::Origins,
+    revisions,
     session::Session,
     sqlstate::{Remedy, remedy},
 };
@@ -53,7 +54,7 @@ impl Try<'_> {
     pub(super) async fn store(mut self, batch: &Batch) -> Result<End, SessionError> {
         self.session
             .origins
-            .learn(&mut self.session.client, &batch.rows)
+            .learn(&mut self.session.client, batch.origins())
             .await?;
         let mut way = Way::Direct;
         for _ in 0..4 {
@@ -94,7 +95,7 @@ impl Try<'_> {
             });
         }
         let origins = &self.session.origins;
-        let (stored, refused) = match way {
+        let (mut stored, refused) = match way {
             Way::Direct => (
                 copy_direct(&transaction, &batch.rows, origins).await?,
                 Vec::new(),
@@ -102,6 +103,7 @@ impl Try<'_> {
             Way::Staged => store_staged(&transaction, &batch.rows, origins).await?,
         };
         write_dead_letters(&transaction, batch, &refused).await?;
+        stored.refused += revisions::store(&transaction, batch, origins).await?;
         fail::fail_point!("writer::before_commit");
         *self.commit_unknown = true;
         transaction.commit().await?;
