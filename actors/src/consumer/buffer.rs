@@ -83,6 +83,7 @@ impl Buffer {
             rows: std::mem::take(&mut self.rows),
             revisions: std::mem::take(&mut self.revisions),
             dead: std::mem::take(&mut self.dead),
+            letters: Vec::new(),
             receipt,
         })
     }

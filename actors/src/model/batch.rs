@@ -128,6 +128,8 @@ pub struct Batch {
     pub revisions: Vec<Revision>,
     /// What can't be stored.
     pub dead: Vec<DeadLetter>,
+    /// Dead letters that this batch replays, by number: they go in its transaction. None in a batch of a consumer.
+    pub letters: Vec<i64>,
     /// Where the consumer hears of the batch's end.
     pub receipt: Receipt,
 }

@@ -4,6 +4,8 @@
 //! whatever fails in between. While PostgreSQL is away the writer tries on for ever with its batch in its hands; its
 //! intake stays full meanwhile, and the consumer pauses.
 
+mod audit;
+mod audit_sql;
 mod error;
 mod jsonb;
 mod letters;
@@ -24,7 +26,9 @@ use sitewatch_config::PostgresSettings;
 use slog::{Logger, debug, error, info, warn};
 
 pub use self::{
+    audit::{Audit, AuditError, AuditQuestion, Counts, SiteAudit, audit},
     error::SessionError,
+    letters::{LetterFilter, Letters, ReplayOrder, Replayed, StoredLetter, replay},
     session::{SchemaText, migrate},
 };
 use self::{

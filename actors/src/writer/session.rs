@@ -77,7 +77,11 @@ pub async fn migrate(
     Session::open(settings, schema, &up, log).await.map(drop)
 }
 
-async fn connect(url: &PostgresUrl, up: &IntGauge, log: &Logger) -> Result<Client, SessionError> {
+pub(super) async fn connect(
+    url: &PostgresUrl,
+    up: &IntGauge,
+    log: &Logger,
+) -> Result<Client, SessionError> {
     let mut config: Config = url.connection_url().parse()?;
     config
         .ssl_mode(match url.ssl_mode() {

@@ -12,6 +12,7 @@ use tokio_postgres::{
 use super::{
     error::{SessionError, plain},
     jsonb::Jsonb,
+    letters,
     origins::Origins,
     revisions,
     session::Session,
@@ -85,7 +86,8 @@ impl Try<'_> {
 
     async fn transact(&mut self, batch: &Batch, way: Way) -> Result<End, SessionError> {
         let transaction = self.session.client.transaction().await?;
-        if !move_offsets(&transaction, batch).await? {
+        if !(move_offsets(&transaction, batch).await? && letters::take(&transaction, batch).await?)
+        {
             let moved = *self.commit_unknown && moved_already(&transaction, batch).await?;
             transaction.rollback().await?;
             return Ok(if moved {
