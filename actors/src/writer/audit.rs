@@ -148,8 +148,10 @@ pub async fn audit(
         .read_only(true)
         .start()
         .await?;
-    // Compiling the statements takes longer than it saves.
-    transaction.batch_execute("SET LOCAL jit = off").await?;
+    // Compiling the statements takes longer than it saves; and an answer may take its time.
+    transaction
+        .batch_execute("SET LOCAL jit = off; SET LOCAL statement_timeout = 0")
+        .await?;
     for (what, name, query) in [
         (
             "site",
