@@ -15,7 +15,8 @@ use slog::Logger;
 use tokio_postgres::{Client, Error, Row as Columns, Transaction, types::ToSql};
 
 use super::{
-    audit::{AuditError, open},
+    audit::open,
+    audit_answer::AuditError,
     session::Session,
     store::{End, Try},
 };

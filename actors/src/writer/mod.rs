@@ -5,6 +5,7 @@
 //! intake stays full meanwhile, and the consumer pauses.
 
 mod audit;
+mod audit_answer;
 mod audit_sql;
 mod error;
 mod jsonb;
@@ -26,7 +27,8 @@ use sitewatch_config::PostgresSettings;
 use slog::{Logger, debug, error, info, warn};
 
 pub use self::{
-    audit::{Audit, AuditError, AuditQuestion, Counts, SiteAudit, audit},
+    audit::audit,
+    audit_answer::{Audit, AuditError, AuditQuestion, Counts, SiteAudit},
     error::SessionError,
     letters::{LetterFilter, Letters, ReplayOrder, Replayed, StoredLetter, replay},
     session::{SchemaText, migrate},
