@@ -109,7 +109,7 @@ CREATE TABLE IF NOT EXISTS kafka_gap (
     noticed_at  timestamptz NOT NULL DEFAULT now()
 );
 
--- Messages that could not be stored as checks, as they came, with the reason.
+-- Messages that could not be stored, as they came, with the reason: see `sitewatch-node dead-letter`.
 CREATE TABLE IF NOT EXISTS dead_letter (
     dead_letter_id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     topic          text NOT NULL,
@@ -156,6 +156,51 @@ BEGIN
 END
 $block$;
 REVOKE ALL ON FUNCTION make_partition(text, timestamptz, timestamptz) FROM PUBLIC;
+-- ---- Which rows must exist (version 3) ----
+-- What sites have announced: from the slot `since` on, and until the slot `until`, their slots are due. (site, location,
+-- since) is a revision's identity. A producer that ends in order sets until; after one that was killed, the next revision
+-- of the same site and location ends it. `resolve: each` sites have a revision for each address, under name@address.
+CREATE TABLE IF NOT EXISTS site_revision (
+    site_id        int4 NOT NULL,
+    location_id    int4 NOT NULL,
+    since          timestamptz NOT NULL, -- the first slot that is due
+    until          timestamptz,          -- the first slot that is no longer due
+    interval_us    int8,                 -- microseconds from slot to slot; null for a calendar
+    phase_us       int8,                 -- microseconds from 1970 UTC to a slot, modulo the interval
+    cron           text,                 -- a calendar: five fields and a time zone
+    check_limit_us int8 NOT NULL,        -- microseconds that a check may take at most
+    config_hash    text NOT NULL,
+    labels         jsonb,
+    run            timestamptz NOT NULL, -- when the producer process started; with the location, it names the run
+    received_at    timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (site_id, location_id, since)
+);
+
+-- Each revision with the instant at which it ends, `infinity` for one that stands.
+CREATE OR REPLACE VIEW due_span AS
+SELECT site_id, location_id, since,
+       coalesce(least(until, lead(since) OVER following), 'infinity') AS due_until,
+       coalesce(lead(since) OVER following, 'infinity') AS next_since,
+       until, interval_us, cron, check_limit_us, run
+  FROM site_revision
+WINDOW following AS (PARTITION BY site_id, location_id ORDER BY since);
+
+-- The slots from one instant to before another that are due and must each have a row, of sites with an interval. Calendars
+-- are expanded by `sitewatch-node audit`. What has no row:
+--   SELECT * FROM expected_slots(now() - interval '1 hour', now() - interval '2 minutes')
+--   EXCEPT SELECT site_id, location_id, slot FROM check_result WHERE slot > now() - interval '1 hour';
+CREATE OR REPLACE FUNCTION expected_slots(from_time timestamptz, to_time timestamptz)
+RETURNS TABLE (site_id int4, location_id int4, slot timestamptz) LANGUAGE sql STABLE ROWS 100000 AS $$
+    SELECT s.site_id, s.location_id, due
+      FROM due_span s
+     CROSS JOIN LATERAL (SELECT s.interval_us * interval '1 microsecond' AS step) AS with_step
+     -- From the first slot that is not before from_time: date_bin is exact, in microseconds.
+     CROSS JOIN LATERAL generate_series(
+               CASE WHEN s.since >= from_time THEN s.since
+                    ELSE date_bin(step, from_time - interval '1 microsecond', s.since) + step END,
+               least(s.due_until, to_time) - interval '1 microsecond', step) AS due
+     WHERE s.interval_us IS NOT NULL AND s.since < to_time AND s.due_until > from_time
+$$;
 
 -- The stable face for people and dashboards.
 CREATE OR REPLACE VIEW checks AS

@@ -33,9 +33,10 @@ GRANT SELECT ON schema_version TO :"consumer";
 GRANT SELECT, INSERT, UPDATE (url) ON site TO :"consumer";
 GRANT SELECT, INSERT ON location TO :"consumer";
 GRANT INSERT ON check_result, check_detail, kafka_gap, dead_letter TO :"consumer";
-GRANT SELECT, INSERT, UPDATE ON kafka_offset TO :"consumer";
+GRANT SELECT, INSERT, UPDATE ON kafka_offset, site_revision TO :"consumer";
 GRANT EXECUTE ON FUNCTION make_partition(text, timestamptz, timestamptz) TO :"consumer";
 
-GRANT SELECT ON schema_version, outcome, error_kind, site, location, check_result, check_detail, kafka_offset, kafka_gap, checks
+GRANT SELECT ON schema_version, outcome, error_kind, site, location, check_result, check_detail, kafka_offset, kafka_gap, checks,
+    site_revision, due_span
    TO :"web";
 COMMIT;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use sitewatch_config::ImportFormat;
 
-use crate::check::CheckArguments;
+use crate::{audit::AuditArguments, check::CheckArguments, dead_letter::DeadLetterCommand};
 
 /// Checks many websites on a schedule, publishes each result to Kafka, and stores the results in PostgreSQL exactly once.
 #[derive(Debug, Parser)]
@@ -56,6 +56,14 @@ pub enum Command {
     },
     /// Bring the database's schema up to date
     Migrate,
+    /// Compare the rows that must exist with those that do. Exit code: 0 complete, 1 something is missing, double or unscheduled
+    Audit(AuditArguments),
+    /// Look at messages that could not be stored, store them after all, or throw them away
+    DeadLetter {
+        /// What to do
+        #[command(subcommand)]
+        what: DeadLetterCommand,
+    },
 }
 
 /// The roles, as words.
@@ -88,6 +96,7 @@ Examples:
   sitewatch-node check https://example.org/ --body-matches welcome --min-cert-days 14
   sitewatch-node import gatus config.yaml > sitewatch.yaml
   sitewatch-node --role standalone --site https://example.org/ --watch
+  POSTGRES_URL=postgres://user@localhost/db sitewatch-node audit --since -24h
   KAFKA_SERVER=localhost:9092 sitewatch-node --role producer --config sitewatch.yaml
   KAFKA_SERVER=localhost:9092 POSTGRES_URL=postgres://user@localhost/db sitewatch-node --role consumer
 

@@ -2,9 +2,11 @@
 //!
 //! Arrows point down only: this crate → `sitewatch-actors` → `sitewatch-config`.
 
+pub mod audit;
 pub mod check;
 pub mod cli;
 mod commands;
+pub mod dead_letter;
 mod exit;
 mod http;
 mod logging;
@@ -12,6 +14,7 @@ mod node;
 mod settings;
 mod standalone;
 mod validate;
+mod when;
 
 use std::process::ExitCode;
 
@@ -47,6 +50,11 @@ pub fn run(arguments: Arguments) -> ExitCode {
         }
         (Some(Command::Import { format, file }), _) => commands::import(format, &file),
         (Some(Command::Migrate), _) => commands::migrate(&sources),
+        (Some(Command::Audit(what)), _) => match audit::audit(&sources, &what) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
+        (Some(Command::DeadLetter { what }), _) => dead_letter::dead_letter(&sources, &what),
         (None, Some(role)) => node::run(role.into(), sources, arguments.watch),
         (None, None) => Err(Failure::usage(
             "say what to do: --role producer|consumer|standalone, or a command; see --help",

@@ -619,11 +619,11 @@ async fn each_role_has_what_it_needs_and_no_more() {
     for (role, expected) in [
         (
             &consumer_role,
-            "check_detail I\ncheck_result I\ndead_letter I\nkafka_gap I\nkafka_offset ISU\nlocation IS\nschema_version S\nsite IS",
+            "check_detail I\ncheck_result I\ndead_letter I\nkafka_gap I\nkafka_offset ISU\nlocation IS\nschema_version S\nsite IS\nsite_revision ISU",
         ),
         (
             &web_role,
-            "check_detail S\ncheck_result S\nchecks S\nerror_kind S\nkafka_gap S\nkafka_offset S\nlocation S\noutcome S\nschema_version S\nsite S",
+            "check_detail S\ncheck_result S\nchecks S\ndue_span S\nerror_kind S\nkafka_gap S\nkafka_offset S\nlocation S\noutcome S\nschema_version S\nsite S\nsite_revision S",
         ),
     ] {
         let row = world.db.query_one(granted, &[role]).await.unwrap();

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use sitewatch_actors::model::{
-    Capture, CheckResult, Decoder, ErrorKind, FailedAttempt, Fault, Hop, Outcome, Phases, Reached,
-    Slot,
+    Capture, CheckResult, Content, Decoder, Due, ErrorKind, FailedAttempt, Fault, Hop, Outcome,
+    Phases, Reached, SiteRevision, Slot,
 };
 
 const SLOT: i64 = 1_700_000_000_000_000;
@@ -114,7 +114,7 @@ fn the_words_are_those_of_the_code() {
 fn schema_and_decoder_refuse_alike() {
     let mistakes = [
         ("v", json!(2)),
-        ("kind", json!("site")),
+        ("kind", json!("gossip")),
         ("site", Value::Null),
         ("site", json!("x".repeat(513))),
         ("slot", json!("yesterday")),
@@ -139,5 +139,113 @@ fn schema_and_decoder_refuse_alike() {
         wrong[field] = value;
         assert!(!validator().is_valid(&wrong), "the schema takes {wrong}");
         assert!(!read(&wrong), "the decoder takes {wrong}");
+    }
+}
+
+fn revision(due: Due) -> SiteRevision {
+    SiteRevision {
+        v: 1,
+        kind: SiteRevision::KIND,
+        site: "a".into(),
+        url: "https://a.example/".to_owned(),
+        location: "fra1".to_owned(),
+        since: Slot::from_micros(SLOT + 7),
+        until: Some(Slot::from_micros(SLOT + 60_000_007)),
+        due,
+        check_limit_us: 10_000_000,
+        config_hash: "0123456789abcdef".to_owned(),
+        labels: [("env".to_owned(), "prod".to_owned())].into(),
+        run: Slot::from_micros(SLOT - 5),
+    }
+}
+
+fn each_minute() -> Due {
+    Due::Every {
+        interval_us: 60_000_000,
+        phase_us: (SLOT + 7) % 60_000_000,
+    }
+}
+
+fn revision_schema() -> Value {
+    serde_json::from_str(include_str!("../src/model/revision.schema.json")).unwrap()
+}
+
+#[test]
+fn a_revision_is_valid_described_and_read_as_it_was_written() {
+    let validator = jsonschema::draft202012::options()
+        .build(&revision_schema())
+        .unwrap();
+    let mut decoder = Decoder::new(Duration::from_secs(60), Duration::from_secs(60));
+    let calendar = Due::Calendar {
+        cron: "*/5 * * * * UTC".to_owned(),
+    };
+    let mut written = BTreeSet::new();
+    for due in [each_minute(), calendar] {
+        let told = revision(due);
+        let message = serde_json::to_value(&told).unwrap();
+        if let Err(problem) = validator.validate(&message) {
+            panic!("{problem}: {message}");
+        }
+        written.extend(message.as_object().unwrap().keys().cloned());
+        let payload = message.to_string().into_bytes();
+        let read = decoder.decode((0, 0), None, &payload, Slot::from_micros(SLOT));
+        let Ok(Content::Revision(read)) = read else {
+            panic!("{read:?}")
+        };
+        assert_eq!(
+            (
+                read.since,
+                read.until,
+                read.due,
+                read.run,
+                read.check_limit_us
+            ),
+            (
+                told.since,
+                told.until,
+                told.due,
+                told.run,
+                told.check_limit_us
+            )
+        );
+        assert_eq!(read.labels.as_deref(), Some(r#"{"env":"prod"}"#));
+    }
+    let schema = revision_schema();
+    let described: BTreeSet<_> = schema["properties"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect();
+    assert_eq!(written, described);
+}
+
+/// What makes no sense in a revision is refused, by the decoder also where the schema can't say so.
+#[test]
+fn a_revision_that_makes_no_sense_is_refused() {
+    let right = serde_json::to_value(revision(each_minute())).unwrap();
+    let mistakes = [
+        ("v", json!(2)),
+        ("site", Value::Null),
+        ("since", json!("soon")),
+        ("since", json!("2026-01-01T00:00:00.000001Z")),
+        ("until", json!("2001-01-01T00:00:00.000000Z")),
+        ("interval_us", json!(1)),
+        ("phase_us", json!(-1)),
+        ("phase_us", json!(60_000_000)),
+        ("cron", json!("* * * * * UTC")),
+        ("check_limit_us", json!(-1)),
+        ("config_hash", json!("a\u{0}")),
+        ("labels", json!({ "a": "\u{0}" })),
+        ("labels", json!({ "a": "x".repeat(70_000) })),
+        ("run", json!(5)),
+    ];
+    let mut decoder = Decoder::new(Duration::from_secs(60), Duration::from_secs(60));
+    for (field, value) in mistakes {
+        let mut wrong = right.clone();
+        wrong[field] = value;
+        let payload = wrong.to_string().into_bytes();
+        let read = decoder.decode((0, 0), None, &payload, Slot::from_micros(SLOT));
+        assert!(read.is_err(), "the decoder takes {wrong}");
     }
 }

@@ -27,7 +27,7 @@ use serde::Deserialize;
 use sitewatch_actors::{
     intake::{Delivery, Intake},
     metrics::Metrics,
-    model::CheckResult,
+    model::Report,
     site::{Sites, Surroundings},
     supervision::{Supervision, Unborn},
 };
@@ -318,9 +318,9 @@ impl Actor for Nobody {
     type Context = Context<Self>;
 }
 
-impl Handler<Delivery<CheckResult>> for Nobody {
+impl Handler<Delivery<Report>> for Nobody {
     type Result = ();
-    fn handle(&mut self, _: Delivery<CheckResult>, _: &mut Self::Context) {}
+    fn handle(&mut self, _: Delivery<Report>, _: &mut Self::Context) {}
 }
 
 struct Started {

@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::model::{Batch, DeadLetter, OffsetRange, Receipt, Row};
+use crate::model::{Batch, Content, DeadLetter, OffsetRange, Receipt, Revision, Row};
 
 /// What was read and is not handed over yet.
 #[derive(Default)]
 pub(super) struct Buffer {
     ranges: BTreeMap<i32, OffsetRange>,
     rows: Vec<Row>,
+    revisions: Vec<Revision>,
     dead: Vec<DeadLetter>,
     /// When the oldest message came in.
     since: Option<Instant>,
@@ -25,7 +26,7 @@ impl Buffer {
         partition: i32,
         offset: i64,
         expected: i64,
-        content: Result<Row, DeadLetter>,
+        content: Result<Content, DeadLetter>,
         now: Instant,
     ) {
         let range = self.ranges.entry(partition).or_insert_with(|| OffsetRange {
@@ -39,7 +40,8 @@ impl Buffer {
         }
         range.next = offset + 1;
         match content {
-            Ok(row) => self.rows.push(row),
+            Ok(Content::Row(row)) => self.rows.push(row),
+            Ok(Content::Revision(revision)) => self.revisions.push(revision),
             Err(letter) => self.dead.push(letter),
         }
         self.since.get_or_insert(now);
@@ -49,6 +51,8 @@ impl Buffer {
     pub(super) fn forget(&mut self, partition: i32) {
         if self.ranges.remove(&partition).is_some() {
             self.rows.retain(|row| row.source.0 != partition);
+            self.revisions
+                .retain(|revision| revision.source.0 != partition);
             self.dead.retain(|letter| letter.source.0 != partition);
         }
         if self.ranges.is_empty() {
@@ -64,7 +68,7 @@ impl Buffer {
         now: Instant,
     ) -> Option<Duration> {
         let since = self.since?;
-        if self.rows.len() + self.dead.len() >= max_rows {
+        if self.rows.len() + self.revisions.len() + self.dead.len() >= max_rows {
             return Some(Duration::ZERO);
         }
         Some((since + max_age).saturating_duration_since(now))
@@ -77,7 +81,9 @@ impl Buffer {
             topic: Arc::clone(topic),
             ranges: std::mem::take(&mut self.ranges).into_values().collect(),
             rows: std::mem::take(&mut self.rows),
+            revisions: std::mem::take(&mut self.revisions),
             dead: std::mem::take(&mut self.dead),
+            letters: Vec::new(),
             receipt,
         })
     }
@@ -88,7 +94,7 @@ mod tests {
     use super::*;
     use crate::model::DeadReason;
 
-    fn letter(partition: i32, offset: i64) -> Result<Row, DeadLetter> {
+    fn letter(partition: i32, offset: i64) -> Result<Content, DeadLetter> {
         let (reason, detail) = (DeadReason::Malformed, String::new());
         Err(DeadLetter {
             source: (partition, offset),

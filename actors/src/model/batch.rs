@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Detail, ErrorKind, Outcome, Slot};
+use super::{Detail, ErrorKind, Outcome, Revision, Slot};
 
 /// Who was checked from where. Shared by all rows that say the same.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -42,22 +42,40 @@ pub struct Row {
     pub payload: Box<[u8]>,
 }
 
+/// What a message holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// A check.
+    Row(Row),
+    /// Which slots of a site are due.
+    Revision(Revision),
+}
+
 /// Why a message became a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadReason {
     /// Not a JSON object, or a field is missing or of the wrong type.
     Malformed,
-    /// A version that this program does not know.
+    /// A version or a kind that this program does not know.
     UnknownVersion,
     /// A slot too far in the past or in the future.
     AbsurdSlot,
     /// A text or number that does not fit its column.
     DoesNotFit,
-    /// The database refused the row.
+    /// The database refused it.
     Refused,
 }
 
 impl DeadReason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Malformed,
+        Self::UnknownVersion,
+        Self::AbsurdSlot,
+        Self::DoesNotFit,
+        Self::Refused,
+    ];
+
     /// The word in the column `dead_letter.reason` and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -70,7 +88,7 @@ impl DeadReason {
     }
 }
 
-/// A message that can't be stored as a check, with the reason.
+/// A message that can't be stored, with the reason.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeadLetter {
     /// Partition and offset.
@@ -106,10 +124,22 @@ pub struct Batch {
     pub ranges: Vec<OffsetRange>,
     /// Checks.
     pub rows: Vec<Row>,
-    /// What is not a check.
+    /// Which slots of sites are due.
+    pub revisions: Vec<Revision>,
+    /// What can't be stored.
     pub dead: Vec<DeadLetter>,
+    /// Dead letters that this batch replays, by number: they go in its transaction. None in a batch of a consumer.
+    pub letters: Vec<i64>,
     /// Where the consumer hears of the batch's end.
     pub receipt: Receipt,
+}
+
+impl Batch {
+    /// Who was checked from where: of each row and each revision.
+    pub fn origins(&self) -> impl Iterator<Item = &Arc<Origin>> {
+        let of_revisions = self.revisions.iter().map(|revision| &revision.origin);
+        self.rows.iter().map(|row| &row.origin).chain(of_revisions)
+    }
 }
 
 /// How a batch ended.

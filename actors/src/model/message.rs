@@ -5,7 +5,11 @@ use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc, time::Duration};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{DeadLetter, DeadReason, ErrorKind, Origin, Outcome, Row, Slot, detail::Facts};
+use super::{
+    Content, DeadLetter, DeadReason, ErrorKind, Origin, Outcome, Row, SiteRevision, Slot,
+    detail::Facts,
+    revision::{self, fits},
+};
 
 /// The message version that this program writes and reads.
 pub const MESSAGE_VERSION: u32 = 1;
@@ -71,17 +75,21 @@ impl<'a> Wire<'a> {
     }
 }
 
+/// The kind of a message that does not say its kind.
+const CHECK: &str = "check";
+
 fn check() -> Cow<'static, str> {
-    Cow::Borrowed("check")
+    Cow::Borrowed(CHECK)
 }
 
-/// What is read when the whole can't be: does the message at least say that it is of another version?
+/// What is read when the whole is no check: is it of another kind, or at least of another version?
 #[derive(Deserialize)]
 struct Envelope {
     v: Option<serde_json::Value>,
+    kind: Option<String>,
 }
 
-/// Turns messages into rows. Remembers origins, so that rows of one site share one.
+/// Turns messages into what is stored. Remembers origins, so that rows of one site share one.
 pub struct Decoder {
     max_age: Duration,
     max_ahead: Duration,
@@ -110,7 +118,7 @@ impl Decoder {
         key: Option<&[u8]>,
         payload: &[u8],
         now: Slot,
-    ) -> Result<Row, DeadLetter> {
+    ) -> Result<Content, DeadLetter> {
         self.read(source, payload, now)
             .map_err(|(reason, detail)| DeadLetter {
                 source,
@@ -126,17 +134,16 @@ impl Decoder {
         source: (i32, i64),
         payload: &[u8],
         now: Slot,
-    ) -> Result<Row, (DeadReason, String)> {
-        let wire: Wire<'_> =
-            serde_json::from_slice(payload).map_err(|error| why_unreadable(payload, &error))?;
+    ) -> Result<Content, (DeadReason, String)> {
+        let wire: Wire<'_> = match serde_json::from_slice(payload) {
+            Ok(wire) => wire,
+            Err(error) => return self.read_other(source, payload, &error),
+        };
         if wire.v != MESSAGE_VERSION {
             return Err(unknown_version(&wire.v));
         }
-        if wire.kind != "check" {
-            return Err((
-                DeadReason::UnknownVersion,
-                format!("kind {:?}; this program knows \"check\"", wire.kind),
-            ));
+        if wire.kind != CHECK {
+            return self.read_kind(&wire.kind, source, payload);
         }
         self.refuse_absurd(wire.slot, now)?;
         fits("site", &wire.site, MAX_NAME)?;
@@ -161,7 +168,7 @@ impl Decoder {
                 format!("lateness_us {} is too large", wire.lateness_us),
             )
         })?;
-        Ok(Row {
+        Ok(Content::Row(Row {
             origin: self.origin(&wire.site, &wire.url, &wire.location),
             slot: wire.slot,
             outcome: wire.outcome,
@@ -175,7 +182,51 @@ impl Decoder {
                 .map_err(|why| (DeadReason::DoesNotFit, why))?,
             source,
             payload: payload.into(),
-        })
+        }))
+    }
+
+    /// Reads what is no whole check: a message of another kind or of another version, or nonsense. Looked at again only
+    /// here, since nearly all messages are checks.
+    fn read_other(
+        &mut self,
+        source: (i32, i64),
+        payload: &[u8],
+        error: &serde_json::Error,
+    ) -> Result<Content, (DeadReason, String)> {
+        match serde_json::from_slice(payload) {
+            Ok(Envelope {
+                v: Some(version), ..
+            }) if version != MESSAGE_VERSION => Err(unknown_version(&version)),
+            Ok(Envelope {
+                kind: Some(kind), ..
+            }) if kind != CHECK => self.read_kind(&kind, source, payload),
+            _ => Err((DeadReason::Malformed, error.to_string())),
+        }
+    }
+
+    fn read_kind(
+        &mut self,
+        kind: &str,
+        source: (i32, i64),
+        payload: &[u8],
+    ) -> Result<Content, (DeadReason, String)> {
+        if kind != SiteRevision::KIND {
+            return Err((
+                DeadReason::UnknownVersion,
+                format!(
+                    "kind {kind:?}; this program knows {CHECK:?} and {:?}",
+                    SiteRevision::KIND
+                ),
+            ));
+        }
+        let wire: revision::Wire<'_> = serde_json::from_slice(payload)
+            .map_err(|error| (DeadReason::Malformed, error.to_string()))?;
+        fits("site", &wire.site, MAX_NAME)?;
+        fits("url", &wire.url, MAX_URL)?;
+        fits("location", &wire.location, MAX_NAME)?;
+        let origin = self.origin(&wire.site, &wire.url, &wire.location);
+        wire.revision(origin, source, payload)
+            .map(Content::Revision)
     }
 
     fn refuse_absurd(&self, slot: Slot, now: Slot) -> Result<(), (DeadReason, String)> {
@@ -221,36 +272,11 @@ impl Decoder {
     }
 }
 
-fn why_unreadable(payload: &[u8], error: &serde_json::Error) -> (DeadReason, String) {
-    match serde_json::from_slice(payload) {
-        Ok(Envelope { v: Some(version) }) if version != MESSAGE_VERSION => {
-            unknown_version(&version)
-        }
-        _ => (DeadReason::Malformed, error.to_string()),
-    }
-}
-
 fn unknown_version(version: &impl fmt::Display) -> (DeadReason, String) {
     (
         DeadReason::UnknownVersion,
         format!("version {version}; this program knows {MESSAGE_VERSION}"),
     )
-}
-
-fn fits(field: &str, text: &str, max: usize) -> Result<(), (DeadReason, String)> {
-    if text.len() > max {
-        return Err((
-            DeadReason::DoesNotFit,
-            format!("{field} has {} bytes, at most {max} are stored", text.len()),
-        ));
-    }
-    if text.contains('\0') {
-        return Err((
-            DeadReason::DoesNotFit,
-            format!("{field} holds a NUL character, which PostgreSQL can't store"),
-        ));
-    }
-    Ok(())
 }
 
 fn number<N, T>(field: &str, value: N, max: N) -> Result<T, (DeadReason, String)>
@@ -288,6 +314,13 @@ mod tests {
     }
 
     fn decode_bytes(payload: &[u8]) -> Result<Row, DeadLetter> {
+        match decode_any(payload)? {
+            Content::Row(row) => Ok(row),
+            other => panic!("not a check: {other:?}"),
+        }
+    }
+
+    fn decode_any(payload: &[u8]) -> Result<Content, DeadLetter> {
         let mut decoder = Decoder::new(Duration::from_secs(3600), Duration::from_secs(60));
         decoder.decode((0, 7), Some(b"a"), payload, Slot::from_micros(NOW))
     }
@@ -332,9 +365,12 @@ mod tests {
             DeadReason::UnknownVersion
         );
         assert_eq!(
-            refusal(|m| m["kind"] = "site".into()).0,
+            refusal(|m| m["kind"] = "gossip".into()).0,
             DeadReason::UnknownVersion
         );
+        let no_revision = refusal(|m| m["kind"] = "site".into());
+        assert_eq!(no_revision.0, DeadReason::Malformed);
+        assert!(no_revision.1.contains("since"), "{}", no_revision.1);
         assert_eq!(
             refusal(|m| m["slot"] = "1970-01-01T00:00:00Z".into()).0,
             DeadReason::AbsurdSlot

@@ -5,16 +5,20 @@ mod detail;
 mod error_kind;
 mod message;
 mod outcome;
+mod report;
 mod result;
+mod revision;
 mod slot;
 
 pub use batch::{
-    Batch, BatchEnd, DeadLetter, DeadReason, Locate, OffsetRange, Origin, Receipt, Row, Watermarks,
-    WriterOrder,
+    Batch, BatchEnd, Content, DeadLetter, DeadReason, Locate, OffsetRange, Origin, Receipt, Row,
+    Watermarks, WriterOrder,
 };
 pub use detail::Detail;
 pub use error_kind::ErrorKind;
 pub use message::{Decoder, MESSAGE_VERSION};
 pub use outcome::Outcome;
+pub use report::Report;
 pub use result::{Capture, CheckResult, FailedAttempt, Fault, Hop, Phases, Reached};
+pub use revision::{Due, Revision, SiteRevision};
 pub use slot::Slot;

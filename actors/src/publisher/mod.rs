@@ -17,7 +17,7 @@ use self::producer::{Producer, Refused};
 use crate::{
     intake::{Delivery, Intake},
     metrics::Metrics,
-    model::{CheckResult, Slot},
+    model::{Report, Slot},
     supervision::{Fault, Stop},
 };
 
@@ -96,18 +96,18 @@ impl Publisher {
         }
     }
 
-    fn publish(&mut self, result: &CheckResult) {
+    fn publish(&mut self, result: &Report) {
         let Some(producer) = &self.producer else {
             return self.lose("no client");
         };
-        let payload = match serde_json::to_vec(result) {
+        let payload = match result.encode() {
             Ok(payload) => payload,
             Err(problem) => {
-                error!(self.log, "a result can't be encoded"; "site" => &result.site, "error" => %problem);
+                error!(self.log, "a result can't be encoded"; "site" => result.site(), "error" => %problem);
                 return self.lose("not encodable");
             }
         };
-        match producer.send(&result.site, &payload) {
+        match producer.send(result.site(), &payload) {
             Ok(()) if self.losing > 0 => {
                 warn!(self.log, "the Kafka queue has room again"; "lost_meanwhile" => self.losing);
                 self.losing = 0;
@@ -115,7 +115,7 @@ impl Publisher {
             Ok(()) => {}
             Err(Refused::Full) => self.lose("queue full"),
             Err(Refused::Error(problem)) => {
-                error!(self.log, "a result was refused by the Kafka client"; "site" => &result.site, "error" => %problem);
+                error!(self.log, "a result was refused by the Kafka client"; "site" => result.site(), "error" => %problem);
                 self.lose("refused");
             }
         }
@@ -184,16 +184,16 @@ impl Actor for Publisher {
 
 impl Supervised for Publisher {}
 
-impl Handler<Delivery<CheckResult>> for Publisher {
+impl Handler<Delivery<Report>> for Publisher {
     type Result = ();
 
     #[cfg_attr(
         not(feature = "failpoints"),
         allow(unused_variables, reason = "only injected faults stop here")
     )]
-    fn handle(&mut self, result: Delivery<CheckResult>, ctx: &mut Self::Context) {
+    fn handle(&mut self, result: Delivery<Report>, ctx: &mut Self::Context) {
         let result = &result.message;
-        self.in_work = Some((result.site.clone(), result.slot));
+        self.in_work = Some((result.site().clone(), result.slot()));
         fail::fail_point!("publisher::publish");
         self.publish(result);
         self.in_work = None;

@@ -3,6 +3,7 @@
 //! A check, then its result on its way, then the next slot: one after the other, so that checks of one site never pile
 //! up, whatever the site does. Slots that pass meanwhile are reported as `missed`.
 
+mod announce;
 mod attempt;
 mod check;
 mod clock;
@@ -22,7 +23,7 @@ mod verdict;
 mod verifiers;
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -32,7 +33,7 @@ use actix::prelude::*;
 use sitewatch_config::Site as SiteSettings;
 use slog::warn;
 
-use self::gate::Pass;
+use self::{announce::Standing, gate::Pass};
 
 pub use self::{
     attempt::{Attempt, Certificate, Failure, TlsFacts},
@@ -47,7 +48,7 @@ pub use self::{
 use crate::{
     intake::Intake,
     metrics::Metrics,
-    model::{CheckResult, ErrorKind, Outcome, Slot},
+    model::{CheckResult, ErrorKind, Outcome, Report, Slot},
     supervision::{Fault, Stop},
 };
 
@@ -60,6 +61,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// The clock was set, or the machine slept, if it went on by so much more than the time that passed.
 const STEP: Duration = Duration::from_secs(2);
+
+/// How long a site that ends waits for room to say so: while Kafka is away it must not hold up the others' end.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Each expectation of `site` with, where it fails, what is wrong: for people who want to see all of them.
 pub fn expectations(
@@ -82,6 +86,10 @@ pub fn follow(status: u16, location: &[u8]) -> Option<sitewatch_config::Url> {
 struct Progress {
     /// The slot whose check is under way.
     checking: Cell<Option<Slot>>,
+    /// The first slot that has not been told of.
+    next: Cell<Option<Slot>>,
+    /// What has been announced.
+    standing: RefCell<Standing>,
     stopping: Cell<bool>,
 }
 
@@ -89,8 +97,9 @@ struct Progress {
 pub struct Site {
     settings: Arc<SiteSettings>,
     around: Arc<Surroundings>,
-    results: Intake<CheckResult>,
+    results: Intake<Report>,
     progress: Rc<Progress>,
+    running: Option<SpawnHandle>,
     fault: Fault,
 }
 
@@ -99,7 +108,7 @@ impl Site {
     pub fn new(
         settings: Arc<SiteSettings>,
         around: Arc<Surroundings>,
-        results: Intake<CheckResult>,
+        results: Intake<Report>,
         fault: Fault,
     ) -> Self {
         around.metrics.sites.inc();
@@ -108,25 +117,46 @@ impl Site {
             around,
             results,
             progress: Rc::default(),
+            running: None,
             fault,
         }
     }
 
     fn begin(&mut self, ctx: &mut Context<Self>) {
-        let run = Run {
+        let run = self.run();
+        let running = run.go_on().into_actor(self).map(|end, me, ctx| match end {
+            Ok(()) => me.end(ctx),
+            Err(fault) => {
+                me.fault.raise(fault);
+                ctx.stop();
+            }
+        });
+        self.running = Some(ctx.spawn(running));
+    }
+
+    /// Says which slot is the first that is not taken any more, and stops.
+    fn end(&mut self, ctx: &mut Context<Self>) {
+        let run = self.run();
+        let farewell = async move {
+            if tokio::time::timeout(FAREWELL, run.announce_end())
+                .await
+                .is_err()
+            {
+                warn!(run.around.log, "no room to announce a site's end"; "site" => &*run.settings.name);
+            }
+        };
+        ctx.spawn(farewell.into_actor(self).map(|(), _, ctx| ctx.stop()));
+    }
+
+    fn run(&self) -> Run {
+        Run {
             schedule: Schedule::new(&self.settings.name, &self.settings.options.schedule),
             parts: Parts::of(&self.settings),
             settings: Arc::clone(&self.settings),
             around: Arc::clone(&self.around),
             results: self.results.clone(),
             progress: Rc::clone(&self.progress),
-        };
-        ctx.spawn(run.go_on().into_actor(self).map(|end, me, ctx| {
-            if let Err(fault) = end {
-                me.fault.raise(fault);
-            }
-            ctx.stop();
-        }));
+        }
     }
 }
 
@@ -152,7 +182,10 @@ impl Handler<Stop> for Site {
     fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
         self.progress.stopping.set(true);
         if self.progress.checking.get().is_none() {
-            ctx.stop();
+            if let Some(running) = self.running.take() {
+                ctx.cancel_future(running);
+            }
+            self.end(ctx);
         }
     }
 }
@@ -163,7 +196,7 @@ struct Run {
     parts: Parts,
     settings: Arc<SiteSettings>,
     around: Arc<Surroundings>,
-    results: Intake<CheckResult>,
+    results: Intake<Report>,
     progress: Rc<Progress>,
 }
 
@@ -177,6 +210,7 @@ impl Run {
     fn go_on(self) -> impl Future<Output = Result<(), String>> {
         async move {
             let mut from = self.now();
+            Box::pin(self.announce_beginning(from)).await;
             if let Some(interrupted) = self.progress.checking.get() {
                 from = Box::pin(self.make_up_for(interrupted)).await;
             }
@@ -228,6 +262,7 @@ impl Run {
         for checked in self.parts.check_now(site, slot, around, pass).await {
             self.hand_over(checked.result).await;
         }
+        self.told_of(slot).await;
         // A site that was replaced leaves what passed meanwhile to its successor, which has been checking since.
         let told = match self.progress.stopping.get() {
             false => self.report_missed(slot).await,
@@ -283,11 +318,48 @@ impl Run {
             let result = trial::unwell(site, slot, kind, detail, &self.around, address);
             self.hand_over(result).await;
         }
+        self.told_of(slot).await;
     }
 
     async fn hand_over(&self, result: CheckResult) {
         count(&self.around.metrics, &result);
-        self.results.offer_soon(result).await;
+        self.results.offer_soon(result.into()).await;
+    }
+
+    /// In the first life: the first slot that is due is the one with which the loop will begin from `from` on.
+    async fn announce_beginning(&self, from: Slot) {
+        let first = self.schedule.next_after(from);
+        if self.progress.next.get().is_none() {
+            self.progress.next.set(Some(first));
+        }
+        // Of a site of which each address is checked nobody knows them yet.
+        if self.parts.is_whole() && self.progress.standing.borrow().is_empty() {
+            let changes = self.progress.standing.borrow_mut().cover(first, &[None]);
+            self.announce(changes).await;
+        }
+    }
+
+    /// All rows of `slot` are on their way.
+    async fn told_of(&self, slot: Slot) {
+        self.progress.next.set(Some(self.schedule.next_after(slot)));
+        let addresses = self.parts.addresses();
+        let changes = self.progress.standing.borrow_mut().cover(slot, &addresses);
+        self.announce(changes).await;
+    }
+
+    async fn announce_end(&self) {
+        let Some(until) = self.progress.next.get() else {
+            return;
+        };
+        let changes = self.progress.standing.borrow_mut().end(until);
+        self.announce(changes).await;
+    }
+
+    async fn announce(&self, changes: Vec<announce::Change>) {
+        for change in changes {
+            let revision = announce::revision(&self.settings, &self.schedule, &self.around, change);
+            self.results.offer_soon(revision.into()).await;
+        }
     }
 }
 

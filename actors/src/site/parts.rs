@@ -125,6 +125,11 @@ impl Parts {
         all
     }
 
+    /// Whether the site is checked as a whole.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self.kind, Kind::Whole(_))
+    }
+
     /// The addresses for which a slot has a row; `None` for the site as a whole.
     pub(super) fn addresses(&self) -> Vec<Option<IpAddr>> {
         match &self.kind {

@@ -8,7 +8,7 @@ use std::{hash::Hasher, time::Duration};
 use siphasher::sip::SipHasher13;
 use sitewatch_config::{Cron, ScheduleOptions};
 
-use crate::model::Slot;
+use crate::model::{Due, Slot};
 
 /// The schedule of one site.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,19 @@ impl Schedule {
             phase: phase as i64,
             interval,
         })
+    }
+
+    /// As it is announced.
+    pub(super) fn due(&self) -> Due {
+        match &self.0 {
+            When::Every { phase, interval } => Due::Every {
+                interval_us: *interval,
+                phase_us: *phase,
+            },
+            When::Calendar(cron) => Due::Calendar {
+                cron: cron.as_str().to_owned(),
+            },
+        }
     }
 
     /// The first slot after `time`.

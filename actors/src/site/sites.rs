@@ -10,7 +10,7 @@ use slog::{Logger, debug, info, warn};
 use super::{Site, Surroundings};
 use crate::{
     intake::{Delivery, Intake},
-    model::CheckResult,
+    model::Report,
     supervision::{Children, Ended, Exit, Fault, Life, Stop, Supervision, Unborn},
 };
 
@@ -24,7 +24,7 @@ pub enum SitesOrder {
 pub struct Sites {
     sites: Vec<Arc<SiteSettings>>,
     around: Arc<Surroundings>,
-    results: Intake<CheckResult>,
+    results: Intake<Report>,
     workers: Vec<ArbiterHandle>,
     supervision: Arc<Supervision>,
     fault: Fault,
@@ -41,7 +41,7 @@ impl Sites {
     pub fn new(
         sites: Vec<Arc<SiteSettings>>,
         around: Arc<Surroundings>,
-        results: Intake<CheckResult>,
+        results: Intake<Report>,
         workers: Vec<ArbiterHandle>,
         restart: RestartSettings,
         fault: Fault,

@@ -1,14 +1,18 @@
 //! What all sites of a node share.
 
+use std::time::SystemTime;
+
 use slog::Logger;
 
 use super::{clock::Clock, gate::Gate, tls_clients::TlsClients, token::Tokens};
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, model::Slot};
 
 /// What all sites of a node share.
 pub struct Surroundings {
     /// Where this node checks from.
     pub location: String,
+    /// When this process began to check: with the location, it names the run.
+    pub run: Slot,
     /// Counters.
     pub metrics: Metrics,
     /// Log.
@@ -31,6 +35,7 @@ impl Surroundings {
     ) -> Self {
         Self {
             location,
+            run: Slot::from_system_time(SystemTime::now()),
             metrics,
             log,
             clock: Clock::default(),

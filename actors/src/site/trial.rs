@@ -176,7 +176,7 @@ pub(super) fn unwell(
 }
 
 /// The name of a site or, where each of its addresses is a site of its own, of that.
-fn name(site: &Site, address: Option<IpAddr>) -> Arc<str> {
+pub(super) fn name(site: &Site, address: Option<IpAddr>) -> Arc<str> {
     match address {
         None => Arc::clone(&site.name),
         Some(address) => format!("{}@{address}", site.name).into(),

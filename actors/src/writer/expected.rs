@@ -92,6 +92,24 @@ const TABLES: &[Table] = &[
         key: &[],
         partitioned: false,
     },
+    Table {
+        name: "site_revision",
+        columns: &[
+            ("site_id", "integer"),
+            ("location_id", "integer"),
+            ("since", TIME),
+            ("until", TIME),
+            ("interval_us", "bigint"),
+            ("phase_us", "bigint"),
+            ("cron", "text"),
+            ("check_limit_us", "bigint"),
+            ("config_hash", "text"),
+            ("labels", "jsonb"),
+            ("run", TIME),
+        ],
+        key: &["site_id", "location_id", "since"],
+        partitioned: false,
+    },
 ];
 
 /// The names of all tables.

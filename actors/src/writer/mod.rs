@@ -4,13 +4,18 @@
 //! whatever fails in between. While PostgreSQL is away the writer tries on for ever with its batch in its hands; its
 //! intake stays full meanwhile, and the consumer pauses.
 
+mod audit;
+mod audit_answer;
+mod audit_sql;
 mod error;
 mod expected;
 mod jsonb;
+mod letters;
 mod locate;
 mod origins;
 mod partitions;
 mod position;
+mod revisions;
 mod schema;
 mod secure;
 mod session;
@@ -24,7 +29,10 @@ use sitewatch_config::PostgresSettings;
 use slog::{Logger, debug, info, warn};
 
 pub use self::{
+    audit::audit,
+    audit_answer::{Audit, AuditError, AuditQuestion, Counts, SiteAudit},
     error::{Difference, SessionError},
+    letters::{LetterFilter, Letters, ReplayOrder, Replayed, StoredLetter, replay},
     session::{SchemaText, migrate},
 };
 use self::{

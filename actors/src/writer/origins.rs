@@ -7,7 +7,7 @@ use std::{
 
 use tokio_postgres::{Client, Error};
 
-use crate::model::{Origin, Row};
+use crate::model::Origin;
 
 /// A site's and a location's number.
 pub(super) type OriginIds = (i32, i32);
@@ -24,13 +24,15 @@ impl Origins {
         self.known.get(origin).copied()
     }
 
-    /// Makes sure that the origins of all rows have numbers. Commits on its own, before the batch: a batch that is rolled
+    /// Makes sure that these origins have numbers. Commits on its own, before the batch: a batch that is rolled
     /// back must not take numbers away that are remembered here.
-    pub(super) async fn learn(&mut self, client: &mut Client, rows: &[Row]) -> Result<(), Error> {
-        let new: Vec<_> = rows
-            .iter()
-            .filter(|row| !self.known.contains_key(&row.origin))
-            .map(|row| &row.origin)
+    pub(super) async fn learn<'a>(
+        &mut self,
+        client: &mut Client,
+        origins: impl Iterator<Item = &'a Arc<Origin>>,
+    ) -> Result<(), Error> {
+        let new: Vec<_> = origins
+            .filter(|origin| !self.known.contains_key(*origin))
             .collect();
         if new.is_empty() {
             return Ok(());

@@ -92,7 +92,7 @@ pub async fn migrate(
 }
 
 /// Connects to the first server that takes writes, each in its turn, and gives its name.
-async fn connect(
+pub(super) async fn connect(
     url: &PostgresUrl,
     up: &IntGauge,
     log: &Logger,

@@ -12,7 +12,9 @@ use tokio_postgres::{
 use super::{
     error::{SessionError, plain},
     jsonb::Jsonb,
+    letters,
     origins::Origins,
+    revisions,
     session::Session,
     sqlstate::{Remedy, remedy_of},
 };
@@ -53,7 +55,7 @@ impl Try<'_> {
     pub(super) async fn store(mut self, batch: &Batch) -> Result<End, SessionError> {
         self.session
             .origins
-            .learn(&mut self.session.client, &batch.rows)
+            .learn(&mut self.session.client, batch.origins())
             .await?;
         let mut way = Way::Direct;
         for _ in 0..4 {
@@ -84,7 +86,8 @@ impl Try<'_> {
 
     async fn transact(&mut self, batch: &Batch, way: Way) -> Result<End, SessionError> {
         let transaction = self.session.client.transaction().await?;
-        if !move_offsets(&transaction, batch).await? {
+        if !(move_offsets(&transaction, batch).await? && letters::take(&transaction, batch).await?)
+        {
             let moved = *self.commit_unknown && moved_already(&transaction, batch).await?;
             transaction.rollback().await?;
             return Ok(if moved {
@@ -94,7 +97,7 @@ impl Try<'_> {
             });
         }
         let origins = &self.session.origins;
-        let (stored, refused) = match way {
+        let (mut stored, refused) = match way {
             Way::Direct => (
                 copy_direct(&transaction, &batch.rows, origins).await?,
                 Vec::new(),
@@ -102,6 +105,7 @@ impl Try<'_> {
             Way::Staged => store_staged(&transaction, &batch.rows, origins).await?,
         };
         write_dead_letters(&transaction, batch, &refused).await?;
+        stored.refused += revisions::store(&transaction, batch, origins).await?;
         fail::fail_point!("writer::before_commit");
         *self.commit_unknown = true;
         transaction.commit().await?;

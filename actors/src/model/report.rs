@@ -1,0 +1,59 @@
+//! What a site hands to the publisher.
+
+use std::sync::Arc;
+
+use super::{CheckResult, SiteRevision, Slot};
+
+/// What a site hands to the publisher: one message to Kafka.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are checks; a box would cost each of them an allocation"
+)]
+pub enum Report {
+    /// What a check found.
+    Check(CheckResult),
+    /// Which slots are due.
+    Site(SiteRevision),
+}
+
+impl Report {
+    /// The site's name: the message's key.
+    pub fn site(&self) -> &Arc<str> {
+        match self {
+            Self::Check(result) => &result.site,
+            Self::Site(revision) => &revision.site,
+        }
+    }
+
+    /// The slot of a check, or the first one that is due.
+    pub fn slot(&self) -> Slot {
+        match self {
+            Self::Check(result) => result.slot,
+            Self::Site(revision) => revision.since,
+        }
+    }
+
+    /// The message's payload.
+    ///
+    /// # Errors
+    /// None that is known: all fields can be written as JSON.
+    pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        match self {
+            Self::Check(result) => serde_json::to_vec(result),
+            Self::Site(revision) => serde_json::to_vec(revision),
+        }
+    }
+}
+
+impl From<CheckResult> for Report {
+    fn from(result: CheckResult) -> Self {
+        Self::Check(result)
+    }
+}
+
+impl From<SiteRevision> for Report {
+    fn from(revision: SiteRevision) -> Self {
+        Self::Site(revision)
+    }
+}

@@ -1,0 +1,225 @@
+//! What a site owes: the message of kind `site`, version 1. From it the audit knows which rows must exist.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{DeadReason, MESSAGE_VERSION, Origin, Slot};
+
+/// The shortest interval that is believed, in microseconds: a made-up one must not ask for a billion rows a second.
+const MIN_INTERVAL: i64 = 1_000;
+
+/// The most that the labels may have, in bytes of JSON.
+const MAX_LABELS: usize = 64 << 10;
+
+/// The longest text of a calendar, in bytes.
+const MAX_CRON: usize = 256;
+
+/// When a site is due, as it stands in the message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Due {
+    /// At `phase + k * interval`.
+    Every {
+        /// From one slot to the next, in microseconds.
+        interval_us: i64,
+        /// From 1970 UTC to a slot, modulo the interval, in microseconds.
+        phase_us: i64,
+    },
+    /// At instants given by a calendar.
+    Calendar {
+        /// Five fields and a time zone.
+        cron: String,
+    },
+}
+
+/// A site announces that its slots are due. Serialized, it is the message that goes to Kafka: one flat JSON object.
+///
+/// (site, location, since) is its identity. It is sent again and again while it holds, and a last time with `until`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SiteRevision {
+    /// The message's version, [`MESSAGE_VERSION`].
+    pub v: u32,
+    /// Always `site`.
+    pub kind: &'static str,
+    /// The name under which the results come.
+    pub site: Arc<str>,
+    /// The site's URL, without user info.
+    pub url: String,
+    /// Where it is checked from.
+    pub location: String,
+    /// The first slot that is due.
+    pub since: Slot,
+    /// The first slot that is no longer due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Slot>,
+    /// When it is due in between.
+    #[serde(flatten)]
+    pub due: Due,
+    /// The longest that a check may take from its slot on, if it starts in time, in microseconds.
+    pub check_limit_us: i64,
+    /// Which revision of the site's settings is checked.
+    pub config_hash: String,
+    /// The user's own words about the site.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// When this producer process started: with the location, it names the run.
+    pub run: Slot,
+}
+
+impl SiteRevision {
+    /// The word in the field `kind`.
+    pub const KIND: &'static str = "site";
+}
+
+/// A revision as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Revision {
+    /// Who is checked from where.
+    pub origin: Arc<Origin>,
+    /// The first slot that is due.
+    pub since: Slot,
+    /// The first slot that is no longer due.
+    pub until: Option<Slot>,
+    /// When it is due in between.
+    pub due: Due,
+    /// The longest that a check may take, in microseconds.
+    pub check_limit_us: i64,
+    /// Which revision of the site's settings is checked.
+    pub config_hash: String,
+    /// A JSON object of texts.
+    pub labels: Option<String>,
+    /// Which run of the producer.
+    pub run: Slot,
+    /// The message it came from: partition and offset.
+    pub source: (i32, i64),
+    /// The message itself, for the case that the database refuses it.
+    pub payload: Box<[u8]>,
+}
+
+/// The fields that are stored. Others are allowed and ignored.
+#[derive(Deserialize)]
+pub(super) struct Wire<'a> {
+    pub(super) v: u32,
+    #[serde(borrow)]
+    pub(super) site: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) url: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) location: Cow<'a, str>,
+    since: Slot,
+    until: Option<Slot>,
+    interval_us: Option<i64>,
+    phase_us: Option<i64>,
+    #[serde(borrow)]
+    cron: Option<Cow<'a, str>>,
+    check_limit_us: i64,
+    #[serde(borrow)]
+    config_hash: Cow<'a, str>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    run: Slot,
+}
+
+impl Wire<'_> {
+    /// The revision, if what it says makes sense.
+    ///
+    /// # Errors
+    /// The reason for which it becomes a dead letter.
+    pub(super) fn revision(
+        self,
+        origin: Arc<Origin>,
+        source: (i32, i64),
+        payload: &[u8],
+    ) -> Result<Revision, (DeadReason, String)> {
+        debug_assert_eq!(self.v, MESSAGE_VERSION);
+        let due = self.due()?;
+        if self.until.is_some_and(|until| until < self.since) {
+            return no_sense(format_args!("`until` lies before `since` {}", self.since));
+        }
+        if self.check_limit_us < 0 {
+            return no_sense(format_args!("check_limit_us is {}", self.check_limit_us));
+        }
+        fits("config_hash", &self.config_hash, MAX_CRON)?;
+        let labels = match self.labels.is_empty() {
+            true => None,
+            false => Some(labels(&self.labels)?),
+        };
+        Ok(Revision {
+            origin,
+            since: self.since,
+            until: self.until,
+            due,
+            check_limit_us: self.check_limit_us,
+            config_hash: self.config_hash.into_owned(),
+            labels,
+            run: self.run,
+            source,
+            payload: payload.into(),
+        })
+    }
+
+    fn due(&self) -> Result<Due, (DeadReason, String)> {
+        match (self.interval_us, self.phase_us, &self.cron) {
+            (Some(interval_us), Some(phase_us), None) => {
+                if interval_us < MIN_INTERVAL || !(0..interval_us).contains(&phase_us) {
+                    return no_sense(format_args!(
+                        "interval_us is {interval_us} and phase_us {phase_us}: the interval is {MIN_INTERVAL} or more, the phase less than it"
+                    ));
+                }
+                if self.since.as_micros().rem_euclid(interval_us) != phase_us {
+                    return no_sense(format_args!("`since` {} is no slot", self.since));
+                }
+                Ok(Due::Every {
+                    interval_us,
+                    phase_us,
+                })
+            }
+            (None, None, Some(cron)) => {
+                fits("cron", cron, MAX_CRON)?;
+                Ok(Due::Calendar {
+                    cron: cron.clone().into_owned(),
+                })
+            }
+            _ => Err((
+                DeadReason::Malformed,
+                "neither interval_us with phase_us nor cron alone".to_owned(),
+            )),
+        }
+    }
+}
+
+fn labels(labels: &BTreeMap<String, String>) -> Result<String, (DeadReason, String)> {
+    let text = serde_json::to_string(labels)
+        .map_err(|error| (DeadReason::Malformed, error.to_string()))?;
+    fits("labels", &text, MAX_LABELS)?;
+    // Written out by JSON as \u0000, which jsonb does not take.
+    let has_nul = |text: &String| text.contains('\0');
+    if labels
+        .iter()
+        .any(|(name, value)| has_nul(name) || has_nul(value))
+    {
+        return no_sense("a label holds a NUL character, which PostgreSQL can't store");
+    }
+    Ok(text)
+}
+
+fn no_sense<T>(why: impl fmt::Display) -> Result<T, (DeadReason, String)> {
+    Err((DeadReason::DoesNotFit, why.to_string()))
+}
+
+/// Whether PostgreSQL's text takes it.
+pub(super) fn fits(field: &str, text: &str, max: usize) -> Result<(), (DeadReason, String)> {
+    if text.len() > max {
+        return no_sense(format_args!(
+            "{field} has {} bytes, at most {max} are stored",
+            text.len()
+        ));
+    }
+    if text.contains('\0') {
+        return no_sense(format_args!(
+            "{field} holds a NUL character, which PostgreSQL can't store"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! What a site announces: which slots are due, so that whoever reads the results knows which rows must exist.
+//!
+//! Rows come under the site's name, or, where each of its addresses is checked, under `name@address`: then each address is
+//! announced with the first slot that has a row of it, and taken back with the first one that has none.
+
+use std::{net::IpAddr, time::Duration};
+
+use sitewatch_config::{Resolve, ScheduleOptions, Site};
+
+use super::{schedule::Schedule, surroundings::Surroundings, trial::name};
+use crate::model::{MESSAGE_VERSION, SiteRevision, Slot};
+
+/// What stands is told again after so long, at one of the site's own slots: so all sites together never make a burst.
+const AGAIN_US: i64 = 3_600_000_000;
+
+/// What is to be told: of the site, or of one of its addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    address: Option<IpAddr>,
+    since: Slot,
+    until: Option<Slot>,
+}
+
+/// What has been announced and stands. Outlives the lives of the actor.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    announced: Vec<(Option<IpAddr>, Slot)>,
+    /// The slot at which all of it was last told.
+    told: Option<Slot>,
+}
+
+impl Standing {
+    pub(super) fn is_empty(&self) -> bool {
+        self.announced.is_empty()
+    }
+
+    /// `slot` has, or will have, a row for exactly these addresses: what that changes, or all that stands where it is to be
+    /// told again.
+    pub(super) fn cover(&mut self, slot: Slot, addresses: &[Option<IpAddr>]) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.announced.retain(|(address, since)| {
+            let stays = addresses.contains(address);
+            if !stays {
+                changes.push(Change {
+                    address: *address,
+                    since: *since,
+                    until: Some(slot),
+                });
+            }
+            stays
+        });
+        let told = *self.told.get_or_insert(slot);
+        if slot.micros_since(told) >= AGAIN_US {
+            self.told = Some(slot);
+            changes.extend(self.all(None));
+        }
+        for address in addresses {
+            if !self.announced.iter().any(|(known, _)| known == address) {
+                self.announced.push((*address, slot));
+                changes.push(Change {
+                    address: *address,
+                    since: slot,
+                    until: None,
+                });
+            }
+        }
+        changes
+    }
+
+    /// The site has come to its end: `until` is the first slot that it does not take.
+    pub(super) fn end(&mut self, until: Slot) -> Vec<Change> {
+        let changes = self.all(Some(until)).collect();
+        self.announced.clear();
+        changes
+    }
+
+    fn all(&self, until: Option<Slot>) -> impl Iterator<Item = Change> {
+        self.announced.iter().map(move |(address, since)| Change {
+            address: *address,
+            since: *since,
+            until,
+        })
+    }
+}
+
+/// The message that tells `change`.
+pub(super) fn revision(
+    site: &Site,
+    schedule: &Schedule,
+    around: &Surroundings,
+    change: Change,
+) -> SiteRevision {
+    SiteRevision {
+        v: MESSAGE_VERSION,
+        kind: SiteRevision::KIND,
+        site: name(site, change.address),
+        url: site.url.to_string(),
+        location: around.location.clone(),
+        since: change.since,
+        until: change.until,
+        due: schedule.due(),
+        check_limit_us: micros(longest_check(&site.options.schedule)),
+        config_hash: site.config_hash(),
+        labels: site.options.labels.clone(),
+        run: around.run,
+    }
+}
+
+/// The longest that a check may take: its attempts and the pauses between them.
+fn longest_check(options: &ScheduleOptions) -> Duration {
+    let retries = u32::from(options.retries);
+    let attempts = options.timeout * (retries + 1) + options.retry_delay * retries;
+    match options.resolve {
+        Resolve::Any => attempts,
+        // Its addresses are asked for first, with as many attempts.
+        Resolve::Each => attempts * 2,
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(seconds: i64) -> Slot {
+        Slot::from_micros(seconds * 1_000_000)
+    }
+
+    fn shown(changes: &[Change]) -> Vec<(Option<IpAddr>, i64, Option<i64>)> {
+        let seconds = |slot: Slot| slot.as_micros() / 1_000_000;
+        let show = |change: &Change| {
+            let Change {
+                address,
+                since,
+                until,
+            } = *change;
+            (address, seconds(since), until.map(seconds))
+        };
+        changes.iter().map(show).collect()
+    }
+
+    #[test]
+    fn a_site_is_announced_once_then_hourly_with_the_same_beginning_and_at_its_end() {
+        let mut standing = Standing::default();
+        assert_eq!(
+            shown(&standing.cover(slot(60), &[None])),
+            [(None, 60, None)]
+        );
+        let told: Vec<_> = (2..=125)
+            .filter(|minute| !standing.cover(slot(minute * 60), &[None]).is_empty())
+            .collect();
+        assert_eq!(told, [61, 121]);
+        assert_eq!(shown(&standing.end(slot(7560))), [(None, 60, Some(7560))]);
+        assert!(standing.is_empty() && standing.end(slot(7620)).is_empty());
+    }
+
+    #[test]
+    fn addresses_come_and_go() {
+        let (a, b) = (Some([192, 0, 2, 1].into()), Some([192, 0, 2, 2].into()));
+        let mut standing = Standing::default();
+        // DNS did not answer at first: the row is one of the site as a whole.
+        assert_eq!(shown(&standing.cover(slot(1), &[None])), [(None, 1, None)]);
+        let both = standing.cover(slot(2), &[a, b]);
+        assert_eq!(
+            shown(&both),
+            [(None, 1, Some(2)), (a, 2, None), (b, 2, None)]
+        );
+        assert!(standing.cover(slot(3), &[b, a]).is_empty());
+        assert_eq!(shown(&standing.cover(slot(4), &[a])), [(b, 2, Some(4))]);
+        assert_eq!(shown(&standing.cover(slot(5), &[a, b])), [(b, 5, None)]);
+        assert_eq!(
+            shown(&standing.end(slot(6))),
+            [(a, 2, Some(6)), (b, 5, Some(6))]
+        );
+    }
+
+    #[test]
+    fn the_longest_check_has_all_attempts_and_pauses() {
+        let mut options = ScheduleOptions {
+            timeout: Duration::from_secs(10),
+            retries: 2,
+            retry_delay: Duration::from_secs(3),
+            ..ScheduleOptions::default()
+        };
+        assert_eq!(longest_check(&options), Duration::from_secs(36));
+        options.resolve = Resolve::Each;
+        assert_eq!(longest_check(&options), Duration::from_secs(72));
+    }
+}

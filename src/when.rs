@@ -1,0 +1,60 @@
+//! Instants on the command line: RFC 3339, or so long ago.
+
+use std::time::SystemTime;
+
+use sitewatch_actors::model::Slot;
+
+/// Reads `2026-01-31T12:00:00Z`, or `-24h`.
+///
+/// # Errors
+/// What is expected.
+pub(crate) fn instant(text: &str) -> Result<Slot, String> {
+    let expected = "an instant such as 2026-01-31T12:00:00Z, or a time ago such as -24h";
+    if let Some(ago) = text.strip_prefix('-') {
+        let ago = humantime::parse_duration(ago).map_err(|why| format!("{expected} ({why})"))?;
+        let then = SystemTime::now().checked_sub(ago).ok_or(expected)?;
+        return Ok(Slot::from_system_time(then));
+    }
+    serde_json::from_value(text.into()).map_err(|_| expected.to_owned())
+}
+
+/// What may go to a terminal: control characters, and those that turn the direction of text, are written as escapes.
+pub(crate) fn printable(text: &str) -> String {
+    let harmless = |c: char| {
+        !c.is_control()
+            && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if harmless(c) {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_unicode());
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_to_say_when() {
+        assert_eq!(
+            instant("2023-11-14T22:13:20Z").map(Slot::as_micros),
+            Ok(1_700_000_000_000_000)
+        );
+        let ago = Slot::from_system_time(SystemTime::now()).micros_since(instant("-2h").unwrap());
+        assert!((7_200_000_000..7_260_000_000).contains(&ago), "{ago}");
+        for wrong in ["", "-", "-1x", "yesterday", "2h"] {
+            assert!(instant(wrong).unwrap_err().contains("such as"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        let shown = printable("a\x1b[31m\u{9b}b\u{202e}ä\n");
+        assert_eq!(shown, "a\\u{1b}[31m\\u{9b}b\\u{202e}ä\\u{a}");
+    }
+}
