@@ -1,5 +1,8 @@
 //! What the publisher and the consumer share: the client's properties, and knowing whether Kafka answers.
 
+mod token;
+
+use std::error::Error;
 use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicU8, Ordering},
@@ -8,11 +11,17 @@ use std::sync::{
 use prometheus::IntGauge;
 use rdkafka::{
     ClientConfig, ClientContext, Statistics,
+    client::OAuthToken,
     config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
+    producer::{BaseProducer, DeliveryResult, ProducerContext},
+    types::RDKafkaConfRes,
 };
-use sitewatch_config::KafkaSettings;
+use sitewatch_config::{KafkaSettings, Sasl};
 use slog::{Logger, debug, info, warn};
+
+use self::token::Tokens;
 
 /// The properties that every client has: where the brokers are, how to get in, and what the user passes through.
 pub fn client_config(settings: &KafkaSettings, client_id: &str) -> ClientConfig {
@@ -37,25 +46,99 @@ pub fn client_config(settings: &KafkaSettings, client_id: &str) -> ClientConfig 
     };
     config.set("security.protocol", protocol);
     if let Some(tls) = &settings.tls {
+        // What the files held when they were looked at: a client that is made later, after a failure, must not meet files
+        // that somebody is just about to replace.
         if let Some(ca) = &tls.ca {
-            config.set("ssl.ca.location", ca.to_string_lossy());
+            config.set("ssl.ca.pem", String::from_utf8_lossy(&ca.bytes));
         }
         if let Some(identity) = &tls.identity {
-            config.set("ssl.certificate.location", identity.cert.to_string_lossy());
-            config.set("ssl.key.location", identity.key.to_string_lossy());
+            let pem = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            config
+                .set("ssl.certificate.pem", pem(&identity.cert.bytes))
+                .set("ssl.key.pem", pem(&identity.key.bytes));
+            if let Some(password) = &identity.key_password {
+                config.set("ssl.key.password", password.reveal());
+            }
         }
     }
-    if let Some(sasl) = &settings.sasl {
-        config
-            .set("sasl.mechanisms", sasl.mechanism.as_str())
-            .set("sasl.username", &sasl.username)
-            .set("sasl.password", sasl.password.reveal());
+    match &settings.sasl {
+        Some(Sasl::Password {
+            mechanism,
+            username,
+            password,
+        }) => {
+            config
+                .set("sasl.mechanisms", mechanism.as_str())
+                .set("sasl.username", username)
+                .set("sasl.password", password.reveal());
+        }
+        Some(Sasl::Token(_)) => {
+            config.set("sasl.mechanisms", "OAUTHBEARER");
+        }
+        None => {}
     }
-    for (property, value) in &settings.options {
-        config.set(property, value);
+    for (property, value) in settings.options.iter() {
+        config.set(property, value.reveal());
     }
     config
 }
+
+/// Makes clients from the settings and throws them away, without a connection: what librdkafka does not take is known before
+/// anything is changed.
+///
+/// # Errors
+/// What it does not take, without a value: any may be a secret.
+pub fn try_out(settings: &KafkaSettings) -> Result<(), String> {
+    let mut config = client_config(settings, "sitewatch-trial");
+    config
+        .remove("bootstrap.servers")
+        .set_log_level(RDKafkaLogLevel::Emerg);
+    let producer: Result<BaseProducer<Silent>, _> = config.create_with_context(Silent);
+    producer.map_err(|problem| client_problem(&problem))?;
+    config.set("group.id", &settings.group);
+    let consumer: Result<BaseConsumer<Silent>, _> = config.create_with_context(Silent);
+    consumer
+        .map(drop)
+        .map_err(|problem| client_problem(&problem))
+}
+
+/// Why there is no client, in words that hold no value of a setting.
+pub fn client_problem(problem: &KafkaError) -> String {
+    let what = match problem {
+        KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, property, _) => {
+            format!("librdkafka has no property {property}")
+        }
+        KafkaError::ClientConfig(_, _, property, _) => {
+            format!("librdkafka does not take the value of {property}")
+        }
+        other => other.to_string(),
+    };
+    format!(
+        "the Kafka client can't be made from these settings (see kafka.* and kafka.options): {what}"
+    )
+}
+
+/// Hears nothing: a trial is told by its end.
+struct Silent;
+
+impl ClientContext for Silent {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn stats(&self, _: Statistics) {}
+
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ConsumerContext for Silent {}
+
+impl ProducerContext for Silent {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// How librdkafka begins when it has asked in vain for a token.
+const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token";
 
 const UNKNOWN: u8 = 0;
 const UP: u8 = 1;
@@ -120,6 +203,8 @@ impl Reachability {
                 };
                 self.seen_down(why);
             }
+            // Told by `Tokens`, and no word on the brokers.
+            Some(RDKafkaErrorCode::Authentication) if reason.contains(NO_TOKEN) => {}
             Some(
                 RDKafkaErrorCode::Authentication
                 | RDKafkaErrorCode::SSL
@@ -153,9 +238,24 @@ pub struct Client {
     pub reachability: Arc<Reachability>,
     /// Where librdkafka's own lines go, at debug level: what matters of them is told by `reachability`.
     pub log: Logger,
+    /// Where tokens come from, if they are needed.
+    tokens: Option<Arc<Tokens>>,
+}
+
+impl Client {
+    /// A client with these settings.
+    pub fn new(settings: &KafkaSettings, reachability: Arc<Reachability>, log: &Logger) -> Self {
+        Self {
+            reachability,
+            log: log.clone(),
+            tokens: Tokens::of(settings, log).map(Arc::new),
+        }
+    }
 }
 
 impl ClientContext for Client {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         debug!(self.log, "librdkafka"; "facility" => facility, "line" => message);
     }
@@ -167,5 +267,12 @@ impl ClientContext for Client {
     fn error(&self, error: KafkaError, reason: &str) {
         debug!(self.log, "Kafka client error"; "error" => %error, "reason" => reason);
         self.reachability.complaint(&error, reason);
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        match &self.tokens {
+            Some(tokens) => tokens.next(),
+            None => Err("kafka.sasl names no token_file and no token_command".into()),
+        }
     }
 }
