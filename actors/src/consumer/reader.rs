@@ -214,6 +214,8 @@ impl Reader {
                     self.lose_place(partition);
                 }
             }
+            // The context has heard of it before, with the reason.
+            Some(RDKafkaErrorCode::Authentication) => {}
             _ => context
                 .client
                 .reachability
