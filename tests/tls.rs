@@ -42,6 +42,25 @@ async fn kafka_lets_in_who_has_a_client_certificate() {
 }
 
 #[actix_rt::test]
+async fn a_locked_key_is_opened_by_its_password() {
+    let (world, web) = (World::new("locked").await, Web::start());
+    world.bring(&["ca.pem", "service.cert", "locked.key"]);
+    let kafka = |password| {
+        format!("ca: ca.pem, cert: service.cert, key: locked.key, key_password: {password}")
+    };
+    let listener = "SITEWATCH_TEST_KAFKA_MTLS";
+    let (mut wrong, _) = both(&world, &web, &kafka("guessed-canary"), listener);
+    assert_eq!(wrong.wait().code(), Some(78));
+    let log = wrong.log();
+    assert!(
+        log.contains("the Kafka client can't be made") && !log.contains("canary"),
+        "{log}"
+    );
+    let (_producer, _consumer) = both(&world, &web, &kafka("sitewatch"), listener);
+    world.wait_for("rows", ROWS, 3).await;
+}
+
+#[actix_rt::test]
 async fn kafka_refuses_who_has_none_and_is_refused_with_a_foreign_authority() {
     let (world, web) = (World::new("mtls_refused").await, Web::start());
     world.bring(&["ca.pem", "foreign-ca.pem", "service.cert", "service.key"]);

@@ -185,7 +185,7 @@ impl World {
             .env_remove("URL_CONFIG_FILE")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(fs::File::create(log.with_extension("stdout.log")).unwrap())
             .stderr(fs::File::create(&log).unwrap());
         for variable in absent {
             command.env_remove(variable);

@@ -108,6 +108,10 @@ pub fn client_problem(problem: &KafkaError) -> String {
         KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, property, _) => {
             format!("librdkafka has no property {property}")
         }
+        // This text names a property and what the build lacks; others repeat the value.
+        KafkaError::ClientConfig(_, why, _, _) if why.contains("not supported in this build") => {
+            format!("librdkafka: {why}")
+        }
         KafkaError::ClientConfig(_, _, property, _) => {
             format!("librdkafka does not take the value of {property}")
         }
