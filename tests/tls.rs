@@ -10,7 +10,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use support::{Node, Web, World, required, scram_password};
+use support::{Node, Web, World, allow, required, scram_password};
 
 fn settings(web: &Web, kafka: &str) -> String {
     format!(
@@ -185,6 +185,42 @@ async fn without_a_ca_the_authorities_of_the_system_are_trusted() {
     let _producer = world.node_with("producer", &settings(&web, kafka), &environment);
     let _consumer = world.node_with("consumer", &settings(&web, kafka), &environment);
     world.wait_for("rows", ROWS, 3).await;
+}
+
+/// The rules of docs/security.md, and each of them is needed.
+#[actix_rt::test]
+async fn the_least_that_brokers_have_to_allow_is_enough() {
+    let (world, web) = (World::new("rules").await, Web::start());
+    world.bring(&["ca.pem"]);
+    world.create_topic(3).await;
+    let topic = world.topic.as_str();
+    let broker = required("SITEWATCH_TEST_KAFKA_SASL");
+    let users = [format!("{topic}_p"), format!("{topic}_c")];
+    let start = |role, user: &String| {
+        let sasl = format!("mechanism: SCRAM-SHA-256, username: {user}, password: p");
+        let kafka = settings(&web, &format!("ca: ca.pem, sasl: {{ {sasl} }}"));
+        world.node_with(role, &kafka, &[("KAFKA_SERVER", &broker)])
+    };
+    for user in &users {
+        scram_password("SCRAM-SHA-256", user, "p");
+    }
+    let describe = format!("--operation Describe --topic {topic}");
+    allow(&users[1], &describe);
+    allow(&users[1], &format!("--operation Describe --group {topic}"));
+    const FORBIDDEN: &str = "Kafka does not allow this client to do its work";
+    let mut consumer = start("consumer", &users[1]);
+    consumer.wait_for_log(FORBIDDEN).await;
+    allow(&users[1], &format!("--operation Read --topic {topic}"));
+    allow(&users[1], &format!("--operation Read --group {topic}"));
+    allow(&users[0], &describe);
+    allow(&users[0], &format!("--operation Write --topic {topic}"));
+    let mut producer = start("producer", &users[0]);
+    world.wait_for("rows", ROWS, 3).await;
+    // Neither may do the other's work.
+    let other = start("consumer", &users[0]);
+    other.wait_for_log(FORBIDDEN).await;
+    assert_eq!((producer.stop(), consumer.stop()), (Some(0), Some(0)));
+    world.assert_complete(1.0).await;
 }
 
 /// A token without a signature, as the broker of the tests takes it.

@@ -2,23 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use config::{Map, Value, ValueKind};
 
 use crate::fields::Fields;
-use crate::item::{Item, missing};
+use crate::item::Item;
 use crate::mask::{MASK, is_sensitive};
-use crate::pem::LARGEST_PEM;
+use crate::pem;
 use crate::reference;
 use crate::request::FileContent;
 use crate::secret::Secret;
 
 /// The properties that the node sets itself, and why, or where they are set instead.
-const OWNED: [(&str, &str); 12] = [
+const OWNED: [(&str, &str); 13] = [
     ("bootstrap.servers", "kafka.brokers instead"),
     ("metadata.broker.list", "kafka.brokers instead"),
     ("group.id", "kafka.group instead"),
+    // Here it would turn encryption off in silence.
+    (
+        "security.protocol",
+        "kafka.tls, kafka.ca and kafka.sasl instead",
+    ),
     (
         "enable.auto.offset.store",
         "none: the node stores an offset when its rows are in the database",
@@ -170,7 +175,7 @@ fn remember_file(name: &str, item: &Item<'_>, value: &Secret, options: &mut Kafk
     if is_word || path.is_dir() {
         return true;
     }
-    match content(&path) {
+    match pem::content(&path) {
         Ok(file) => {
             options.files.push(file);
             true
@@ -184,20 +189,6 @@ fn remember_file(name: &str, item: &Item<'_>, value: &Secret, options: &mut Kafk
             false
         }
     }
-}
-
-fn content(path: &Path) -> Result<FileContent, String> {
-    if let Some(why) = missing(path) {
-        return Err(why.to_owned());
-    }
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > LARGEST_PEM {
-        return Err(format!("{} bytes, too large", bytes.len()));
-    }
-    Ok(FileContent {
-        path: path.to_owned(),
-        bytes,
-    })
 }
 
 fn collect_table(

@@ -8,7 +8,7 @@ use rustls::crypto::ring;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use x509_cert::der::{Decode, Encode};
 
-use crate::item::Item;
+use crate::item::{Item, missing};
 use crate::request::{FileContent, file_content};
 
 /// The largest certificate file that is read.
@@ -32,6 +32,25 @@ pub(crate) fn private_key(item: &Item<'_>) -> Option<FileContent> {
         return item.found("a file without a private key", "an unencrypted key in PEM");
     }
     Some(file)
+}
+
+/// What the file at `path` holds, for settings that name files in other ways than as a value of their own. As a part of the
+/// settings it makes new content under an old name a change.
+///
+/// # Errors
+/// Why it can't be read.
+pub(crate) fn content(path: &Path) -> Result<FileContent, String> {
+    if let Some(why) = missing(path) {
+        return Err(why.to_owned());
+    }
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > LARGEST_PEM {
+        return Err(format!("a file of {} bytes, too large", bytes.len()));
+    }
+    Ok(FileContent {
+        path: path.to_owned(),
+        bytes,
+    })
 }
 
 /// Whether the key has to be opened by a password.

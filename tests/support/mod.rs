@@ -37,8 +37,19 @@ pub fn required(variable: &str) -> String {
 
 /// Gives a user of the broker this password, and no other.
 pub fn scram_password(mechanism: &str, user: &str, password: &str) {
+    services(&["password", mechanism, user, password]);
+}
+
+/// Adds a rule of who may do what, in the words of kafka-acls.
+pub fn allow(user: &str, rule: &str) {
+    let rule: Vec<_> = rule.split(' ').collect();
+    let who = format!("User:{user}");
+    services(&[&["acl", "--add", "--allow-principal", &who], &rule[..]].concat());
+}
+
+fn services(arguments: &[&str]) {
     let status = Command::new(required("SITEWATCH_TEST_SERVICES"))
-        .args(["password", mechanism, user, password])
+        .args(arguments)
         .status();
     assert!(status.unwrap().success());
 }

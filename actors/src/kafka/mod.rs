@@ -7,6 +7,7 @@ use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicU8, Ordering},
 };
+use std::time::{Duration, Instant};
 
 use prometheus::IntGauge;
 use rdkafka::{
@@ -144,6 +145,9 @@ impl ProducerContext for Silent {
 /// How librdkafka begins when it has asked in vain for a token.
 const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token";
 
+/// How long after it was told a lasting refusal is told again.
+const REMINDER: Duration = Duration::from_secs(600);
+
 const UNKNOWN: u8 = 0;
 const UP: u8 = 1;
 const DOWN: u8 = 2;
@@ -153,6 +157,8 @@ pub struct Reachability {
     state: AtomicU8,
     /// What the client complained of last: the reason when it then says that all brokers are down.
     last_complaint: Mutex<String>,
+    /// What was last told to be forbidden, and when.
+    forbidden: Mutex<Option<(String, Instant)>>,
     gauge: IntGauge,
     log: Logger,
 }
@@ -164,6 +170,7 @@ impl Reachability {
         Arc::new(Self {
             state: AtomicU8::new(UNKNOWN),
             last_complaint: Mutex::default(),
+            forbidden: Mutex::default(),
             gauge,
             log,
         })
@@ -188,6 +195,21 @@ impl Reachability {
         if self.state.swap(DOWN, Ordering::AcqRel) != DOWN {
             self.gauge.set(0);
             warn!(self.log, "Kafka can't be reached, trying on"; "reason" => reason);
+        }
+    }
+
+    /// Kafka answers, and forbids something: told when it begins, and as a reminder while it lasts.
+    fn seen_forbidden(&self, reason: &str) {
+        let mut told = self
+            .forbidden
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_known =
+            |(what, when): &(String, Instant)| what == reason && when.elapsed() < REMINDER;
+        if !told.as_ref().is_some_and(is_known) {
+            warn!(self.log, "Kafka does not allow this client to do its work, trying on (see docs/security.md for the rules it needs)";
+                "reason" => reason);
+            *told = Some((reason.to_owned(), Instant::now()));
         }
     }
 
@@ -216,6 +238,11 @@ impl Reachability {
             ) => {
                 self.seen_down(reason);
             }
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed,
+            ) => self.seen_forbidden(reason),
             _ => {
                 last.clear();
                 last.push_str(reason);
