@@ -262,8 +262,9 @@ async fn kafka_lets_in_who_has_a_token_as_soon_as_there_is_one() {
     world.assert_complete(1.0).await;
 }
 
-/// Makes tokens of ten seconds, and counts them.
+/// Makes tokens of ten seconds, and counts them; not for who hands on the node's own secrets.
 const MINT: &str = r#"#!/bin/sh
+[ -z "$POSTGRES_URL$SITEWATCH__KAFKA__GROUP" ] || exit 1
 echo x >> minted
 part() { printf %s "$1" | base64 | tr -d '=\n' | tr /+ _-; }
 claims="{\"sub\":\"$1\",\"exp\":$(($(date +%s) + 10))}"
