@@ -12,7 +12,7 @@ use crate::{audit::AuditArguments, check::CheckArguments, dead_letter::DeadLette
 #[command(version, after_help = AFTER_HELP)]
 pub struct Arguments {
     /// What this process does
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, global = true)]
     pub role: Option<RoleName>,
 
     /// Settings file: YAML, TOML or JSON [default: sitewatch.yaml, if it is there]

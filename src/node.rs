@@ -7,6 +7,7 @@ use futures_util::future::{Either, select};
 use sitewatch_actors::{
     consumer::Consumer,
     intake::Intake,
+    kafka,
     metrics::Metrics,
     publisher::Publisher,
     site::{Sites, Surroundings},
@@ -25,7 +26,7 @@ use crate::{
     exit::Failure,
     http::{self, Status},
     logging::{LogControl, Logging},
-    settings::{Concerned, InForce, Overlay, SettingsActor},
+    settings::{Concerned, InForce, Overlay, SettingsActor, warn_of},
     standalone::Embedded,
 };
 
@@ -45,8 +46,10 @@ const SPARE_FILES: u64 = 200;
 /// If the settings are wrong, a part can't be started, or an actor failed beyond its restart intensity.
 pub(crate) fn run(role: Role, sources: Sources, watch: bool) -> Result<(), Failure> {
     let mut settings = load(role, &sources).map_err(Failure::config)?;
+    kafka::try_out(&settings.kafka).map_err(Failure::config)?;
     let logging = Logging::start(&settings.node.log);
     let log = logging.log.clone();
+    warn_of(&settings, &log);
     if role != Role::Consumer {
         allow_connections(settings.node.max_checks, &log);
     }

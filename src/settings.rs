@@ -2,20 +2,21 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use actix::prelude::*;
 use sitewatch_actors::{
     consumer::ConsumerControl,
     intake::Intake,
+    kafka,
     metrics::Metrics,
     publisher::PublisherOrder,
     site::SitesOrder,
     supervision::{Fault, Stop},
     writer::WriterControl,
 };
-use sitewatch_config::{NodeSettings, Problems, Role, Settings, Sources, load};
+use sitewatch_config::{KafkaSettings, NodeSettings, Problem, Role, Settings, Sources, load};
 use slog::{Logger, error, info, warn};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -54,6 +55,34 @@ pub(crate) struct Concerned {
 /// What standalone lays over the settings that it reads: where its embedded parts are.
 pub(crate) type Overlay = Arc<dyn Fn(&mut Settings) + Send + Sync>;
 
+/// Reads the settings, and tries out what only the Kafka client can tell: what it does not take must not end the one that
+/// works. What is `in_use` was tried out before: a trial takes a tenth of a second.
+fn read(role: Role, sources: &Sources, in_use: &KafkaSettings) -> Result<Settings, Vec<String>> {
+    let lines = |problem: &Problem| problem.to_string();
+    let settings =
+        load(role, sources).map_err(|problems| problems.0.iter().map(lines).collect::<Vec<_>>())?;
+    // Where the brokers are does not count, and is an embedded one's in standalone.
+    let brokers = in_use.brokers.clone();
+    let comparable = KafkaSettings {
+        brokers,
+        ..settings.kafka.clone()
+    };
+    if comparable != *in_use {
+        kafka::try_out(&settings.kafka).map_err(|problem| vec![problem])?;
+    }
+    Ok(settings)
+}
+
+/// Logs what is valid but should be looked at.
+pub(crate) fn warn_of(settings: &Settings, log: &Logger) {
+    for warning in settings.warnings(SystemTime::now()) {
+        warn!(log, "{}", warning);
+    }
+    for unused in &settings.unused {
+        info!(log, "{}", unused);
+    }
+}
+
 /// Reloads the settings.
 pub(crate) struct SettingsActor {
     pub(crate) role: Role,
@@ -90,8 +119,9 @@ impl SettingsActor {
     fn reload(&self, ctx: &mut Context<Self>) {
         fail::fail_point!("settings::reload");
         let (role, sources, begun) = (self.role, self.sources.clone(), Instant::now());
+        let kafka = self.in_force.get().kafka;
         // The environment of a process does not change: files do.
-        let loading = tokio::task::spawn_blocking(move || load(role, &sources));
+        let loading = tokio::task::spawn_blocking(move || read(role, &sources, &kafka));
         // One after the other: what came last wins.
         ctx.wait(
             loading
@@ -106,16 +136,17 @@ impl SettingsActor {
         );
     }
 
-    fn take_over(&self, loaded: Result<Settings, Problems>, begun: Instant) {
+    fn take_over(&self, loaded: Result<Settings, Vec<String>>, begun: Instant) {
         match loaded {
             Err(problems) => {
                 self.metrics.reloads.with_label_values(&["invalid"]).inc();
-                error!(self.log, "settings not reloaded, nothing has changed"; "problems" => problems.0.len());
-                for problem in &problems.0 {
+                error!(self.log, "settings not reloaded, nothing has changed"; "problems" => problems.len());
+                for problem in &problems {
                     error!(self.log, "{}", problem);
                 }
             }
             Ok(mut new) => {
+                warn_of(&new, &self.log);
                 (self.overlay)(&mut new);
                 let old = self.in_force.get();
                 self.in_force.set(new.clone());

@@ -5,8 +5,10 @@ use std::{
     fmt::Write as _,
     io::{self, Write as _},
     path::PathBuf,
+    time::SystemTime,
 };
 
+use sitewatch_actors::kafka;
 use sitewatch_config::{Role, Settings, Site, Sources, diff_sites, explain_site, load, load_any};
 
 use crate::exit::Failure;
@@ -26,6 +28,12 @@ pub(crate) fn validate(sources: &Sources, role: Option<Role>) -> Result<(), Fail
         ),
         false => format!("settings are valid: {sites} from {}\n", files.join(", ")),
     });
+    for warning in settings.warnings(SystemTime::now()) {
+        print(&format!("warning: {warning}\n"));
+    }
+    for unused in &settings.unused {
+        print(&format!("note: {unused}\n"));
+    }
     Ok(())
 }
 
@@ -37,8 +45,11 @@ fn sites(count: usize) -> String {
 }
 
 fn read(sources: &Sources, role: Option<Role>) -> Result<Settings, Failure> {
-    role.map_or_else(|| load_any(sources), |role| load(role, sources))
-        .map_err(Failure::config)
+    let settings = role
+        .map_or_else(|| load_any(sources), |role| load(role, sources))
+        .map_err(Failure::config)?;
+    kafka::try_out(&settings.kafka).map_err(Failure::config)?;
+    Ok(settings)
 }
 
 /// Shows what is in force for one site, and where each of it was written.

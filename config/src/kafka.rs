@@ -1,16 +1,15 @@
 //! The Kafka connection.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::time::SystemTime;
 
 use crate::fields::Fields;
 use crate::item::Item;
-use crate::kafka_options;
-use crate::kafka_security::{self, KafkaTls, Sasl};
-use crate::mask::{MASK, is_sensitive};
+use crate::kafka_options::{self, KafkaOptions};
+use crate::kafka_sasl::{self, Sasl, SaslMechanism};
+use crate::kafka_security::{self, KafkaTls};
 
 /// Settings of the Kafka connection.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct KafkaSettings {
     /// The brokers, as `host:port,host:port`.
     pub brokers: Option<String>,
@@ -20,12 +19,12 @@ pub struct KafkaSettings {
     pub group: String,
     /// Encryption; none unless set.
     pub tls: Option<KafkaTls>,
-    /// Login by name and password.
+    /// How the node logs in.
     pub sasl: Option<Sasl>,
     /// What the publisher may hold in memory.
     pub queue: QueueSettings,
     /// Any other property of librdkafka.
-    pub options: BTreeMap<String, String>,
+    pub options: KafkaOptions,
 }
 
 /// What the publisher may hold in memory.
@@ -55,28 +54,31 @@ impl Default for KafkaSettings {
             tls: None,
             sasl: None,
             queue: QueueSettings::default(),
-            options: BTreeMap::new(),
+            options: KafkaOptions::default(),
         }
     }
 }
 
-impl fmt::Debug for KafkaSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |(name, value)| (name, if is_sensitive(name) { MASK } else { value });
-        let options = self
-            .options
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .map(shown);
-        f.debug_struct("KafkaSettings")
-            .field("brokers", &self.brokers)
-            .field("topic", &self.topic)
-            .field("group", &self.group)
-            .field("tls", &self.tls)
-            .field("sasl", &self.sasl)
-            .field("queue", &self.queue)
-            .field("options", &options.collect::<BTreeMap<&str, &str>>())
-            .finish()
+impl KafkaSettings {
+    /// What works but should be looked at, as seen at `now`.
+    pub(crate) fn warnings(&self, now: SystemTime) -> Vec<String> {
+        let tls = self.tls.as_ref().map(|tls| tls.warnings(now));
+        let mut warnings = tls.unwrap_or_default();
+        warnings.extend(self.options.warnings());
+        if let (
+            Some(Sasl::Password {
+                mechanism: SaslMechanism::Plain,
+                ..
+            }),
+            None,
+        ) = (&self.sasl, &self.tls)
+        {
+            warnings.push(
+                "kafka.sasl: PLAIN without TLS sends the password in the clear; set kafka.tls or kafka.ca"
+                    .to_owned(),
+            );
+        }
+        warnings
     }
 }
 
@@ -92,7 +94,7 @@ pub(crate) fn read(root: &Fields<'_>) -> KafkaSettings {
             .unwrap_or(default.topic),
         group: kafka.item("group").and_then(group).unwrap_or(default.group),
         tls: kafka_security::tls(&kafka),
-        sasl: kafka_security::sasl(&kafka),
+        sasl: kafka_sasl::sasl(&kafka),
         queue: queue(&kafka),
         options: kafka_options::read(&kafka),
     };

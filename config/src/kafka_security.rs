@@ -1,64 +1,43 @@
-//! Encryption of the Kafka connection, and who the node is to the brokers.
+//! Encryption of the Kafka connection.
 
-use std::path::PathBuf;
+use std::time::SystemTime;
 
 use crate::fields::Fields;
+use crate::item::Item;
+use crate::mask::quote;
+use crate::pem;
+use crate::reference;
+use crate::request::{FileContent, file_content};
 use crate::secret::Secret;
 
 /// Encryption of the Kafka connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KafkaTls {
-    /// The authorities to trust; those of the system unless set.
-    pub ca: Option<PathBuf>,
+    /// The authorities to trust, PEM; those of the system unless set.
+    pub ca: Option<FileContent>,
     /// Who this node is.
     pub identity: Option<KafkaIdentity>,
 }
 
-/// A client certificate.
+/// A client certificate. The files' contents are part of it, so that new ones under the same names are a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KafkaIdentity {
-    /// The certificate, PEM.
-    pub cert: PathBuf,
+    /// The certificate and those between it and its authority, PEM.
+    pub cert: FileContent,
     /// Its private key, PEM.
-    pub key: PathBuf,
+    pub key: FileContent,
+    /// What opens the key.
+    pub key_password: Option<Secret>,
 }
 
-/// Login by name and password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sasl {
-    /// How the password is shown to the broker.
-    pub mechanism: SaslMechanism,
-    /// The user's name.
-    pub username: String,
-    /// The password.
-    pub password: Secret,
-}
-
-/// How a password is shown to the broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SaslMechanism {
-    /// In the clear.
-    Plain,
-    /// By SCRAM with SHA-256.
-    ScramSha256,
-    /// By SCRAM with SHA-512.
-    ScramSha512,
-}
-
-impl SaslMechanism {
-    const ALL: [(&'static str, SaslMechanism); 3] = [
-        ("PLAIN", SaslMechanism::Plain),
-        ("SCRAM-SHA-256", SaslMechanism::ScramSha256),
-        ("SCRAM-SHA-512", SaslMechanism::ScramSha512),
-    ];
-
-    /// The name Kafka knows it by.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            SaslMechanism::Plain => "PLAIN",
-            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
-            SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
-        }
+impl KafkaTls {
+    /// What is to be said about the certificates' time.
+    pub(crate) fn warnings(&self, now: SystemTime) -> Vec<String> {
+        let cert = self.identity.as_ref().map(|identity| &identity.cert);
+        [("kafka.ca", self.ca.as_ref()), ("kafka.cert", cert)]
+            .into_iter()
+            .filter_map(|(key, file)| pem::validity(key, &file?.path, &file?.bytes, now))
+            .collect()
     }
 }
 
@@ -81,42 +60,39 @@ pub(crate) fn tls(kafka: &Fields<'_>) -> Option<KafkaTls> {
     if let (Some(false), true, Some(flag)) = (on, implied, &flag) {
         flag.wrong::<()>("true, since there are certificates, or no ca, cert and key");
     }
-    let ca = ca.and_then(|item| item.existing_file());
-    let cert = cert.and_then(|item| item.existing_file());
-    let key = key.and_then(|item| item.existing_file());
-    let identity = cert.zip(key).map(|(cert, key)| KafkaIdentity { cert, key });
+    let key_password = kafka
+        .item("key_password")
+        .and_then(|item| reference::secret(&item, "the key's password"));
+    let ca = ca.and_then(|item| certificates(&item));
+    let cert = cert.and_then(|item| certificates(&item));
+    let key = key.and_then(|item| private_key(&item, cert.as_ref()));
+    let identity = cert.zip(key).map(|(cert, key)| KafkaIdentity {
+        cert,
+        key,
+        key_password,
+    });
     (implied || on == Some(true)).then_some(KafkaTls { ca, identity })
 }
 
-pub(crate) fn sasl(kafka: &Fields<'_>) -> Option<Sasl> {
-    let sasl = kafka.section("sasl");
-    if !sasl.is_written() {
-        return None;
+fn certificates(item: &Item<'_>) -> Option<FileContent> {
+    let file = file_content(item, pem::LARGEST_PEM)?;
+    match pem::check_certificates(&file.bytes) {
+        Ok(()) => Some(file),
+        Err(why) => item.found(named(item, why), "certificates in PEM"),
     }
-    let (mechanism, username, password) = (
-        sasl.item("mechanism"),
-        sasl.item("username"),
-        sasl.item("password"),
-    );
-    for (name, item) in [
-        ("mechanism", &mechanism),
-        ("username", &username),
-        ("password", &password),
-    ] {
-        if item.is_none() {
-            sasl.missing(name, "mechanism, username and password together");
-        }
+}
+
+fn private_key(item: &Item<'_>, cert: Option<&FileContent>) -> Option<FileContent> {
+    let file = file_content(item, pem::LARGEST_PEM)?;
+    let checked = cert.map_or(Ok(()), |cert| pem::check_pair(&cert.bytes, &file.bytes));
+    match checked {
+        Ok(()) => Some(file),
+        Err(why) => item.found(named(item, why), "the private key of kafka.cert, in PEM"),
     }
-    let mechanism = mechanism.and_then(|item| item.choice(&SaslMechanism::ALL));
-    let username = username.and_then(|item| item.text("the user's name").map(str::to_owned));
-    let password = password.and_then(|item| match &item.value.kind {
-        config::ValueKind::String(text) => Some(Secret::new(text.as_str())),
-        _ => item.wrong_type("the password, as text in quotes"),
-    });
-    sasl.finish();
-    Some(Sasl {
-        mechanism: mechanism?,
-        username: username?,
-        password: password?,
-    })
+}
+
+/// The file as it is written in the settings, and what is wrong with it.
+fn named(item: &Item<'_>, why: &str) -> String {
+    let shown = item.scalar().unwrap_or_default();
+    format!("{} ({why})", quote(&shown))
 }

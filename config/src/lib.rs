@@ -25,6 +25,7 @@ mod import;
 mod item;
 mod kafka;
 mod kafka_options;
+mod kafka_sasl;
 mod kafka_security;
 mod limits;
 mod login;
@@ -34,6 +35,7 @@ mod options;
 mod options_reader;
 mod origin;
 mod pattern;
+mod pem;
 mod postgres;
 mod postgres_parameters;
 mod postgres_servers;
@@ -57,6 +59,7 @@ mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 pub use batch::BatchSettings;
 pub use body::{Body, BodyForm};
@@ -70,7 +73,9 @@ pub use flags::{FLAGS, Flag, FlagForm};
 pub use import::{ImportError, ImportFormat, Imported, import};
 pub use ipnet::IpNet;
 pub use kafka::{KafkaSettings, QueueSettings};
-pub use kafka_security::{KafkaIdentity, KafkaTls, Sasl, SaslMechanism};
+pub use kafka_options::KafkaOptions;
+pub use kafka_sasl::{Sasl, SaslMechanism, TokenCommand, TokenSource};
+pub use kafka_security::{KafkaIdentity, KafkaTls};
 pub use limits::Limits;
 pub use login::{Login, Oauth2};
 pub use mask::is_sensitive;
@@ -108,6 +113,16 @@ pub struct Settings {
     pub sites: Vec<Arc<Site>>,
     /// The files that were read.
     pub files: Vec<PathBuf>,
+    /// What is written but not used by the role, and so not read either.
+    pub unused: Vec<String>,
+}
+
+impl Settings {
+    /// What is valid and should be looked at, as seen at `now`: certificates that have expired or soon will, and checks
+    /// that are turned off.
+    pub fn warnings(&self, now: SystemTime) -> Vec<String> {
+        self.kafka.warnings(now)
+    }
 }
 
 /// Reads all sources and checks everything, including what `role` cannot do without.
@@ -144,6 +159,14 @@ fn read(
     let mut layers = sources::gather(sources, &report);
     report.blame_by_default(&layers.main_source);
 
+    // A producer has no use for a database, so that it does not even look at a password for one.
+    let mut unused = Vec::new();
+    if role == Some(Role::Producer) && take_out(&mut layers.tree, "postgres", "url") {
+        unused.push(
+            "postgres.url is not needed by a producer, which neither reads it nor connects to PostgreSQL"
+                .to_owned(),
+        );
+    }
     let root = Fields::root(&layers.tree, &report);
     root.know("sites");
     let (lists, files) = site_list::more(&root);
@@ -166,6 +189,7 @@ fn read(
         postgres,
         sites,
         files: layers.files,
+        unused,
     };
     if let Some(role) = role
         && !layers.incomplete
@@ -183,4 +207,19 @@ fn read(
     }
     root.finish();
     report.into_result((settings, explanation))
+}
+
+/// Empties `section.name`; whether something was there.
+fn take_out(tree: &mut config::Value, section: &str, name: &str) -> bool {
+    let config::ValueKind::Table(sections) = &mut tree.kind else {
+        return false;
+    };
+    let Some(config::ValueKind::Table(section)) =
+        sections.get_mut(section).map(|section| &mut section.kind)
+    else {
+        return false;
+    };
+    section.get_mut(name).is_some_and(|value| {
+        std::mem::replace(&mut value.kind, config::ValueKind::Nil) != config::ValueKind::Nil
+    })
 }

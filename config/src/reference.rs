@@ -5,6 +5,7 @@ use std::fs;
 use config::ValueKind;
 
 use crate::item::{Item, missing};
+use crate::secret::Secret;
 
 /// The largest file that a value may refer to, in bytes.
 const LARGEST_FILE: u64 = 64 << 10;
@@ -25,6 +26,21 @@ pub(crate) fn follow(item: &Item<'_>, expected: &str) -> Option<Referenced> {
     match text.strip_prefix("file:") {
         Some(path) => file(item, path),
         None => fill_in(item, text),
+    }
+}
+
+/// A secret: the text itself, spaces and all, or what a reference leads to. `None` after a problem.
+pub(crate) fn secret(item: &Item<'_>, what: &str) -> Option<Secret> {
+    let ValueKind::String(text) = &item.value.kind else {
+        return item.wrong_type(format!("{what}, as text in quotes"));
+    };
+    let found = match text.trim().strip_prefix("file:") {
+        Some(path) => file(item, path)?,
+        None => fill_in(item, text)?,
+    };
+    match found.text.is_empty() || found.text.contains('\0') {
+        true => item.found("nothing, or a zero byte", format!("{what}, not empty")),
+        false => Some(Secret::new(found.text)),
     }
 }
 

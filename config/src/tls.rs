@@ -1,14 +1,10 @@
 //! Encryption of the way to a site.
 
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde::Serialize;
 
 use crate::fields::Fields;
-use crate::item::Item;
-use crate::request::{FileContent, file_content};
-
-/// The largest certificate file that is read.
-const LARGEST_PEM: u64 = 4 << 20;
+use crate::pem::{certificates, private_key};
+use crate::request::FileContent;
 
 /// Whom to trust over TLS, and who the node is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -79,27 +75,4 @@ pub(crate) fn read(fields: &Fields<'_>, base: &TlsOptions) -> TlsOptions {
     };
     tls.finish();
     options
-}
-
-fn certificates(item: &Item<'_>) -> Option<FileContent> {
-    let file = file_content(item, LARGEST_PEM)?;
-    let mut count = 0;
-    for certificate in CertificateDer::pem_slice_iter(&file.bytes) {
-        if certificate.is_err() {
-            return item.found("a file that is not valid PEM", "certificates in PEM");
-        }
-        count += 1;
-    }
-    if count == 0 {
-        return item.found("a file without a certificate", "certificates in PEM");
-    }
-    Some(file)
-}
-
-fn private_key(item: &Item<'_>) -> Option<FileContent> {
-    let file = file_content(item, LARGEST_PEM)?;
-    if PrivateKeyDer::from_pem_slice(&file.bytes).is_err() {
-        return item.found("a file without a private key", "an unencrypted key in PEM");
-    }
-    Some(file)
 }

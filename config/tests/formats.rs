@@ -82,7 +82,7 @@ fn yaml_keeps_order_case_and_dots() {
         .kafka
         .options
         .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .map(|(name, value)| (name, value.reveal()))
         .collect();
     assert_eq!(
         options,

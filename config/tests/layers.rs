@@ -4,8 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use sitewatch_config::{LogFormat, LogLevel, Role, SaslMechanism, Secret};
-use support::folder;
+use sitewatch_config::{LogFormat, LogLevel, Role, Sasl, SaslMechanism, Secret};
+use support::{certificate, folder};
 
 #[test]
 fn without_any_source_there_are_defaults() {
@@ -119,16 +119,15 @@ fn every_kind_of_value_can_be_a_variable() {
     assert_eq!(settings.node.log.format, LogFormat::Json);
     assert_eq!(settings.node.workers, Some(3));
     assert!(settings.kafka.tls.is_some());
-    let sasl = settings.kafka.sasl.unwrap();
-    assert_eq!(
-        (sasl.username.as_str(), sasl.password.reveal()),
-        ("me", "12 34 ")
-    );
-    assert_eq!(
-        (sasl.mechanism, sasl.mechanism.as_str()),
-        (SaslMechanism::ScramSha512, "SCRAM-SHA-512")
-    );
-    assert_eq!(settings.kafka.options["socket.timeout.ms"], "1000");
+    let by_password = Sasl::Password {
+        mechanism: SaslMechanism::ScramSha512,
+        username: "me".to_owned(),
+        password: Secret::new("12 34 "),
+    };
+    assert_eq!(settings.kafka.sasl, Some(by_password));
+    assert_eq!(SaslMechanism::ScramSha512.as_str(), "SCRAM-SHA-512");
+    let timeout = settings.kafka.options.get("socket.timeout.ms");
+    assert_eq!(timeout.map(Secret::reveal), Some("1000"));
     assert_eq!(settings.postgres.batch.max_age, Duration::from_millis(20));
     assert_eq!(
         settings.sites[0].options.expect.expected_status.to_string(),
@@ -227,10 +226,11 @@ fn each_role_needs_its_own() {
 
 #[test]
 fn paths_start_at_the_file_or_the_working_directory() {
+    let (cert, key) = certificate();
     let folder = folder()
-        .file("etc/ca.pem", "")
-        .file("service.cert", "")
-        .file("service.key", "")
+        .file("etc/ca.pem", &cert)
+        .file("service.cert", &cert)
+        .file("service.key", &key)
         .file(
             "etc/node.yaml",
             "node: { data_dir: data }\nkafka: { ca: ca.pem }",
@@ -245,10 +245,10 @@ fn paths_start_at_the_file_or_the_working_directory() {
     let settings = folder.load();
 
     let tls = settings.kafka.tls.unwrap();
-    assert_eq!(tls.ca, Some(folder.path().join("etc/ca.pem")));
+    assert_eq!(tls.ca.unwrap().path, folder.path().join("etc/ca.pem"));
     let identity = tls.identity.unwrap();
-    assert_eq!(identity.cert, folder.path().join("service.cert"));
-    assert_eq!(identity.key, folder.path().join("service.key"));
+    assert_eq!(identity.cert.path, folder.path().join("service.cert"));
+    assert_eq!(identity.key.path, folder.path().join("service.key"));
     assert_eq!(
         settings.postgres.url.unwrap().root_cert(),
         Some(folder.path().join("etc/ca.pem").as_path())

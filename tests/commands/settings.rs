@@ -167,6 +167,27 @@ async fn migrate_brings_the_schema_up_to_date_and_may_be_repeated() {
     run(&["migrate"]).ended(78);
 }
 
+#[test]
+fn validate_says_what_is_valid_and_should_be_looked_at() {
+    let settings =
+        "kafka: { brokers: a, tls: true, options: { ssl.endpoint.identification.algorithm: none } }
+postgres: { url: 'postgres://u:p@h/d' }\nsites: [{ url: 'https://example.org/' }]\n";
+    let files = [("sitewatch.yaml", settings)];
+    run_with(&["validate", "--role", "producer"], &files, &[])
+        .ended(0)
+        .says(&[
+            "settings are valid: 1 site",
+            "\nwarning: kafka.options: ssl.endpoint.identification.algorithm is none: ",
+            "\nnote: postgres.url is not needed by a producer",
+        ]);
+    let consumer = run_with(&["--role", "consumer", "validate"], &files, &[]).ended(0);
+    assert!(!consumer.out.contains("note: "), "{}", consumer.out);
+    let unknown = "kafka: { options: { no.such.property: 1 } }";
+    run_with(&["validate"], &[("sitewatch.yaml", unknown)], &[])
+        .ended(78)
+        .complains(&["librdkafka has no property no.such.property"]);
+}
+
 /// The numbers in the database mean what the code means by them.
 #[actix_rt::test]
 async fn the_tables_of_outcomes_and_error_kinds_agree_with_the_code() {

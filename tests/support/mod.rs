@@ -12,6 +12,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex,
@@ -32,6 +33,25 @@ use tokio_postgres::{Client, NoTls, Row};
 pub fn required(variable: &str) -> String {
     std::env::var(variable)
         .unwrap_or_else(|_| panic!("{variable} is not set: run the tests by scripts/test"))
+}
+
+/// Gives a user of the broker this password, and no other.
+pub fn scram_password(mechanism: &str, user: &str, password: &str) {
+    services(&["password", mechanism, user, password]);
+}
+
+/// Adds a rule of who may do what, in the words of kafka-acls.
+pub fn allow(user: &str, rule: &str) {
+    let rule: Vec<_> = rule.split(' ').collect();
+    let who = format!("User:{user}");
+    services(&[&["acl", "--add", "--allow-principal", &who], &rule[..]].concat());
+}
+
+fn services(arguments: &[&str]) {
+    let status = Command::new(required("SITEWATCH_TEST_SERVICES"))
+        .args(arguments)
+        .status();
+    assert!(status.unwrap().success());
 }
 
 /// A topic and a database of one test's own.
@@ -123,6 +143,24 @@ impl World {
         producer.flush(Duration::from_secs(60)).unwrap();
     }
 
+    /// Copies certificates of the tests beside the settings file, as Aiven's users do.
+    pub fn bring(&self, files: &[&str]) {
+        for file in files {
+            self.put(file, file);
+        }
+    }
+
+    /// Puts the certificate `from` of the tests into the place of `to`, at once and whole.
+    pub fn put(&self, from: &str, to: &str) {
+        let beside = self.folder.path().join("new");
+        fs::copy(
+            Path::new(&required("SITEWATCH_TEST_TLS")).join(from),
+            &beside,
+        )
+        .unwrap();
+        fs::rename(beside, self.folder.path().join(to)).unwrap();
+    }
+
     /// Starts a node; `settings` is the text of its settings file.
     pub fn node(&self, role: &str, settings: &str) -> Node {
         self.node_with(role, settings, &[])
@@ -158,7 +196,7 @@ impl World {
             .env_remove("URL_CONFIG_FILE")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(fs::File::create(log.with_extension("stdout.log")).unwrap())
             .stderr(fs::File::create(&log).unwrap());
         for variable in absent {
             command.env_remove(variable);
@@ -308,8 +346,13 @@ impl Node {
     }
 
     pub async fn wait_for_log(&self, text: &str) {
+        self.wait_for_log_times(text, 1).await;
+    }
+
+    /// Waits until the log has said it so many times.
+    pub async fn wait_for_log_times(&self, text: &str, times: usize) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while !self.log().contains(text) {
+        while self.log().matches(text).count() < times {
             assert!(
                 Instant::now() < deadline,
                 "the log never says {text:?}:\n{}",

@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use self::reader::{Parts, Reader};
 use crate::{
     intake::{Delivery, Intake},
+    kafka::client_problem,
     metrics::Metrics,
     model::WriterOrder,
     supervision::{Fault, Stop},
@@ -106,9 +107,7 @@ impl Consumer {
         let reader = match reader {
             Ok(reader) => reader,
             Err(problem) => {
-                self.fault.refuse(format!(
-                    "the Kafka client can't be made from these settings (see kafka.* and kafka.options): {problem}"
-                ));
+                self.fault.refuse(client_problem(&problem));
                 return ctx.stop();
             }
         };

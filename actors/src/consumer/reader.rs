@@ -86,10 +86,7 @@ impl Reader {
             parts.log.clone(),
             parts.metrics.kafka_up.with_label_values(&["consumer"]),
         );
-        let client = Client {
-            reachability,
-            log: parts.log.clone(),
-        };
+        let client = Client::new(parts.kafka, reachability, &parts.log);
         let context = Context::new(client, parts.metrics.clone(), parts.kafka.topic.clone());
         let consumer: BaseConsumer<_> =
             properties(parts.kafka, parts.client_id).create_with_context(context)?;
@@ -217,6 +214,8 @@ impl Reader {
                     self.lose_place(partition);
                 }
             }
+            // The context has heard of it before, with the reason.
+            Some(RDKafkaErrorCode::Authentication) => {}
             _ => context
                 .client
                 .reachability

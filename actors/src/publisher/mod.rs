@@ -9,13 +9,13 @@ mod producer;
 use std::{sync::Arc, time::Duration};
 
 use actix::prelude::*;
-use rdkafka::error::KafkaError;
 use sitewatch_config::KafkaSettings;
 use slog::{Logger, error, info, warn};
 
 use self::producer::{Producer, Refused};
 use crate::{
     intake::{Delivery, Intake},
+    kafka::client_problem,
     metrics::Metrics,
     model::{Report, Slot},
     supervision::{Fault, Stop},
@@ -165,12 +165,6 @@ impl Publisher {
         }
         .into_actor(self)
     }
-}
-
-fn client_problem(problem: &KafkaError) -> String {
-    format!(
-        "the Kafka client can't be made from these settings (see kafka.* and kafka.options): {problem}"
-    )
 }
 
 impl Actor for Publisher {

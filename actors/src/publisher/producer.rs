@@ -1,6 +1,7 @@
 //! The Kafka producer: idempotent, bounded, every delivery report counted.
 
 use std::{
+    error::Error,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,6 +11,7 @@ use std::{
 
 use rdkafka::{
     ClientContext, Message, Statistics,
+    client::OAuthToken,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer},
@@ -74,10 +76,7 @@ impl Producer {
             metrics.kafka_up.with_label_values(&["producer"]),
         );
         let deliveries = Deliveries {
-            client: Client {
-                reachability,
-                log: log.clone(),
-            },
+            client: Client::new(settings, reachability, log),
             metrics: metrics.clone(),
             failing: AtomicBool::new(false),
             failed: Arc::new(failed),
@@ -127,6 +126,12 @@ struct Deliveries {
 }
 
 impl ClientContext for Deliveries {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.client.generate_oauth_token(config)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.client.log(level, facility, message);
     }

@@ -9,6 +9,14 @@ use std::path::{Path, PathBuf};
 use sitewatch_config::{Problems, Role, Settings, Sources, load, load_any};
 use tempfile::TempDir;
 
+/// A certificate of its own making and its key, PEM.
+pub(crate) fn certificate() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let cert = parameters.self_signed(&key).unwrap();
+    (cert.pem(), key.serialize_pem())
+}
+
 /// A node's working directory, told as a story: `folder().file(…).env(…).load()`.
 pub(crate) struct Folder {
     dir: TempDir,

@@ -1,0 +1,309 @@
+//! What the publisher and the consumer share: the client's properties, and knowing whether Kafka answers.
+
+mod token;
+
+use std::error::Error;
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU8, Ordering},
+};
+use std::time::{Duration, Instant};
+
+use prometheus::IntGauge;
+use rdkafka::{
+    ClientConfig, ClientContext, Statistics,
+    client::OAuthToken,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, ConsumerContext},
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{BaseProducer, DeliveryResult, ProducerContext},
+    types::RDKafkaConfRes,
+};
+use sitewatch_config::{KafkaSettings, Sasl};
+use slog::{Logger, debug, info, warn};
+
+use self::token::Tokens;
+
+/// The properties that every client has: where the brokers are, how to get in, and what the user passes through.
+pub fn client_config(settings: &KafkaSettings, client_id: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set(
+            "bootstrap.servers",
+            settings.brokers.as_deref().unwrap_or_default(),
+        )
+        .set("client.id", client_id)
+        .set("log.connection.close", "false")
+        // Brokers close idle connections and DNS names of managed brokers move: come back soon, but not all at once.
+        .set("reconnect.backoff.ms", "100")
+        .set("reconnect.backoff.max.ms", "10000")
+        .set("socket.keepalive.enable", "true")
+        .set("statistics.interval.ms", "2000");
+    let protocol = match (&settings.tls, &settings.sasl) {
+        (None, None) => "plaintext",
+        (Some(_), None) => "ssl",
+        (None, Some(_)) => "sasl_plaintext",
+        (Some(_), Some(_)) => "sasl_ssl",
+    };
+    config.set("security.protocol", protocol);
+    if let Some(tls) = &settings.tls {
+        // What the files held when they were looked at: a client that is made later, after a failure, must not meet files
+        // that somebody is just about to replace.
+        if let Some(ca) = &tls.ca {
+            config.set("ssl.ca.pem", String::from_utf8_lossy(&ca.bytes));
+        }
+        if let Some(identity) = &tls.identity {
+            let pem = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            config
+                .set("ssl.certificate.pem", pem(&identity.cert.bytes))
+                .set("ssl.key.pem", pem(&identity.key.bytes));
+            if let Some(password) = &identity.key_password {
+                config.set("ssl.key.password", password.reveal());
+            }
+        }
+    }
+    match &settings.sasl {
+        Some(Sasl::Password {
+            mechanism,
+            username,
+            password,
+        }) => {
+            config
+                .set("sasl.mechanisms", mechanism.as_str())
+                .set("sasl.username", username)
+                .set("sasl.password", password.reveal());
+        }
+        Some(Sasl::Token(_)) => {
+            config.set("sasl.mechanisms", "OAUTHBEARER");
+        }
+        None => {}
+    }
+    for (property, value) in settings.options.iter() {
+        config.set(property, value.reveal());
+    }
+    config
+}
+
+/// Makes clients from the settings and throws them away, without a connection: what librdkafka does not take is known before
+/// anything is changed.
+///
+/// # Errors
+/// What it does not take, without a value: any may be a secret.
+pub fn try_out(settings: &KafkaSettings) -> Result<(), String> {
+    let mut config = client_config(settings, "sitewatch-trial");
+    config
+        .remove("bootstrap.servers")
+        .set_log_level(RDKafkaLogLevel::Emerg);
+    let producer: Result<BaseProducer<Silent>, _> = config.create_with_context(Silent);
+    producer.map_err(|problem| client_problem(&problem))?;
+    config.set("group.id", &settings.group);
+    let consumer: Result<BaseConsumer<Silent>, _> = config.create_with_context(Silent);
+    consumer
+        .map(drop)
+        .map_err(|problem| client_problem(&problem))
+}
+
+/// Why there is no client, in words that hold no value of a setting.
+pub fn client_problem(problem: &KafkaError) -> String {
+    let what = match problem {
+        KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, property, _) => {
+            format!("librdkafka has no property {property}")
+        }
+        // This text names a property and what the build lacks; others repeat the value.
+        KafkaError::ClientConfig(_, why, _, _) if why.contains("not supported in this build") => {
+            format!("librdkafka: {why}")
+        }
+        KafkaError::ClientConfig(_, _, property, _) => {
+            format!("librdkafka does not take the value of {property}")
+        }
+        other => other.to_string(),
+    };
+    format!(
+        "the Kafka client can't be made from these settings (see kafka.* and kafka.options): {what}"
+    )
+}
+
+/// Hears nothing: a trial is told by its end.
+struct Silent;
+
+impl ClientContext for Silent {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn stats(&self, _: Statistics) {}
+
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ConsumerContext for Silent {}
+
+impl ProducerContext for Silent {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// How librdkafka begins when it has asked in vain for a token.
+const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token";
+
+/// How long after it was told a lasting refusal is told again.
+const REMINDER: Duration = Duration::from_secs(600);
+
+const UNKNOWN: u8 = 0;
+const UP: u8 = 1;
+const DOWN: u8 = 2;
+
+/// Whether Kafka answers, told in one log line for each change and in a gauge.
+pub struct Reachability {
+    state: AtomicU8,
+    /// What the client complained of last: the reason when it then says that all brokers are down.
+    last_complaint: Mutex<String>,
+    /// What was last told to be forbidden, and when.
+    forbidden: Mutex<Option<(String, Instant)>>,
+    gauge: IntGauge,
+    log: Logger,
+}
+
+impl Reachability {
+    /// Not known yet.
+    pub fn new(log: Logger, gauge: IntGauge) -> Arc<Self> {
+        gauge.set(0);
+        Arc::new(Self {
+            state: AtomicU8::new(UNKNOWN),
+            last_complaint: Mutex::default(),
+            forbidden: Mutex::default(),
+            gauge,
+            log,
+        })
+    }
+
+    /// Kafka has answered.
+    pub fn seen_up(&self) {
+        // A relaxed look first: this is called for each message.
+        if self.state.load(Ordering::Relaxed) == UP {
+            return;
+        }
+        self.gauge.set(1);
+        match self.state.swap(UP, Ordering::AcqRel) {
+            UNKNOWN => info!(self.log, "connected to Kafka"),
+            DOWN => info!(self.log, "Kafka answers again"),
+            _ => {}
+        }
+    }
+
+    /// Kafka does not answer.
+    pub fn seen_down(&self, reason: &str) {
+        if self.state.swap(DOWN, Ordering::AcqRel) != DOWN {
+            self.gauge.set(0);
+            warn!(self.log, "Kafka can't be reached, trying on"; "reason" => reason);
+        }
+    }
+
+    /// Kafka answers, and forbids something: told when it begins, and as a reminder while it lasts.
+    fn seen_forbidden(&self, reason: &str) {
+        let mut told = self
+            .forbidden
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_known =
+            |(what, when): &(String, Instant)| what == reason && when.elapsed() < REMINDER;
+        if !told.as_ref().is_some_and(is_known) {
+            warn!(self.log, "Kafka does not allow this client to do its work, trying on (see docs/security.md for the rules it needs)";
+                "reason" => reason);
+            *told = Some((reason.to_owned(), Instant::now()));
+        }
+    }
+
+    /// Reads an error of the client. A complaint about one broker is only remembered; all of them down, or a refusal to
+    /// let this client in, is a change.
+    pub fn complaint(&self, error: &KafkaError, reason: &str) {
+        let mut last = self
+            .last_complaint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                let why = if last.is_empty() {
+                    reason
+                } else {
+                    last.as_str()
+                };
+                self.seen_down(why);
+            }
+            // Told by `Tokens`, and no word on the brokers.
+            Some(RDKafkaErrorCode::Authentication) if reason.contains(NO_TOKEN) => {}
+            Some(
+                RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SSL
+                | RDKafkaErrorCode::SaslAuthenticationFailed,
+            ) => {
+                self.seen_down(reason);
+            }
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed,
+            ) => self.seen_forbidden(reason),
+            _ => {
+                last.clear();
+                last.push_str(reason);
+            }
+        }
+    }
+
+    /// Reads the client's regular statistics: the only sign of life while no message flows.
+    pub fn read(&self, statistics: &Statistics) {
+        let mut brokers = statistics
+            .brokers
+            .values()
+            .filter(|broker| broker.nodeid >= 0 || broker.source == "configured");
+        if brokers.any(|broker| broker.state == "UP") {
+            self.seen_up();
+        }
+    }
+}
+
+/// The least that a Kafka client of this process does: logs through slog, and keeps [`Reachability`] up to date.
+#[derive(Clone)]
+pub struct Client {
+    /// Whether Kafka answers.
+    pub reachability: Arc<Reachability>,
+    /// Where librdkafka's own lines go, at debug level: what matters of them is told by `reachability`.
+    pub log: Logger,
+    /// Where tokens come from, if they are needed.
+    tokens: Option<Arc<Tokens>>,
+}
+
+impl Client {
+    /// A client with these settings.
+    pub fn new(settings: &KafkaSettings, reachability: Arc<Reachability>, log: &Logger) -> Self {
+        Self {
+            reachability,
+            log: log.clone(),
+            tokens: Tokens::of(settings, log).map(Arc::new),
+        }
+    }
+}
+
+impl ClientContext for Client {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        debug!(self.log, "librdkafka"; "facility" => facility, "line" => message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.reachability.read(&statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!(self.log, "Kafka client error"; "error" => %error, "reason" => reason);
+        self.reachability.complaint(&error, reason);
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        match &self.tokens {
+            Some(tokens) => tokens.next(),
+            None => Err("kafka.sasl names no token_file and no token_command".into()),
+        }
+    }
+}
