@@ -53,6 +53,7 @@ mod site_list;
 mod site_reader;
 mod site_url;
 mod sources;
+mod spool;
 mod status;
 mod suggest;
 mod tls;
@@ -93,6 +94,7 @@ pub use schedule::{Cron, Resolve, ScheduleOptions};
 pub use secret::Secret;
 pub use site::Site;
 pub use sources::Sources;
+pub use spool::{SpoolSettings, WhenFull};
 pub use status::{InvalidStatus, StatusSet};
 pub use tls::{Identity, TlsOptions};
 pub use url::Url;
@@ -105,6 +107,8 @@ use report::Report;
 pub struct Settings {
     /// The node itself: where it stands, what it serves, how it logs and restarts.
     pub node: NodeSettings,
+    /// Where a producer keeps results until Kafka has them.
+    pub spool: SpoolSettings,
     /// The Kafka connection.
     pub kafka: KafkaSettings,
     /// The PostgreSQL connection and what is written there.
@@ -182,9 +186,11 @@ fn read(
         kafka::read(&root),
         postgres::read(&root),
     );
+    let spool = spool::read(&root, &node.data_dir);
     let (sites, explanation) = site_reader::read(&root, &layers.site_lists, &extras, wanted);
     let settings = Settings {
         node,
+        spool,
         kafka,
         postgres,
         sites,

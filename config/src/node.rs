@@ -15,7 +15,7 @@ pub struct NodeSettings {
     pub location: String,
     /// Where metrics and health are served, if at all.
     pub listen: Option<SocketAddr>,
-    /// Where standalone keeps its data.
+    /// Where a producer has its spool and standalone its database, unless they are told otherwise.
     pub data_dir: PathBuf,
     /// How long a shutdown may drain.
     pub drain_timeout: Duration,
