@@ -357,7 +357,7 @@ mod tests {
         let bytes = show(&letter(b"\x1b[2J\xff{not json"));
         assert!(
             bytes.contains(
-                "00000000  1b 5b 32 4a ff 7b 6e 6f 74 20 6a 73 6f 6e       |.[2J.{not json|"
+                "00000000  1b 5b 32 4a ff 7b 6e 6f 74 20 6a 73 6f 6e        |.[2J.{not json|"
             ),
             "{bytes}"
         );

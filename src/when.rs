@@ -45,7 +45,8 @@ mod tests {
             instant("2023-11-14T22:13:20Z").map(Slot::as_micros),
             Ok(1_700_000_000_000_000)
         );
-        let ago = Slot::from_system_time(SystemTime::now()).micros_since(instant("-2h").unwrap());
+        let told = instant("-2h").unwrap();
+        let ago = Slot::from_system_time(SystemTime::now()).micros_since(told);
         assert!((7_200_000_000..7_260_000_000).contains(&ago), "{ago}");
         for wrong in ["", "-", "-1x", "yesterday", "2h"] {
             assert!(instant(wrong).unwrap_err().contains("such as"), "{wrong}");

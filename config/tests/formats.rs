@@ -68,6 +68,7 @@ fn load(name: &str, text: &str) -> Settings {
     let mut settings = folder().file(name, text).load();
     settings.files.clear();
     settings.node.data_dir = PathBuf::new();
+    settings.spool.dir = PathBuf::new();
     settings
 }
 
