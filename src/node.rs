@@ -9,7 +9,7 @@ use sitewatch_actors::{
     intake::Intake,
     kafka,
     metrics::Metrics,
-    publisher::Publisher,
+    publisher::{Publisher, PublisherParts, Real},
     site::{Sites, Surroundings},
     supervision::{ChildSpec, Exit, Fault, Group, LocalLife, SupervisedActor, Supervision, Unborn},
     writer::Writer,
@@ -224,14 +224,22 @@ impl Tree {
             specs.push(self.child("sites", &settings, sites, move |fault| {
                 Sites::new(list, around, results, workers, restart, fault)
             }));
-            let (kafka, patience, id) = (
-                settings.kafka.clone(),
-                patience(&settings),
-                client_id(&settings, "producer"),
-            );
             let (metrics, log) = (self.metrics.clone(), self.log.clone());
+            let parts = PublisherParts {
+                kafka: settings.kafka.clone(),
+                spool: settings.spool.clone(),
+                patience: patience(&settings),
+                outside: Real {
+                    client_id: client_id(&settings, "producer"),
+                    metrics: metrics.clone(),
+                    log: log.clone(),
+                },
+                orders,
+                metrics,
+                log,
+            };
             specs.push(self.child("publisher", &settings, publisher, move |fault| {
-                Publisher::new(kafka, patience, id, orders, metrics, log, fault)
+                Publisher::new(parts, fault)
             }));
         }
         if self.role != Role::Producer {
@@ -343,7 +351,7 @@ async fn end_in_order(
         Either::Left((Err(_), _)) => {
             warn!(
                 log,
-                "not everything could be drained in time; what is in Kafka is read again at the next start"
+                "not everything could be drained in time; what is in the spool and in Kafka is taken up again at the next start"
             );
             Ok(Exit::Stopped)
         }

@@ -182,6 +182,16 @@ impl SettingsActor {
                 PublisherOrder::Reconfigure(Box::new(new.kafka.clone())),
             );
         }
+        if new.spool.dir != old.spool.dir {
+            warn!(self.log, "spool.dir applies at the next start only");
+        }
+        if new.spool != old.spool {
+            self.tell(
+                self.concerned.publisher.as_ref(),
+                "publisher",
+                PublisherOrder::Respool(new.spool),
+            );
+        }
         if new.postgres != old.postgres {
             self.tell(
                 self.concerned.writer.as_ref(),

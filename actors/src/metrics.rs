@@ -7,6 +7,8 @@ use prometheus::{
     TextEncoder, core::Collector,
 };
 
+use crate::model::{CheckResult, ErrorKind, Outcome};
+
 /// All counters of a process. Clones share them.
 #[derive(Clone)]
 pub struct Metrics(Arc<Counters>);
@@ -30,7 +32,12 @@ pub struct Counters {
     pub intake_permits: IntGaugeVec,
     pub produced: IntCounter,
     pub delivered: IntCounter,
-    pub delivery_failed: IntCounterVec,
+    pub lost: IntCounterVec,
+    pub spool_results: IntGauge,
+    pub spool_bytes: IntGauge,
+    pub spool_up: IntGauge,
+    pub spool_errors: IntCounter,
+    pub spool_damage: IntCounter,
     pub in_flight: IntGauge,
     pub kafka_up: IntGaugeVec,
     pub consumed: IntCounter,
@@ -91,10 +98,24 @@ impl Metrics {
                 "messages_delivered_total",
                 "Messages that Kafka has acknowledged.",
             )?,
-            delivery_failed: make.counters(
+            lost: make.counters(
                 "messages_lost_total",
-                "Messages that did not reach Kafka, by reason.",
+                "Results that will not reach Kafka, by reason.",
                 &["reason"],
+            )?,
+            spool_results: make.gauge(
+                "spool_results",
+                "Results in the spool that Kafka has not acknowledged.",
+            )?,
+            spool_bytes: make.gauge("spool_bytes", "What the spool takes on the disk.")?,
+            spool_up: make.gauge("spool_up", "1 while the spool takes results.")?,
+            spool_errors: make.counter(
+                "spool_errors_total",
+                "Tries at which the spool could not be written or opened.",
+            )?,
+            spool_damage: make.counter(
+                "spool_damage_total",
+                "Places of the spool whose bytes are not what was written.",
             )?,
             in_flight: make.gauge(
                 "messages_in_flight",
@@ -149,6 +170,20 @@ impl Metrics {
             registry,
         };
         Ok(Self(Arc::new(counters)))
+    }
+
+    /// Counts a check that is where nothing is lost: its outcome, and how long it took.
+    pub fn count_check(&self, result: &CheckResult) {
+        let error = result.error.map_or("", ErrorKind::as_str);
+        self.checks
+            .with_label_values(&[result.outcome.as_str(), error])
+            .inc();
+        if result.outcome != Outcome::Unknown {
+            let seconds = |micros: i64| micros as f64 / 1e6;
+            self.lateness_seconds.observe(seconds(result.lateness_us));
+            self.check_seconds
+                .observe(seconds(result.phases.total_us.unwrap_or_default().into()));
+        }
     }
 
     /// Everything, in the Prometheus text format 0.0.4.

@@ -2,10 +2,7 @@
 
 use std::{
     error::Error,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -17,31 +14,24 @@ use rdkafka::{
     producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer},
 };
 use sitewatch_config::KafkaSettings;
-use slog::{Logger, error};
+use slog::{Logger, warn};
 
 use crate::{
     kafka::{Client, Reachability, client_config},
     metrics::Metrics,
 };
 
-/// Why a message was not taken.
-#[derive(Debug)]
-pub(super) enum Refused {
-    /// The queue holds as much as it may.
-    Full,
-    /// Anything else, such as a message that is too large.
-    Error(KafkaError),
-}
+use super::outside::{End, Ends, Link, Refused, Ticket};
 
 /// A producer to one topic.
-pub(super) struct Producer {
+pub struct Producer {
     client: ThreadedProducer<Deliveries>,
     topic: String,
     metrics: Metrics,
 }
 
 impl Producer {
-    /// A producer with these settings. `failed` hears if the client fails for good.
+    /// A producer with these settings, which tells `ends` of each message and if the client fails for good.
     ///
     /// # Errors
     /// If a property or a certificate is not usable; an absent broker is no error.
@@ -50,7 +40,7 @@ impl Producer {
         client_id: &str,
         metrics: &Metrics,
         log: &Logger,
-        failed: impl Fn(String) + Send + Sync + 'static,
+        ends: Ends,
     ) -> Result<Self, KafkaError> {
         let mut config = client_config(settings, client_id);
         config
@@ -58,13 +48,20 @@ impl Producer {
             .set("acks", "all")
             // Never: librdkafka's default drops messages after five minutes of outage.
             .set("message.timeout.ms", "0")
+            // Above the publisher's own window, which counts payloads only: that one is the bound.
             .set(
                 "queue.buffering.max.messages",
-                settings.queue.max_messages.to_string(),
+                settings
+                    .queue
+                    .max_messages
+                    .saturating_add(10_000)
+                    .to_string(),
             )
             .set(
                 "queue.buffering.max.kbytes",
-                settings.queue.max_kbytes.to_string(),
+                (i64::from(settings.queue.max_kbytes) * 2)
+                    .min(i64::from(i32::MAX))
+                    .to_string(),
             );
         for (property, value) in [("linger.ms", "50"), ("compression.type", "zstd")] {
             if !settings.options.contains_key(property) {
@@ -79,7 +76,7 @@ impl Producer {
             client: Client::new(settings, reachability, log),
             metrics: metrics.clone(),
             failing: AtomicBool::new(false),
-            failed: Arc::new(failed),
+            ends,
         };
         let client = config.create_with_context(deliveries)?;
         Ok(Self {
@@ -88,13 +85,15 @@ impl Producer {
             metrics: metrics.clone(),
         })
     }
+}
 
-    /// Hands one message to the client's queue. Its key is the site's name, so that a site's results stay in order.
-    pub(super) fn send(&self, key: &str, payload: &[u8]) -> Result<(), Refused> {
-        match self
-            .client
-            .send(BaseRecord::to(&self.topic).key(key).payload(payload))
-        {
+impl Link for Producer {
+    /// A message's key is the site's name, so that a site's results stay in order.
+    fn send(&self, ticket: Ticket, key: &[u8], payload: &[u8]) -> Result<(), Refused> {
+        let record = BaseRecord::with_opaque_to(&self.topic, Box::new(ticket))
+            .key(key)
+            .payload(payload);
+        match self.client.send(record) {
             Ok(()) => {
                 self.metrics.produced.inc();
                 self.metrics.in_flight.inc();
@@ -103,17 +102,29 @@ impl Producer {
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
                 Err(Refused::Full)
             }
-            Err((problem, _)) => Err(Refused::Error(problem)),
+            Err((problem, _)) if is_of_the_message(&problem) => {
+                Err(Refused::Never(problem.to_string()))
+            }
+            Err((problem, _)) => Err(Refused::Now(problem.to_string())),
         }
     }
 
-    /// Waits until Kafka has acknowledged what is queued; returns how many messages are left after `patience`.
-    pub(super) fn flush(&self, patience: Duration) -> i32 {
-        match self.client.flush(patience) {
-            Ok(()) => 0,
-            Err(_) => self.client.in_flight_count(),
-        }
+    fn close(self, patience: Duration) {
+        // What is left is purged when the client goes, and told as failed: it stays in the spool.
+        let _ = self.client.flush(patience);
     }
+}
+
+/// Whether it is this message that Kafka does not take, whoever sends it and whenever.
+fn is_of_the_message(problem: &KafkaError) -> bool {
+    matches!(
+        problem.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::InvalidMessageSize
+                | RDKafkaErrorCode::InvalidRecord
+        )
+    )
 }
 
 /// Hears of every message's end.
@@ -122,7 +133,7 @@ struct Deliveries {
     metrics: Metrics,
     /// Whether the last report was a failure: one log line for each change.
     failing: AtomicBool,
-    failed: Arc<dyn Fn(String) + Send + Sync>,
+    ends: Ends,
 }
 
 impl ClientContext for Deliveries {
@@ -142,44 +153,41 @@ impl ClientContext for Deliveries {
 
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-            (self.failed)(reason.to_owned());
+            self.ends.client_failed(reason.to_owned());
         }
         self.client.error(error, reason);
     }
 }
 
 impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
+    type DeliveryOpaque = Box<Ticket>;
 
-    fn delivery(&self, report: &DeliveryResult<'_>, (): ()) {
+    fn delivery(&self, report: &DeliveryResult<'_>, ticket: Box<Ticket>) {
         self.metrics.in_flight.dec();
-        match report {
+        let end = match report {
             Ok(_) => {
                 self.metrics.delivered.inc();
                 self.client.reachability.seen_up();
                 self.failing.store(false, Ordering::Relaxed);
+                End::Delivered
             }
+            Err((problem, _)) if is_of_the_message(problem) => End::Refused(problem.to_string()),
             Err((problem, message)) => {
-                let reason = problem
-                    .rdkafka_error_code()
-                    .map_or_else(|| "other".to_owned(), |code| format!("{code:?}"));
-                self.metrics
-                    .delivery_failed
-                    .with_label_values(&[reason.as_str()])
-                    .inc();
-                // What is purged when the client ends has been told by who ended it, as a number.
+                // What is purged when the client ends is no news.
                 let purged = [
                     RDKafkaErrorCode::PurgeQueue,
                     RDKafkaErrorCode::PurgeInflight,
                 ];
-                let told = problem
+                let ours = problem
                     .rdkafka_error_code()
                     .is_some_and(|code| purged.contains(&code));
-                if !told && !self.failing.swap(true, Ordering::Relaxed) {
-                    error!(self.client.log, "Kafka did not take a message, results are lost";
+                if !ours && !self.failing.swap(true, Ordering::Relaxed) {
+                    warn!(self.client.log, "Kafka did not take a message, it is sent again";
                         "topic" => message.topic(), "error" => %problem);
                 }
+                End::Failed(problem.to_string())
             }
-        }
+        };
+        self.ends.tell(*ticket, end);
     }
 }

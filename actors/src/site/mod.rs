@@ -47,8 +47,7 @@ pub use self::{
 };
 use crate::{
     intake::Intake,
-    metrics::Metrics,
-    model::{CheckResult, ErrorKind, Outcome, Report, Slot},
+    model::{CheckResult, ErrorKind, Report, Slot},
     supervision::{Fault, Stop},
 };
 
@@ -322,7 +321,6 @@ impl Run {
     }
 
     async fn hand_over(&self, result: CheckResult) {
-        count(&self.around.metrics, &result);
         self.results.offer_soon(result.into()).await;
     }
 
@@ -361,24 +359,4 @@ impl Run {
             self.results.offer_soon(revision.into()).await;
         }
     }
-}
-
-fn count(metrics: &Metrics, result: &CheckResult) {
-    let error = result.error.map_or("", ErrorKind::as_str);
-    metrics
-        .checks
-        .with_label_values(&[result.outcome.as_str(), error])
-        .inc();
-    if result.outcome != Outcome::Unknown {
-        metrics
-            .lateness_seconds
-            .observe(seconds(result.lateness_us));
-        metrics
-            .check_seconds
-            .observe(seconds(result.phases.total_us.unwrap_or_default().into()));
-    }
-}
-
-fn seconds(micros: i64) -> f64 {
-    micros as f64 / 1e6
 }

@@ -1,0 +1,97 @@
+//! Results that have come in and are not yet where nothing is lost. They hold their senders' permits, which bounds them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::turn::Record;
+use crate::model::Report;
+
+/// A result with the permit of its sender, which is given back when the result counts as checked.
+pub(super) struct Held {
+    pub(super) report: Report,
+    pub(super) payload: Arc<[u8]>,
+    #[allow(dead_code, reason = "what counts is when it is dropped")]
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+/// Results that have come in, oldest first.
+#[derive(Default)]
+pub(super) struct Arrivals {
+    waiting: VecDeque<Held>,
+    /// So many of the oldest are being made durable.
+    in_turn: usize,
+    /// On their way to Kafka without being on the disk.
+    afloat: HashMap<u64, Held>,
+    numbers: u64,
+}
+
+impl Arrivals {
+    pub(super) fn add(&mut self, held: Held) {
+        self.waiting.push_back(held);
+    }
+
+    /// How many wait for a turn.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len() - self.in_turn
+    }
+
+    /// All that are here.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.afloat.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Records of all that wait. They stay here until [`Arrivals::durable`]: a turn that fails has lost none.
+    pub(super) fn begin(&mut self) -> Vec<Record> {
+        self.in_turn = self.waiting.len();
+        let record = |held: &Held| Record {
+            key: Arc::clone(held.report.site()),
+            payload: Arc::clone(&held.payload),
+        };
+        self.waiting.iter().map(record).collect()
+    }
+
+    /// Those of the last turn, which are durable now.
+    pub(super) fn durable(&mut self) -> Vec<Held> {
+        let count = std::mem::take(&mut self.in_turn);
+        self.waiting.drain(..count).collect()
+    }
+
+    /// The last turn has made none durable.
+    pub(super) fn give_back(&mut self) {
+        self.in_turn = 0;
+    }
+
+    /// The oldest one that waits, to be sent from memory under this number.
+    pub(super) fn set_afloat(&mut self) -> Option<(u64, &Held)> {
+        if self.in_turn > 0 {
+            return None;
+        }
+        let held = self.waiting.pop_front()?;
+        self.numbers += 1;
+        Some((
+            self.numbers,
+            self.afloat.entry(self.numbers).or_insert(held),
+        ))
+    }
+
+    /// One that was sent from memory waits again.
+    pub(super) fn land(&mut self, number: u64) {
+        if let Some(held) = self.afloat.remove(&number) {
+            // Behind those of a turn that is under way.
+            self.waiting.insert(self.in_turn, held);
+        }
+    }
+
+    /// One that was sent from memory is in Kafka.
+    pub(super) fn delivered(&mut self, number: u64) -> Option<Held> {
+        self.afloat.remove(&number)
+    }
+}

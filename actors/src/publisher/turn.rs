@@ -1,0 +1,235 @@
+//! One turn at the disk: what is new is made durable, what Kafka has is let go, and some of the backlog is read. Blocks, and
+//! so runs on a thread for such work.
+
+use std::{
+    fs::OpenOptions,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use sitewatch_config::WhenFull;
+
+use super::{
+    outbox::Span,
+    spool::{CommitError, Damage, Disk, Dropped, Entry, Id, Limits, OpenError, Opened, Spool},
+};
+
+/// The file of messages that Kafka will never take.
+pub(super) const REFUSED: &str = "refused.jsonl";
+
+/// Where the spool is between turns. It is absent before the first one, and after one that panicked: the next opens it anew.
+pub(super) type Kept<D> = Arc<Mutex<Option<Spool<D>>>>;
+
+/// A record to be made durable.
+pub(super) struct Record {
+    pub(super) key: Arc<str>,
+    pub(super) payload: Arc<[u8]>,
+}
+
+/// What is to be done.
+pub(super) struct Turn<O> {
+    /// Opens the disk, if it must be.
+    pub(super) open: O,
+    pub(super) folder: PathBuf,
+    pub(super) limits: Limits,
+    pub(super) when_full: WhenFull,
+    /// Whether to say what is in the spool to be sent.
+    pub(super) start_over: bool,
+    /// To be made durable, all or none.
+    pub(super) records: Vec<Record>,
+    /// Kafka has these.
+    pub(super) delivered: Vec<Id>,
+    /// Kafka will never take these: they are set aside.
+    pub(super) refused: Vec<(Id, String)>,
+    /// To be read, at most so many bytes.
+    pub(super) read: Option<(Span, usize)>,
+    /// The time of day, in microseconds since 1970.
+    pub(super) now: i64,
+}
+
+/// What has come of it.
+pub(super) struct Done {
+    /// What was found, if the spool was opened.
+    pub(super) opened: Option<Opened>,
+    /// All that is in the spool to be sent, if it was opened or that was asked.
+    pub(super) all: Option<Option<Span>>,
+    /// The numbers of the records that are durable now, in their order.
+    pub(super) durable: Result<Vec<Id>, NotDurable>,
+    /// What was dropped to make room.
+    pub(super) dropped: Option<Dropped>,
+    /// What was read, and where to go on.
+    pub(super) read: Option<(Span, Vec<Entry>, Option<Id>)>,
+    /// Damage that was met.
+    pub(super) damage: Vec<Damage>,
+    /// A trouble with letting go, which is tried again at the next turn.
+    pub(super) untidy: Option<String>,
+    /// Results that wait for Kafka.
+    pub(super) waiting: u64,
+    /// What the spool takes on the disk.
+    pub(super) bytes: u64,
+}
+
+/// Why records are not durable.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NotDurable {
+    /// The spool holds as much as it may.
+    Full,
+    /// The spool can't be used, and a fresh start would change nothing.
+    Unusable(String),
+    /// The disk does not do what it should.
+    Disk(String),
+}
+
+impl<D, O> Turn<O>
+where
+    D: Disk,
+    O: FnOnce() -> Result<D, OpenError>,
+{
+    /// Does it.
+    pub(super) fn perform(mut self, kept: &Kept<D>) -> Done {
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opened = None;
+        // Taken out: what a panic leaves behind is not used again.
+        let mut spool = match kept.take() {
+            Some(mut spool) => {
+                spool.set_limits(self.limits);
+                spool
+            }
+            None => match open(self.open, self.limits) {
+                Ok((spool, found)) => {
+                    opened = Some(found);
+                    spool
+                }
+                Err(problem) => return Done::without(problem),
+            },
+        };
+        fail::fail_point!("publisher::turn");
+        for id in self.delivered {
+            spool.acknowledge(id);
+        }
+        let refused = std::mem::take(&mut self.refused);
+        let mut untidy = set_aside(&mut spool, &self.folder, refused).err();
+        if let Err(problem) = spool.tidy() {
+            untidy = Some(problem.to_string());
+        }
+        let all = (self.start_over || opened.is_some()).then(|| {
+            spool.first().map(|from| Span {
+                from,
+                until: spool.end(),
+            })
+        });
+        let (durable, dropped) = commit(&mut spool, &self.records, self.when_full, self.now);
+        let read = self.read.map(|(span, bytes)| {
+            let (entries, next) = spool.read(span.from, Some(span.until), bytes);
+            (span, entries, next)
+        });
+        let done = Done {
+            opened,
+            all,
+            durable,
+            dropped,
+            read,
+            damage: spool.take_damage(),
+            untidy,
+            waiting: spool.waiting(),
+            bytes: spool.bytes(),
+        };
+        *kept = Some(spool);
+        done
+    }
+}
+
+impl Done {
+    fn without(problem: NotDurable) -> Self {
+        Self {
+            opened: None,
+            all: None,
+            durable: Err(problem),
+            dropped: None,
+            read: None,
+            damage: Vec::new(),
+            untidy: None,
+            waiting: 0,
+            bytes: 0,
+        }
+    }
+}
+
+fn open<D: Disk>(
+    disk: impl FnOnce() -> Result<D, OpenError>,
+    limits: Limits,
+) -> Result<(Spool<D>, Opened), NotDurable> {
+    fail::fail_point!("publisher::open", |_| Err(NotDurable::Disk(
+        "injected fault".to_owned()
+    )));
+    let disk = disk().map_err(|problem| {
+        if problem.is_final() {
+            NotDurable::Unusable(problem.to_string())
+        } else {
+            NotDurable::Disk(problem.to_string())
+        }
+    })?;
+    Spool::open(disk, limits).map_err(|problem| NotDurable::Disk(problem.to_string()))
+}
+
+/// Makes all records durable, if need be after dropping the oldest ones.
+fn commit<D: Disk>(
+    spool: &mut Spool<D>,
+    records: &[Record],
+    when_full: WhenFull,
+    now: i64,
+) -> (Result<Vec<Id>, NotDurable>, Option<Dropped>) {
+    if records.is_empty() {
+        return (Ok(Vec::new()), None);
+    }
+    fail::fail_point!("publisher::commit", |_| (
+        Err(NotDurable::Disk("injected fault".to_owned())),
+        None
+    ));
+    let pairs: Vec<(&[u8], &[u8])> = records
+        .iter()
+        .map(|record| (record.key.as_bytes(), &*record.payload))
+        .collect();
+    let told = |end: Result<Vec<Id>, CommitError>| {
+        end.map_err(|error| match error {
+            CommitError::Full { .. } => NotDurable::Full,
+            error @ CommitError::Io { .. } => NotDurable::Disk(error.to_string()),
+        })
+    };
+    match spool.commit(&pairs, now) {
+        Err(CommitError::Full { needed, room }) if when_full == WhenFull::DropOldest => {
+            let dropped = spool.drop_oldest(needed.saturating_sub(room));
+            (told(spool.commit(&pairs, now)), Some(dropped))
+        }
+        end => (told(end), None),
+    }
+}
+
+/// Puts what Kafka will never take into a file beside the spool, a line of JSON each, and lets go of it.
+fn set_aside<D: Disk>(
+    spool: &mut Spool<D>,
+    folder: &Path,
+    refused: Vec<(Id, String)>,
+) -> Result<(), String> {
+    for (id, reason) in refused {
+        let (entries, _) = spool.read(id, Some(id.next()), usize::MAX);
+        for entry in entries {
+            let line = serde_json::json!({
+                "reason": reason,
+                "site": String::from_utf8_lossy(&entry.key),
+                "message": String::from_utf8_lossy(&entry.payload),
+            });
+            append(&folder.join(REFUSED), &format!("{line}\n"))
+                .map_err(|error| format!("{}: {error}", folder.join(REFUSED).display()))?;
+        }
+        spool.acknowledge(id);
+    }
+    Ok(())
+}
+
+fn append(file: &Path, line: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+    file.write_all(line.as_bytes())?;
+    file.sync_data()
+}
