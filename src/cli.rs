@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use sitewatch_config::ImportFormat;
 
-use crate::{audit::AuditArguments, check::CheckArguments, dead_letter::DeadLetterCommand};
+use crate::{
+    audit::AuditArguments, check::CheckArguments, dead_letter::DeadLetterCommand,
+    spool::SpoolCommand,
+};
 
 /// Checks many websites on a schedule, publishes each result to Kafka, and stores the results in PostgreSQL exactly once.
 #[derive(Debug, Parser)]
@@ -63,6 +66,12 @@ pub enum Command {
         /// What to do
         #[command(subcommand)]
         what: DeadLetterCommand,
+    },
+    /// Look at a producer's spool, or send what is in it
+    Spool {
+        /// What to do
+        #[command(subcommand)]
+        what: SpoolCommand,
     },
 }
 

@@ -12,6 +12,7 @@ mod http;
 mod logging;
 mod node;
 mod settings;
+pub mod spool;
 mod standalone;
 mod validate;
 mod when;
@@ -54,6 +55,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Ok(code) => return code,
             Err(failure) => Err(failure),
         },
+        (Some(Command::Spool { what }), _) => spool::spool(&sources, &what),
         (Some(Command::DeadLetter { what }), _) => dead_letter::dead_letter(&sources, &what),
         (None, Some(role)) => node::run(role.into(), sources, arguments.watch),
         (None, None) => Err(Failure::usage(

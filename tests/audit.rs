@@ -342,7 +342,7 @@ async fn a_reload_and_an_orderly_end_leave_nothing_missing_or_unscheduled() {
     world.wait_for("the ends of all", standing, 1).await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     // Slots whose check may still be under way are left alone: the longest check is 0.8 s.
-    tokio::time::sleep(Duration::from_millis(1000)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let (code, told) = audit(&world, &["--since", "-1h", "--grace", "0s"]);
     assert_eq!(code, Some(0), "{told}\n{}", world.logs());
     assert_eq!(told["unannounced"], 0, "{told}");

@@ -183,10 +183,13 @@ fn commit<D: Disk>(
     if records.is_empty() {
         return (Ok(Vec::new()), None);
     }
-    fail::fail_point!("publisher::commit", |_| (
-        Err(NotDurable::Disk("injected fault".to_owned())),
-        None
-    ));
+    fail::fail_point!("publisher::commit", |what| {
+        let end = match what.as_deref() {
+            Some("full") => NotDurable::Full,
+            _ => NotDurable::Disk("injected fault".to_owned()),
+        };
+        (Err(end), None)
+    });
     let pairs: Vec<(&[u8], &[u8])> = records
         .iter()
         .map(|record| (record.key.as_bytes(), &*record.payload))
