@@ -6,6 +6,7 @@ mod process;
 mod scripted;
 #[path = "../support/mod.rs"]
 mod support;
+mod web;
 
 use std::{
     fmt::Write as _,
@@ -33,23 +34,17 @@ use sitewatch_actors::{
 };
 use sitewatch_config::{RestartSettings, Site, SiteOptions, Url};
 use slog::Logger;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    sync::oneshot,
-};
+use tokio::sync::oneshot;
 
 use process::{cpu_time, resident, setting};
 use scripted::{Authority, Tls, http, tls::provider};
 use support::{Node, World, required};
+use web::{ANSWER, serve};
 
 /// What the program itself has.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Loopback addresses of the server: one alone would run out of ports for connections that are closing.
-const ADDRESSES: u8 = 16;
-const ANSWER: &[u8] =
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 12\r\nconnection: close\r\n\r\nall is well\n";
 /// Set for the process in which the actors are measured alone: how many of them.
 const ACTORS_ALONE: &str = "SITEWATCH_BENCH_ACTORS";
 const WARM_UP: Duration = Duration::from_secs(5);
@@ -384,39 +379,6 @@ fn free_port() -> u16 {
 fn unix_seconds() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     i64::try_from(since.as_secs()).unwrap()
-}
-
-/// A server in a thread of its own that answers each connection once, as cheaply as it can.
-fn serve() -> Vec<SocketAddr> {
-    let listeners: Vec<_> = (1..=ADDRESSES)
-        .map(|last| TcpListener::bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap())
-        .collect();
-    let addresses = listeners.iter().map(|l| l.local_addr().unwrap()).collect();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let local = tokio::task::LocalSet::new();
-        for listener in listeners {
-            listener.set_nonblocking(true).unwrap();
-            local.spawn_local(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                loop {
-                    let (mut stream, _) = listener.accept().await.unwrap();
-                    tokio::task::spawn_local(async move {
-                        let mut request = [0; 2048];
-                        // A client that hangs up early is its own affair.
-                        if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
-                            let _ = stream.write_all(ANSWER).await;
-                        }
-                    });
-                }
-            });
-        }
-        runtime.block_on(async { local.run_until(std::future::pending::<()>()).await });
-    });
-    addresses
 }
 
 /// CPU time in µs of this thread.
