@@ -110,9 +110,7 @@ async fn a_panic_of_the_publisher_costs_the_result_in_its_hands_and_says_so() {
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     let log = producer.log();
     assert!(log.contains("actor: publisher"), "{log}");
-    let lost = log
-        .matches("a result is lost: publishing it failed")
-        .count();
+    let lost = log.matches("a result is lost: taking it in failed").count();
     assert_eq!(lost, 1, "{log}");
     let requests = web.paths.lock().unwrap().len();
     let stored = usize::try_from(world.number(rows).await).unwrap();

@@ -10,6 +10,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::turn::Record;
 use crate::model::Report;
 
+/// What is made durable in one turn, in bytes: a segment is read into memory as a whole.
+const TURN_BYTES: usize = 8 << 20;
+
 /// A result with the permit of its sender, which is given back when the result counts as checked.
 pub(super) struct Held {
     pub(super) report: Report,
@@ -48,14 +51,21 @@ impl Arrivals {
         self.len() == 0
     }
 
-    /// Records of all that wait. They stay here until [`Arrivals::durable`]: a turn that fails has lost none.
+    /// Records of those that wait, the oldest first, as many as fit into a turn. They stay here until
+    /// [`Arrivals::durable`]: a turn that fails has lost none.
     pub(super) fn begin(&mut self) -> Vec<Record> {
-        self.in_turn = self.waiting.len();
+        let mut bytes = 0;
+        let fits = |held: &&Held| {
+            let first = bytes == 0;
+            bytes += held.payload.len();
+            first || bytes <= TURN_BYTES
+        };
+        self.in_turn = self.waiting.iter().take_while(fits).count();
         let record = |held: &Held| Record {
             key: Arc::clone(held.report.site()),
             payload: Arc::clone(&held.payload),
         };
-        self.waiting.iter().map(record).collect()
+        self.waiting.iter().take(self.in_turn).map(record).collect()
     }
 
     /// Those of the last turn, which are durable now.

@@ -12,7 +12,9 @@ mod arrivals;
 mod outbox;
 mod outside;
 mod producer;
+mod sending;
 pub mod spool;
+mod trouble;
 mod turn;
 
 use std::{
@@ -29,7 +31,8 @@ use self::{
     arrivals::{Arrivals, Held},
     outbox::{Lane, Outbox, Window},
     outside::{Wake, What},
-    spool::{Entry, Id, Limits},
+    spool::{Id, Limits},
+    trouble::DiskState,
     turn::{Done, Kept, NotDurable, Turn},
 };
 use crate::{
@@ -52,6 +55,9 @@ pub enum PublisherOrder {
 
 /// How often a publisher that has nothing else to do looks after its spool: what Kafka has is let go of.
 const IDLE_TURN: Duration = Duration::from_secs(1);
+
+/// How often one that can't write to its spool looks for another way.
+const TROUBLED: Duration = Duration::from_millis(50);
 
 /// So many results do not wait for more.
 const ENOUGH: usize = 1000;
@@ -94,15 +100,6 @@ pub struct Publisher<O: Outside = Real> {
     fault: Fault,
 }
 
-/// How the disk does.
-struct DiskState {
-    well: bool,
-    full: bool,
-    retry: Retry,
-    /// Not before then is it tried again.
-    not_before: Option<Instant>,
-}
-
 /// What a publisher is made of.
 pub struct PublisherParts<O> {
     /// The Kafka client's settings.
@@ -140,12 +137,7 @@ impl<O: Outside> Publisher<O> {
             planned: None,
             resend: Retry::for_connections(),
             resend_at: None,
-            disk: DiskState {
-                well: true,
-                full: false,
-                retry: Retry::for_connections(),
-                not_before: None,
-            },
+            disk: DiskState::default(),
             ending: None,
             start_over: false,
             in_work: None,
@@ -233,23 +225,23 @@ impl<O: Outside> Publisher<O> {
 
     /// When the next turn should be, as things are.
     fn plan_next(&mut self, ctx: &mut Context<Self>) {
-        let disk_may = self
-            .disk
-            .not_before
-            .is_none_or(|time| time <= Instant::now());
-        let backlog_may = self.resend_at.is_none_or(|time| time <= Instant::now());
-        let after =
-            if disk_may && backlog_may && self.link.is_some() && self.outbox.wants().is_some() {
-                Duration::ZERO
-            } else if disk_may && self.arrivals.waiting() >= ENOUGH && !self.disk.full {
-                Duration::ZERO
-            } else if self.arrivals.waiting() > 0 || !self.delivered.is_empty() {
-                self.spool.sync_interval.max(Duration::from_millis(
-                    u64::from(self.disk.full || !disk_may) * 50,
-                ))
-            } else {
-                IDLE_TURN
-            };
+        let now = Instant::now();
+        let passed = |time: Option<Instant>| time.is_none_or(|time| time <= now);
+        let backlog =
+            passed(self.resend_at) && self.link.is_some() && self.outbox.wants().is_some();
+        let enough = self.arrivals.waiting() >= ENOUGH && !self.disk.full;
+        let after = if let Some(time) = self.disk.not_before.filter(|time| *time > now) {
+            // Meanwhile what can goes to Kafka from memory.
+            TROUBLED.min(time - now)
+        } else if backlog || enough {
+            Duration::ZERO
+        } else if self.disk.full {
+            TROUBLED.max(self.spool.sync_interval)
+        } else if self.arrivals.waiting() > 0 || !self.delivered.is_empty() {
+            self.spool.sync_interval
+        } else {
+            IDLE_TURN
+        };
         self.plan(ctx, after);
     }
 
@@ -316,9 +308,12 @@ impl<O: Outside> Publisher<O> {
                 .with_label_values(&["spool full"])
                 .inc_by(dropped.results);
         }
-        if let Some(problem) = done.untidy {
+        if let Some(problem) = &done.untidy
+            && !self.disk.untidy
+        {
             warn!(self.log, "the spool could not let go of what Kafka has, trying on"; "reason" => problem);
         }
+        self.disk.untidy = done.untidy.is_some();
         match done.durable {
             Ok(ids) => {
                 self.disk_is_well();
@@ -339,14 +334,6 @@ impl<O: Outside> Publisher<O> {
         self.look_for_end(ctx);
     }
 
-    fn tell_damage(&self, damage: &[spool::Damage]) {
-        for damage in damage {
-            error!(self.log, "the spool is damaged there, what was there is lost; the file is kept"; "file" => &damage.file,
-                "offset" => damage.offset, "bytes" => damage.bytes);
-            self.metrics.spool_damage.inc();
-        }
-    }
-
     /// The results of the last turn are durable: they count, and go to Kafka.
     fn durable(&mut self, ids: &[Id]) {
         for (held, id) in self.arrivals.durable().into_iter().zip(ids) {
@@ -364,154 +351,12 @@ impl<O: Outside> Publisher<O> {
         }
     }
 
-    /// Sends what was read of the spool; the first that could not be sent, if any.
-    fn send_backlog(&mut self, entries: Vec<Entry>) -> Option<Id> {
-        for entry in entries {
-            if !self.send(
-                What::Spooled(entry.id),
-                Lane::Backlog,
-                &entry.key,
-                &entry.payload,
-            ) {
-                return Some(entry.id);
-            }
-        }
-        None
-    }
-
-    /// Results that the disk does not take go to Kafka from memory, as far as there is room.
-    fn set_afloat(&mut self) {
-        while self.link.is_some() && self.outbox.takes_fresh() {
-            let Some((number, held)) = self.arrivals.set_afloat() else {
-                return;
-            };
-            let (site, payload) = (Arc::clone(held.report.site()), Arc::clone(&held.payload));
-            if !self.send(What::Afloat(number), Lane::Fresh, site.as_bytes(), &payload) {
-                self.arrivals.land(number);
-                return;
-            }
-        }
-    }
-
-    fn send(&mut self, what: What, lane: Lane, key: &[u8], payload: &[u8]) -> bool {
-        let Some(link) = &self.link else { return false };
-        let ticket = Ticket {
-            what,
-            lane,
-            bytes: payload.len(),
-        };
-        match link.send(ticket, key, payload) {
-            Ok(()) => {
-                self.outbox.sent(lane, payload.len());
-                true
-            }
-            Err(Refused::Full) => {
-                self.send_again_later();
-                false
-            }
-            Err(Refused::Never(reason)) => {
-                self.outbox.sent(lane, payload.len());
-                self.ended(ticket, End::Refused(reason));
-                true
-            }
-            Err(Refused::Now(reason)) => {
-                debug!(self.log, "the Kafka client takes no message"; "reason" => reason);
-                self.send_again_later();
-                false
-            }
-        }
-    }
-
-    /// Hears how messages have ended.
-    fn hear(&mut self) {
-        let ended = self.ends.as_ref().map(Ends::take).unwrap_or_default();
-        for (ticket, end) in ended {
-            self.ended(ticket, end);
-        }
-    }
-
-    fn ended(&mut self, ticket: Ticket, end: End) {
-        self.outbox.ended(ticket.lane, ticket.bytes);
-        match (ticket.what, end) {
-            (What::Spooled(id), End::Delivered) => {
-                self.delivered.push(id);
-                self.resend.reset();
-            }
-            (What::Afloat(number), End::Delivered) => {
-                if let Some(held) = self.arrivals.delivered(number) {
-                    self.accept(&held.report);
-                }
-            }
-            (What::Spooled(id), End::Refused(reason)) => {
-                error!(self.log, "Kafka will never take a result, it is set aside"; "reason" => &reason,
-                    "file" => %self.spool.dir.join(turn::REFUSED).display());
-                self.metrics.lost.with_label_values(&["refused"]).inc();
-                self.refused.push((id, reason));
-            }
-            (What::Afloat(number), End::Refused(reason)) => {
-                if let Some(held) = self.arrivals.delivered(number) {
-                    error!(self.log, "Kafka will never take a result, and the disk has not got it"; "reason" => reason,
-                        "site" => held.report.site(), "slot" => %held.report.slot());
-                    self.metrics.lost.with_label_values(&["refused"]).inc();
-                }
-            }
-            (What::Spooled(id), End::Failed(_)) => {
-                self.outbox.again(id);
-                self.send_again_later();
-            }
-            (What::Afloat(number), End::Failed(_)) => {
-                self.arrivals.land(number);
-                self.send_again_later();
-            }
-        }
-    }
-
-    fn send_again_later(&mut self) {
-        if self.resend_at.is_none_or(|time| time <= Instant::now()) {
-            self.resend_at = Some(Instant::now() + self.resend.next_delay());
-        }
-    }
-
     /// A result is where nothing is lost: now it counts as checked.
     fn accept(&self, report: &Report) {
         if let Report::Check(result) = report {
             self.metrics.count_check(result);
             debug!(self.log, "accepted"; "site" => &*result.site, "slot" => %result.slot);
         }
-    }
-
-    fn disk_is_well(&mut self) {
-        if !self.disk.well || self.disk.full {
-            info!(self.log, "the spool takes results again");
-        }
-        (self.disk.well, self.disk.full, self.disk.not_before) = (true, false, None);
-        self.disk.retry.reset();
-        self.metrics.spool_up.set(1);
-    }
-
-    fn disk_is_full(&mut self) {
-        self.arrivals.give_back();
-        if !self.disk.full {
-            error!(self.log, "the spool is full: sites wait until Kafka takes results (spool.when_full: block)";
-                "max_bytes" => self.spool.max_bytes, "dir" => %self.spool.dir.display());
-        }
-        self.disk.full = true;
-        self.set_afloat();
-    }
-
-    fn disk_failed(&mut self, problem: &str) {
-        self.arrivals.give_back();
-        self.metrics.spool_errors.inc();
-        self.metrics.spool_up.set(0);
-        if self.disk.well {
-            error!(self.log, "the spool can't be written: results go to Kafka from memory, and count when Kafka has them";
-                "dir" => %self.spool.dir.display(), "reason" => problem);
-        } else {
-            debug!(self.log, "the spool still can't be written"; "reason" => problem);
-        }
-        self.disk.well = false;
-        self.disk.not_before = Some(Instant::now() + self.disk.retry.next_delay());
-        self.set_afloat();
     }
 
     /// Ends in order when all is delivered, or when there is no more time for it.

@@ -1,0 +1,75 @@
+//! What the publisher does while its disk does not take results.
+
+use std::time::Instant;
+
+use slog::{debug, error, info};
+
+use super::{Publisher, outside::Outside, spool::Damage};
+use crate::retry::Retry;
+
+/// How the disk does.
+pub(super) struct DiskState {
+    pub(super) well: bool,
+    pub(super) full: bool,
+    /// Whether it could not let go of what Kafka has.
+    pub(super) untidy: bool,
+    retry: Retry,
+    /// Not before then is it tried again.
+    pub(super) not_before: Option<Instant>,
+}
+
+impl Default for DiskState {
+    fn default() -> Self {
+        Self {
+            well: true,
+            full: false,
+            untidy: false,
+            retry: Retry::for_connections(),
+            not_before: None,
+        }
+    }
+}
+
+impl<O: Outside> Publisher<O> {
+    pub(super) fn disk_is_well(&mut self) {
+        if !self.disk.well || self.disk.full {
+            info!(self.log, "the spool takes results again");
+        }
+        (self.disk.well, self.disk.full, self.disk.not_before) = (true, false, None);
+        self.disk.retry.reset();
+        self.metrics.spool_up.set(1);
+    }
+
+    pub(super) fn disk_is_full(&mut self) {
+        self.arrivals.give_back();
+        if !self.disk.full {
+            error!(self.log, "the spool is full: sites wait until Kafka takes results (spool.when_full: block)";
+                "max_bytes" => self.spool.max_bytes, "dir" => %self.spool.dir.display());
+        }
+        self.disk.full = true;
+        self.set_afloat();
+    }
+
+    pub(super) fn disk_failed(&mut self, problem: &str) {
+        self.arrivals.give_back();
+        self.metrics.spool_errors.inc();
+        self.metrics.spool_up.set(0);
+        if self.disk.well {
+            error!(self.log, "the spool can't be written: results go to Kafka from memory, and count when Kafka has them";
+                "dir" => %self.spool.dir.display(), "reason" => problem);
+        } else {
+            debug!(self.log, "the spool still can't be written"; "reason" => problem);
+        }
+        self.disk.well = false;
+        self.disk.not_before = Some(Instant::now() + self.disk.retry.next_delay());
+        self.set_afloat();
+    }
+
+    pub(super) fn tell_damage(&self, damage: &[Damage]) {
+        for damage in damage {
+            error!(self.log, "the spool is damaged there, what was there is lost; the file is kept"; "file" => &damage.file,
+                "offset" => damage.offset, "bytes" => damage.bytes);
+            self.metrics.spool_damage.inc();
+        }
+    }
+}
