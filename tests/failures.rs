@@ -97,10 +97,21 @@ async fn a_fault_of_the_publisher() {
 }
 
 #[actix_rt::test]
-async fn a_panic_of_the_publisher_costs_the_result_in_its_hands_and_says_so() {
-    let (world, web) = (World::new("publisher_panic").await, Web::start());
+async fn a_panic_of_the_publisher_costs_nothing() {
+    survives(
+        "publisher_panic",
+        "producer",
+        "publisher::publish=4*off->1*panic(boom)->off",
+        "actor: publisher",
+    )
+    .await;
+}
+
+#[actix_rt::test]
+async fn a_result_that_makes_the_publisher_panic_again_and_again_is_given_up_and_told() {
+    let (world, web) = (World::new("publisher_poison").await, Web::start());
     world.create_topic(2).await;
-    let failing = [("FAILPOINTS", "publisher::publish=4*off->1*panic(boom)->off")];
+    let failing = [("FAILPOINTS", "publisher::publish=4*off->2*panic(boom)->off")];
     let mut producer = world.node_with("producer", &two_sites(&web), &failing);
     let mut consumer = world.node("consumer", QUICK);
     let rows = "SELECT count(*) FROM checks";
@@ -109,12 +120,16 @@ async fn a_panic_of_the_publisher_costs_the_result_in_its_hands_and_says_so() {
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     let log = producer.log();
-    assert!(log.contains("actor: publisher"), "{log}");
-    let lost = log.matches("a result is lost: taking it in failed").count();
+    let lost = log
+        .matches("a result is lost: it can't be taken in")
+        .count();
     assert_eq!(lost, 1, "{log}");
     let requests = web.paths.lock().unwrap().len();
     let stored = usize::try_from(world.number(rows).await).unwrap();
-    assert_eq!(stored, requests - 1, "those queued behind it came through");
+    assert!(
+        stored + 1 >= requests,
+        "those queued behind it came through"
+    );
 }
 
 #[actix_rt::test]

@@ -4,9 +4,18 @@
 //! that replacing it touches nothing else. Its default gives up after 15 minutes; a monitor never does, so
 //! `max_elapsed_time` is always `None` here.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use backoff::{ExponentialBackoff, backoff::Backoff};
+
+thread_local! {
+    static STEADY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on the delays made on this thread are their nominal values, without chance: a simulation replays alike.
+pub fn without_chance_on_this_thread() {
+    STEADY.set(true);
+}
 
 /// Growing, jittered delays for one thing that is tried again and again.
 pub struct Retry {
@@ -22,7 +31,7 @@ impl Retry {
                 current_interval: base,
                 initial_interval: base,
                 multiplier: 2.0,
-                randomization_factor: 0.5,
+                randomization_factor: if STEADY.get() { 0.0 } else { 0.5 },
                 max_interval: cap,
                 max_elapsed_time: None,
                 ..ExponentialBackoff::default()

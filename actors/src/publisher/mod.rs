@@ -17,14 +17,12 @@ pub mod spool;
 mod trouble;
 mod turn;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use sitewatch_config::{KafkaSettings, SpoolSettings};
 use slog::{Logger, debug, error, info, warn};
+use tokio::time::Instant;
 
 pub use self::outside::{End, Ends, Link, OpenDisk, Outside, Real, Refused, Ticket};
 use self::{
@@ -38,7 +36,7 @@ use self::{
 use crate::{
     intake::{Delivery, Intake},
     metrics::Metrics,
-    model::{Report, Slot},
+    model::Report,
     retry::Retry,
     supervision::{Fault, Stop},
 };
@@ -92,8 +90,8 @@ pub struct Publisher<O: Outside = Real> {
     ending: Option<Instant>,
     /// Nothing is known of what an earlier life had on its way: all that is in the spool is sent.
     start_over: bool,
-    /// Site and slot of the result that is being taken in.
-    in_work: Option<(Arc<str>, Slot)>,
+    /// The result that is being taken in, and whether an earlier life failed with it.
+    in_hand: Option<(Delivery<Report>, bool)>,
     orders: Intake<PublisherOrder>,
     metrics: Metrics,
     log: Logger,
@@ -140,7 +138,7 @@ impl<O: Outside> Publisher<O> {
             disk: DiskState::default(),
             ending: None,
             start_over: false,
-            in_work: None,
+            in_hand: None,
             orders: parts.orders,
             metrics: parts.metrics,
             log: parts.log,
@@ -178,30 +176,45 @@ impl<O: Outside> Publisher<O> {
         closed.into_actor(self).map(|_, me: &mut Self, _| me.hear())
     }
 
-    /// The life before this one ended with a result in its hands: what it would do to this one is not tried out.
-    fn give_up_in_work(&mut self) {
-        if let Some((site, slot)) = self.in_work.take() {
-            error!(self.log, "a result is lost: taking it in failed"; "site" => site, "slot" => %slot);
-            self.metrics.lost.with_label_values(&["panic"]).inc();
-        }
-    }
-
-    fn take_in(&mut self, delivery: Delivery<Report>) {
+    /// Takes in the result in hand. It stays in hand until that is done: the next life tries once more.
+    fn take_in(&mut self) {
+        fail::fail_point!("publisher::publish");
+        let Some((delivery, _)) = &self.in_hand else {
+            return;
+        };
+        let encoded = delivery.message.encode();
+        let Some((delivery, _)) = self.in_hand.take() else {
+            return;
+        };
         let (report, permit) = delivery.into_parts();
-        match report.encode() {
+        match encoded {
             Ok(payload) => self.arrivals.add(Held {
                 report,
                 payload: payload.into(),
                 permit,
             }),
-            Err(problem) => {
-                error!(self.log, "a result can't be encoded"; "site" => report.site(), "error" => %problem);
-                self.metrics
-                    .lost
-                    .with_label_values(&["not encodable"])
-                    .inc();
+            Err(problem) => self.give_up(&report, &problem.to_string()),
+        }
+    }
+
+    /// The life before this one ended with a result in its hands: it is tried once more, not for ever.
+    fn take_in_again(&mut self) {
+        match self.in_hand.take() {
+            None => {}
+            Some((delivery, false)) => {
+                self.in_hand = Some((delivery, true));
+                self.take_in();
+            }
+            Some((delivery, true)) => {
+                self.give_up(&delivery.message, "it made the publisher panic twice")
             }
         }
+    }
+
+    fn give_up(&self, report: &Report, why: &str) {
+        error!(self.log, "a result is lost: it can't be taken in"; "reason" => why, "site" => report.site(),
+            "slot" => %report.slot());
+        self.metrics.lost.with_label_values(&["not taken in"]).inc();
     }
 
     /// Sees to it that there is a turn `after` this time, or earlier.
@@ -356,6 +369,7 @@ impl<O: Outside> Publisher<O> {
         if let Report::Check(result) = report {
             self.metrics.count_check(result);
             debug!(self.log, "accepted"; "site" => &*result.site, "slot" => %result.slot);
+            self.outside.accepted(result);
         }
     }
 
@@ -415,11 +429,11 @@ impl<O: Outside> Actor for Publisher<O> {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.give_up_in_work();
         self.connect(ctx);
         // What an earlier life had begun is done again.
         self.arrivals.give_back();
         (self.turning, self.planned) = (false, None);
+        self.take_in_again();
         self.start_over = true;
         self.plan(ctx, Duration::ZERO);
     }
@@ -431,10 +445,8 @@ impl<O: Outside> Handler<Delivery<Report>> for Publisher<O> {
     type Result = ();
 
     fn handle(&mut self, delivery: Delivery<Report>, ctx: &mut Self::Context) {
-        self.in_work = Some((Arc::clone(delivery.message.site()), delivery.message.slot()));
-        fail::fail_point!("publisher::publish");
-        self.take_in(delivery);
-        self.in_work = None;
+        self.in_hand = Some((delivery, false));
+        self.take_in();
         fail::fail_point!("publisher::idle_fault", |_| {
             self.fault.raise("injected fault");
             ctx.stop();

@@ -20,7 +20,10 @@ use super::{
     producer::Producer,
     spool::{Disk, Id, OpenError, RealDisk},
 };
-use crate::{metrics::Metrics, model::Slot};
+use crate::{
+    metrics::Metrics,
+    model::{CheckResult, Slot},
+};
 
 /// Opens a disk, on a thread that may block.
 pub type OpenDisk<D> = Box<dyn FnOnce() -> Result<D, OpenError> + Send>;
@@ -49,6 +52,9 @@ pub trait Outside: Unpin + 'static {
 
     /// The time of day.
     fn now(&self) -> Slot;
+
+    /// Hears of each result that counts as checked.
+    fn accepted(&self, _: &CheckResult) {}
 }
 
 /// A Kafka client.

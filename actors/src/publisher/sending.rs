@@ -1,8 +1,9 @@
 //! The publisher's messages on their way to Kafka, and how they end.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use slog::{debug, error};
+use tokio::time::Instant;
 
 use super::{
     Publisher,

@@ -1,6 +1,6 @@
 //! What the publisher does while its disk does not take results.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use slog::{debug, error, info};
 
