@@ -22,7 +22,7 @@ impl Retry {
                 current_interval: base,
                 initial_interval: base,
                 multiplier: 2.0,
-                randomization_factor: 0.5,
+                randomization_factor: 0.0,
                 max_interval: cap,
                 max_elapsed_time: None,
                 ..ExponentialBackoff::default()
@@ -39,7 +39,9 @@ impl Retry {
     pub fn next_delay(&mut self) -> Duration {
         let cap = self.delays.max_interval;
         // `None` comes only from `max_elapsed_time`, which is never set.
-        self.delays.next_backoff().unwrap_or(cap).min(cap)
+        let nominal = self.delays.next_backoff().unwrap_or(cap);
+        // Drawn here and not by `backoff`, whose generator can't be seeded: a simulation must replay exactly alike.
+        nominal.mul_f64(0.5 + fastrand::f64()).min(cap)
     }
 
     /// Starts again from the base, after a success.
