@@ -12,7 +12,7 @@ use sitewatch_actors::{
     publisher::{Publisher, PublisherParts, Real},
     site::{Sites, Surroundings},
     supervision::{ChildSpec, Exit, Fault, Group, LocalLife, SupervisedActor, Supervision, Unborn},
-    writer::Writer,
+    writer::{Postgres, Writer},
 };
 use sitewatch_config::{RestartSettings, Role, Settings, Sources, load};
 use slog::{Logger, info, warn};
@@ -243,7 +243,10 @@ impl Tree {
             }));
         }
         if self.role != Role::Producer {
-            let (consumer, writer) = (Unborn::<Consumer>::default(), Unborn::<Writer>::default());
+            let (consumer, writer) = (
+                Unborn::<Consumer>::default(),
+                Unborn::<Writer<Postgres>>::default(),
+            );
             let batches = Intake::new(writer.address().recipient(), WRITER_INTAKE);
             concerned.writer = Some(Intake::new(writer.address().recipient(), CONTROL_INTAKE));
             concerned.consumer = Some(Intake::new(consumer.address().recipient(), CONTROL_INTAKE));
@@ -265,7 +268,8 @@ impl Tree {
                 self.log.clone(),
             );
             specs.push(self.child("writer", &settings, writer, move |fault| {
-                Writer::new(postgres, SCHEMA.into(), metrics, log, fault)
+                let store = Postgres::new(postgres, SCHEMA.into(), metrics.postgres_up.clone());
+                Writer::new(store, metrics, log, fault)
             }));
         }
         let (role, sources, overlay) = (self.role, self.sources.clone(), Arc::clone(&self.overlay));

@@ -13,5 +13,6 @@ pub mod publisher;
 pub mod retry;
 pub mod site;
 pub mod supervision;
+pub mod time;
 pub mod tls;
 pub mod writer;

@@ -4,18 +4,9 @@
 //! that replacing it touches nothing else. Its default gives up after 15 minutes; a monitor never does, so
 //! `max_elapsed_time` is always `None` here.
 
-use std::{cell::Cell, time::Duration};
+use std::time::Duration;
 
 use backoff::{ExponentialBackoff, backoff::Backoff};
-
-thread_local! {
-    static STEADY: Cell<bool> = const { Cell::new(false) };
-}
-
-/// From now on the delays made on this thread are their nominal values, without chance: a simulation replays alike.
-pub fn without_chance_on_this_thread() {
-    STEADY.set(true);
-}
 
 /// Growing, jittered delays for one thing that is tried again and again.
 pub struct Retry {
@@ -31,7 +22,7 @@ impl Retry {
                 current_interval: base,
                 initial_interval: base,
                 multiplier: 2.0,
-                randomization_factor: if STEADY.get() { 0.0 } else { 0.5 },
+                randomization_factor: 0.0,
                 max_interval: cap,
                 max_elapsed_time: None,
                 ..ExponentialBackoff::default()
@@ -48,7 +39,9 @@ impl Retry {
     pub fn next_delay(&mut self) -> Duration {
         let cap = self.delays.max_interval;
         // `None` comes only from `max_elapsed_time`, which is never set.
-        self.delays.next_backoff().unwrap_or(cap).min(cap)
+        let nominal = self.delays.next_backoff().unwrap_or(cap);
+        // Drawn here and not by `backoff`, whose generator can't be seeded: a simulation must replay exactly alike.
+        nominal.mul_f64(0.5 + fastrand::f64()).min(cap)
     }
 
     /// Starts again from the base, after a success.

@@ -1,10 +1,8 @@
 //! Messages on their way into a batch. Pure: the caller says what time it is.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use crate::model::{Batch, Content, DeadLetter, OffsetRange, Receipt, Revision, Row};
 

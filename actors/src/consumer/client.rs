@@ -14,6 +14,7 @@ use rdkafka::{
 use sitewatch_config::KafkaSettings;
 use slog::{info, warn};
 
+use super::source::Change;
 use crate::{
     kafka::{Client, client_config},
     metrics::Metrics,
@@ -44,13 +45,6 @@ pub(super) fn properties(settings: &KafkaSettings, client_id: &str) -> ClientCon
         }
     }
     config
-}
-
-/// A change of the partitions that this consumer owns.
-#[derive(Debug)]
-pub(super) enum Change {
-    Assigned(Vec<i32>),
-    Revoked(Vec<i32>),
 }
 
 /// Hears of rebalances, statistics and errors.

@@ -1,11 +1,8 @@
 //! Asking the writer where to read on: one question at a time, with a back-off after a failure.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     intake::Intake,

@@ -5,7 +5,9 @@ mod buffer;
 mod client;
 mod in_flight;
 mod inquiry;
+mod kafka_source;
 mod reader;
+mod source;
 
 use std::{
     sync::{
@@ -18,15 +20,20 @@ use std::{
 use actix::prelude::*;
 use sitewatch_config::{KafkaSettings, PostgresSettings};
 use slog::{Logger, info};
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot};
 
-use self::reader::{Parts, Reader};
+use self::kafka_source::KafkaSource;
+pub use self::{
+    reader::{Parts, Reader},
+    source::{Change, Source},
+};
 use crate::{
     intake::{Delivery, Intake},
     kafka::client_problem,
     metrics::Metrics,
     model::WriterOrder,
     supervision::{Fault, Stop},
+    time::wall_clock,
 };
 
 /// What the settings actor tells the consumer.
@@ -94,29 +101,35 @@ impl Consumer {
         let stop = Arc::new(AtomicBool::new(false));
         // A thread that outlived a failure of this actor is told to end here.
         self.reading = Some(Reading(Arc::clone(&stop)));
-        let reader = Reader::new(Parts {
-            kafka: &self.kafka,
-            postgres: &self.postgres,
-            client_id: &self.client_id,
-            patience: self.patience,
-            writer: self.writer.clone(),
-            stop: Arc::clone(&stop),
-            metrics: self.metrics.clone(),
-            log: self.log.clone(),
-        });
-        let reader = match reader {
-            Ok(reader) => reader,
+        let source = KafkaSource::new(&self.kafka, &self.client_id, &self.metrics, &self.log);
+        let source = match source {
+            Ok(source) => source,
             Err(problem) => {
                 self.fault.refuse(client_problem(&problem));
                 return ctx.stop();
             }
         };
+        let reader = Reader::new(
+            source,
+            Parts {
+                topic: &self.kafka.topic,
+                postgres: &self.postgres,
+                patience: self.patience,
+                writer: self.writer.clone(),
+                stop: Arc::clone(&stop),
+                clock: wall_clock,
+                metrics: self.metrics.clone(),
+                log: self.log.clone(),
+            },
+        );
+        // The runtime that drives the writer.
+        let runtime = Handle::current();
         let (done, end) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("kafka-reader".to_owned())
             .spawn(move || {
                 // Nobody listens to the thread of an earlier life.
-                let _ = done.send(reader.run());
+                let _ = done.send(runtime.block_on(reader.run()));
             });
         if let Err(problem) = thread {
             self.fault

@@ -8,31 +8,29 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::Duration,
 };
 
 use rdkafka::{
-    Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, CommitMode, Consumer as _},
+    Message,
     error::{KafkaError, RDKafkaErrorCode},
-    message::BorrowedMessage,
 };
-use sitewatch_config::{BatchSettings, KafkaSettings, PostgresSettings};
+use sitewatch_config::{BatchSettings, PostgresSettings};
 use slog::{Logger, info, warn};
-use tokio::{runtime::Handle, time::timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     assignment::{Assignment, Take},
     buffer::Buffer,
-    client::{Change, Context, properties},
     in_flight::{InFlight, reach},
     inquiry::Inquiry,
+    source::{Change, Source},
 };
 use crate::{
     intake::Intake,
-    kafka::{Client, Reachability},
     metrics::Metrics,
-    model::{BatchEnd, Decoder, Receipt, Slot, Watermarks, WriterOrder},
+    model::{BatchEnd, Decoder, Receipt, Watermarks, WriterOrder},
+    time::WallClock,
 };
 
 /// The longest that one poll waits, so that the other work of the loop is done in time.
@@ -40,14 +38,10 @@ const POLL: Duration = Duration::from_millis(100);
 /// How long to wait for room at the writer before the partitions are paused: pausing throws away what was fetched ahead,
 /// so short waits are better sat out.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
-/// How long the broker may take to say what it holds.
-const WATERMARKS_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a seek may take.
-const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Reads the topic until it is told to stop.
-pub(super) struct Reader {
-    consumer: Arc<BaseConsumer<Context>>,
+pub struct Reader<S> {
+    /// Shared with the message in work, which borrows it.
+    source: Arc<S>,
     topic: Arc<str>,
     settings: BatchSettings,
     patience: Duration,
@@ -57,43 +51,39 @@ pub(super) struct Reader {
     in_flight: InFlight,
     inquiry: Inquiry,
     writer: Intake<WriterOrder>,
-    runtime: Handle,
     stop: Arc<AtomicBool>,
+    clock: WallClock,
     metrics: Metrics,
     log: Logger,
     topic_missing: bool,
 }
 
-/// What a reader is made of.
-pub(super) struct Parts<'a> {
-    pub(super) kafka: &'a KafkaSettings,
-    pub(super) postgres: &'a PostgresSettings,
-    pub(super) client_id: &'a str,
-    pub(super) patience: Duration,
-    pub(super) writer: Intake<WriterOrder>,
-    pub(super) stop: Arc<AtomicBool>,
-    pub(super) metrics: Metrics,
-    pub(super) log: Logger,
+/// What a reader is made of, besides where it reads.
+pub struct Parts<'a> {
+    /// The topic's name.
+    pub topic: &'a str,
+    /// How batches are made, and which slots are absurd.
+    pub postgres: &'a PostgresSettings,
+    /// How long stopping may take.
+    pub patience: Duration,
+    /// Where batches and questions go.
+    pub writer: Intake<WriterOrder>,
+    /// Tells the reader to end.
+    pub stop: Arc<AtomicBool>,
+    /// By which slots are absurd.
+    pub clock: WallClock,
+    /// Where what was read is counted.
+    pub metrics: Metrics,
+    /// Where it is told.
+    pub log: Logger,
 }
 
-impl Reader {
-    /// Makes the Kafka client; called on a thread of the runtime that drives the writer.
-    ///
-    /// # Errors
-    /// If a property or a certificate is not usable; an absent broker is no error.
-    pub(super) fn new(parts: Parts<'_>) -> Result<Self, KafkaError> {
-        let reachability = Reachability::new(
-            parts.log.clone(),
-            parts.metrics.kafka_up.with_label_values(&["consumer"]),
-        );
-        let client = Client::new(parts.kafka, reachability, &parts.log);
-        let context = Context::new(client, parts.metrics.clone(), parts.kafka.topic.clone());
-        let consumer: BaseConsumer<_> =
-            properties(parts.kafka, parts.client_id).create_with_context(context)?;
-        consumer.subscribe(&[&parts.kafka.topic])?;
-        Ok(Self {
-            consumer: Arc::new(consumer),
-            topic: parts.kafka.topic.as_str().into(),
+impl<S: Source> Reader<S> {
+    /// A reader of `source`.
+    pub fn new(source: S, parts: Parts<'_>) -> Self {
+        Self {
+            source: Arc::new(source),
+            topic: parts.topic.into(),
             settings: parts.postgres.batch.clone(),
             patience: parts.patience,
             decoder: Decoder::new(parts.postgres.max_slot_age, parts.postgres.max_slot_ahead),
@@ -102,31 +92,31 @@ impl Reader {
             in_flight: InFlight::default(),
             inquiry: Inquiry::new(),
             writer: parts.writer,
-            runtime: Handle::current(),
             stop: parts.stop,
+            clock: parts.clock,
             metrics: parts.metrics,
             log: parts.log,
             topic_missing: false,
-        })
+        }
     }
 
     /// Reads until told to stop, then hands over what is buffered and waits for its end.
     ///
     /// # Errors
     /// If the Kafka client has failed for good.
-    pub(super) fn run(mut self) -> Result<(), String> {
+    pub async fn run(mut self) -> Result<(), String> {
         while !self.stopping() {
-            self.turn(POLL)?;
+            self.turn(POLL).await?;
             let now = Instant::now();
             if self
                 .buffer
                 .due_in(self.settings.max_rows, self.settings.max_age, now)
                 == Some(Duration::ZERO)
             {
-                self.hand_over()?;
+                self.hand_over().await?;
             }
         }
-        self.finish()
+        self.finish().await
     }
 
     fn stopping(&self) -> bool {
@@ -134,20 +124,20 @@ impl Reader {
     }
 
     /// One turn of the loop: hears what has changed and reads at most one message.
-    fn turn(&mut self, wait: Duration) -> Result<(), String> {
+    async fn turn(&mut self, wait: Duration) -> Result<(), String> {
         fail::fail_point!("consumer::turn");
         fail::fail_point!("consumer::fault", |_| Err("injected fault".to_owned()));
         self.apply_changes();
         self.settle();
-        self.find_positions();
+        self.find_positions().await;
         let now = Instant::now();
         let wait = self
             .buffer
             .due_in(self.settings.max_rows, self.settings.max_age, now)
             .unwrap_or(wait)
             .min(wait);
-        let consumer = Arc::clone(&self.consumer);
-        match consumer.poll(wait) {
+        let source = Arc::clone(&self.source);
+        match source.poll(wait).await {
             None => {}
             Some(Ok(message)) => self.read(&message),
             Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
@@ -159,7 +149,7 @@ impl Reader {
     }
 
     fn apply_changes(&mut self) {
-        for change in self.consumer.context().take_changes() {
+        for change in self.source.take_changes() {
             match change {
                 Change::Assigned(partitions) => {
                     self.assignment.assign(&partitions);
@@ -175,7 +165,7 @@ impl Reader {
         }
     }
 
-    fn read(&mut self, message: &BorrowedMessage<'_>) {
+    fn read(&mut self, message: &impl Message) {
         let (partition, offset) = (message.partition(), message.offset());
         match self.assignment.take(partition, offset) {
             Take::Ignore => {}
@@ -185,9 +175,9 @@ impl Reader {
             }
             Take::Next { expected } => {
                 self.metrics.consumed.inc();
-                self.consumer.context().client.reachability.seen_up();
+                self.source.seen_up();
                 self.topic_missing = false;
-                let now = Slot::from_system_time(SystemTime::now());
+                let now = (self.clock)();
                 let payload = message.payload().unwrap_or_default();
                 let content = self
                     .decoder
@@ -199,7 +189,6 @@ impl Reader {
     }
 
     fn complain(&mut self, problem: &KafkaError) {
-        let context = self.consumer.context();
         match problem.rdkafka_error_code() {
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
                 if !self.topic_missing {
@@ -216,10 +205,7 @@ impl Reader {
             }
             // The context has heard of it before, with the reason.
             Some(RDKafkaErrorCode::Authentication) => {}
-            _ => context
-                .client
-                .reachability
-                .complaint(problem, &problem.to_string()),
+            _ => self.source.complaint(problem),
         }
     }
 
@@ -249,24 +235,21 @@ impl Reader {
     /// Tells Kafka how far the database is. Only a hint, for people and for lag monitors.
     fn hint(&self, positions: &[(i32, i64)]) {
         let owned = self.assignment.all();
-        let mut list = TopicPartitionList::new();
-        for (partition, next) in positions
+        let positions: Vec<_> = positions
             .iter()
             .filter(|(partition, _)| owned.contains(partition))
-        {
-            // The list's own offset is the next one to read; it adds nothing.
-            let _ = list.add_partition_offset(&self.topic, *partition, Offset::Offset(*next));
-        }
-        if let Err(problem) = self.consumer.store_offsets(&list) {
+            .copied()
+            .collect();
+        if let Err(problem) = self.source.hint(&positions) {
             slog::debug!(self.log, "offsets not stored at the client"; "error" => %problem);
         }
     }
 
     /// Finds out where to read on in the partitions for which that is not known: asks the broker what it holds and the
     /// database what it has.
-    fn find_positions(&mut self) {
+    async fn find_positions(&mut self) {
         if let Some(positions) = self.inquiry.answer() {
-            self.go_on(&positions);
+            self.go_on(&positions).await;
         }
         if !self.inquiry.may_ask() {
             return;
@@ -276,13 +259,9 @@ impl Reader {
             return;
         }
         let asked = Instant::now();
-        let held: Result<Vec<_>, _> = partitions
-            .iter()
-            .map(|partition| self.watermarks(*partition))
-            .collect();
-        match held {
+        match self.watermarks(&partitions).await {
             Ok(held) => {
-                self.consumer.context().client.reachability.seen_up();
+                self.source.seen_up();
                 self.inquiry.ask(&self.writer, &self.topic, held, asked);
             }
             Err(problem) => {
@@ -292,18 +271,15 @@ impl Reader {
         }
     }
 
-    fn watermarks(&self, partition: i32) -> Result<Watermarks, KafkaError> {
-        let (low, high) =
-            self.consumer
-                .fetch_watermarks(&self.topic, partition, WATERMARKS_TIMEOUT)?;
-        Ok(Watermarks {
-            partition,
-            low,
-            high,
-        })
+    async fn watermarks(&self, partitions: &[i32]) -> Result<Vec<Watermarks>, KafkaError> {
+        let mut held = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            held.push(self.source.watermarks(*partition).await?);
+        }
+        Ok(held)
     }
 
-    fn go_on(&mut self, positions: &[(i32, i64)]) {
+    async fn go_on(&mut self, positions: &[(i32, i64)]) {
         let waiting = self.assignment.unlocated();
         let answered = |wanted| positions.iter().any(|(partition, _)| partition == wanted);
         if !waiting.iter().all(answered) {
@@ -313,10 +289,7 @@ impl Reader {
             .iter()
             .filter(|(partition, _)| waiting.contains(partition))
         {
-            match self
-                .consumer
-                .seek(&self.topic, *partition, Offset::Offset(*next), SEEK_TIMEOUT)
-            {
+            match self.source.seek(*partition, *next).await {
                 Ok(()) => {
                     self.assignment.locate(*partition, *next);
                     self.resume(&[*partition]);
@@ -334,7 +307,7 @@ impl Reader {
 
     /// Hands the buffer to the writer. While there is no room the partitions are paused, and polling goes on, so that the
     /// group does not believe this consumer dead.
-    fn hand_over(&mut self) -> Result<(), String> {
+    async fn hand_over(&mut self) -> Result<(), String> {
         let (receipt, end) = Receipt::new();
         let Some(batch) = self.buffer.take(&self.topic, receipt) else {
             return Ok(());
@@ -345,10 +318,7 @@ impl Reader {
         let mut wait = SHORT_WAIT;
         let deadline = Instant::now() + self.patience;
         loop {
-            if let Ok(Some(room)) = self
-                .runtime
-                .block_on(async { timeout(wait, writer.reserve()).await })
-            {
+            if let Ok(Some(room)) = timeout(wait, writer.reserve()).await {
                 room.fill(WriterOrder::Store(batch));
                 break;
             }
@@ -361,7 +331,7 @@ impl Reader {
                 wait = Duration::from_millis(10);
             }
             self.pause(&self.assignment.located());
-            self.turn(POLL)?;
+            self.turn(POLL).await?;
         }
         self.in_flight.push(reach, end);
         if paused {
@@ -372,39 +342,31 @@ impl Reader {
     }
 
     /// Hands over what is buffered and waits, for as long as is allowed, until all is stored.
-    fn finish(mut self) -> Result<(), String> {
+    async fn finish(mut self) -> Result<(), String> {
         let deadline = Instant::now() + self.patience;
         self.pause(&self.assignment.located());
-        self.hand_over()?;
+        self.hand_over().await?;
         while !self.in_flight.is_empty() && Instant::now() < deadline {
             self.settle();
-            std::thread::sleep(Duration::from_millis(5));
+            sleep(Duration::from_millis(5)).await;
         }
-        if let Err(problem) = self.consumer.commit_consumer_state(CommitMode::Sync) {
+        if let Err(problem) = self.source.commit().await {
             slog::debug!(self.log, "nothing committed to Kafka"; "error" => %problem);
         }
         Ok(())
     }
 
     fn pause(&self, partitions: &[i32]) {
-        self.tell(self.consumer.pause(&self.list(partitions)), "pause");
+        self.tell(self.source.pause(partitions), "pause");
     }
 
     fn resume(&self, partitions: &[i32]) {
-        self.tell(self.consumer.resume(&self.list(partitions)), "resume");
+        self.tell(self.source.resume(partitions), "resume");
     }
 
     fn tell(&self, outcome: Result<(), KafkaError>, what: &str) {
         if let Err(problem) = outcome {
             warn!(self.log, "the Kafka client refused an order"; "order" => what, "error" => %problem);
         }
-    }
-
-    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&self.topic, *partition);
-        }
-        list
     }
 }

@@ -1,8 +1,8 @@
 //! What the consumer hands to the writer, and what it hears back.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Detail, ErrorKind, Outcome, Revision, Slot};
 

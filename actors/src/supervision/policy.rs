@@ -1,9 +1,8 @@
 //! When to start an actor again, and after how long. Pure: the caller says what time it is.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
 
 use crate::retry::Retry;
 

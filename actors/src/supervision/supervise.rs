@@ -4,17 +4,13 @@
 //! `ContextFut` under `catch_unwind` and calls its `restart`, so the address and the queue survive and only the message
 //! in work is lost.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use actix::{dev::ContextFut, prelude::*};
 use futures_util::{FutureExt, future::Either};
 use sitewatch_config::RestartSettings;
 use slog::{Logger, error, warn};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Exit, Fault, RestartPolicy};
 use crate::metrics::Metrics;

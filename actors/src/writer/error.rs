@@ -5,6 +5,7 @@ use std::{error::Error as _, time::Duration};
 use thiserror::Error;
 
 pub use super::expected::Difference;
+use super::seam::StoreError;
 use crate::tls::TlsError;
 
 /// Why there is no session, or why it has ended.
@@ -13,6 +14,9 @@ pub enum SessionError {
     /// The database or the connection to it.
     #[error("{}", plain(.0))]
     Database(#[from] tokio_postgres::Error),
+    /// What the database said to a batch or a question.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The certificates for it.
     #[error(transparent)]
     Tls(#[from] TlsError),

@@ -12,33 +12,40 @@ mod expected;
 mod jsonb;
 mod letters;
 mod locate;
+mod offsets;
 mod origins;
 mod partitions;
 mod position;
+mod postgres;
 mod revisions;
+mod rows;
 mod schema;
+mod seam;
 mod secure;
 mod session;
 mod sqlstate;
 mod store;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::prelude::*;
 use sitewatch_config::PostgresSettings;
 use slog::{Logger, debug, info, warn};
+use tokio::time::Instant;
 
 pub use self::{
     audit::audit,
     audit_answer::{Audit, AuditError, AuditQuestion, Counts, SiteAudit},
     error::{Difference, SessionError},
     letters::{LetterFilter, Letters, ReplayOrder, Replayed, StoredLetter, replay},
-    session::{SchemaText, migrate},
+    postgres::{Postgres, PostgresTransaction},
+    seam::{Store, StoreError, StoreSession, StoreTransaction, ToldRevision},
+    session::{SchemaText, Session, migrate},
+    sqlstate::Remedy,
 };
 use self::{
     locate::Locating,
     position::Doubts,
-    session::Session,
     store::{End, Try},
 };
 use crate::{
@@ -61,30 +68,22 @@ pub enum WriterControl {
     Reconfigure(PostgresSettings),
 }
 
-/// Stores batches.
-pub struct Writer {
+/// Stores batches in `S`.
+pub struct Writer<S: Store = Postgres> {
     /// Absent while a future of this actor works with it.
-    worker: Option<Worker>,
-    settings: PostgresSettings,
-    schema: SchemaText,
+    worker: Option<Worker<S>>,
+    store: S,
     metrics: Metrics,
     log: Logger,
     fault: Fault,
 }
 
-impl Writer {
-    /// A writer to the PostgreSQL of `settings`, which is brought to `schema` at each connection.
-    pub fn new(
-        settings: PostgresSettings,
-        schema: SchemaText,
-        metrics: Metrics,
-        log: Logger,
-        fault: Fault,
-    ) -> Self {
+impl<S: Store> Writer<S> {
+    /// A writer to `store`.
+    pub fn new(store: S, metrics: Metrics, log: Logger, fault: Fault) -> Self {
         Self {
             worker: None,
-            settings,
-            schema,
+            store,
             metrics,
             log,
             fault,
@@ -100,10 +99,9 @@ impl Writer {
         });
     }
 
-    fn new_worker(&self) -> Worker {
+    fn new_worker(&self) -> Worker<S> {
         Worker {
-            settings: self.settings.clone(),
-            schema: self.schema.clone(),
+            store: self.store.clone(),
             session: None,
             retry: Retry::for_connections(),
             doubts: Doubts::default(),
@@ -118,7 +116,7 @@ impl Writer {
     /// Lets the worker do `task`; the mailbox waits until it has finished.
     fn work<F>(&mut self, ctx: &mut Context<Self>, task: F)
     where
-        F: AsyncFnOnce(&mut Worker) -> Result<(), SessionError> + 'static,
+        F: AsyncFnOnce(&mut Worker<S>) -> Result<(), SessionError> + 'static,
     {
         let mut worker = self.worker.take().unwrap_or_else(|| self.new_worker());
         let done = async move {
@@ -135,7 +133,7 @@ impl Writer {
     }
 }
 
-impl Actor for Writer {
+impl<S: Store> Actor for Writer<S> {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
@@ -143,9 +141,9 @@ impl Actor for Writer {
     }
 }
 
-impl Supervised for Writer {}
+impl<S: Store> Supervised for Writer<S> {}
 
-impl Handler<Delivery<WriterOrder>> for Writer {
+impl<S: Store> Handler<Delivery<WriterOrder>> for Writer<S> {
     type Result = ();
 
     fn handle(&mut self, order: Delivery<WriterOrder>, ctx: &mut Self::Context) {
@@ -164,21 +162,21 @@ impl Handler<Delivery<WriterOrder>> for Writer {
     }
 }
 
-impl Handler<Delivery<WriterControl>> for Writer {
+impl<S: Store> Handler<Delivery<WriterControl>> for Writer<S> {
     type Result = ();
 
     fn handle(&mut self, control: Delivery<WriterControl>, _: &mut Self::Context) {
         match control.message {
             WriterControl::Reconfigure(settings) => {
                 info!(self.log, "PostgreSQL settings changed, connecting anew");
-                self.settings = settings;
+                self.store.reconfigure(settings);
                 self.worker = Some(self.new_worker());
             }
         }
     }
 }
 
-impl Handler<Stop> for Writer {
+impl<S: Store> Handler<Stop> for Writer<S> {
     type Result = ();
 
     fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
@@ -188,10 +186,9 @@ impl Handler<Stop> for Writer {
 }
 
 /// Does the writer's work, and holds the session while it does.
-struct Worker {
-    settings: PostgresSettings,
-    schema: SchemaText,
-    session: Option<Session>,
+struct Worker<S: Store> {
+    store: S,
+    session: Option<S::Session>,
     retry: Retry,
     doubts: Doubts,
     /// When an idle writer may next try to connect.
@@ -204,12 +201,12 @@ struct Worker {
     log: Logger,
 }
 
-impl Worker {
+impl<S: Store> Worker<S> {
     fn is_disconnected(&self) -> bool {
         let closed = self
             .session
             .as_ref()
-            .is_none_or(|session| session.client.is_closed());
+            .is_none_or(|session| session.is_closed());
         closed && self.not_before.is_none_or(|time| time <= Instant::now())
     }
 
@@ -219,14 +216,7 @@ impl Worker {
     /// Only those that trying again can't mend.
     async fn connect_once(&mut self) -> Result<(), SessionError> {
         self.session = None;
-        match Session::open(
-            &self.settings,
-            &self.schema,
-            &self.metrics.postgres_up,
-            &self.log,
-        )
-        .await
-        {
+        match self.store.connect(&self.log).await {
             Ok(session) => {
                 self.session = Some(session);
                 (self.not_before, self.connected_at) = (None, Some(Instant::now()));
@@ -264,14 +254,14 @@ impl Worker {
     }
 
     /// The session, however long it takes to get one.
-    async fn session(&mut self) -> Result<&mut Session, SessionError> {
+    async fn session(&mut self) -> Result<&mut S::Session, SessionError> {
         while self
             .session
             .as_ref()
-            .is_none_or(|session| session.client.is_closed())
+            .is_none_or(|session| session.is_closed())
         {
             if let Some(time) = self.not_before.take() {
-                tokio::time::sleep_until(time.into()).await;
+                tokio::time::sleep_until(time).await;
             }
             self.connect_once().await?;
         }

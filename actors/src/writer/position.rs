@@ -1,9 +1,8 @@
 //! Where to read on. Pure: compares what the database has stored with what the broker holds.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::Instant;
 
 use crate::model::Watermarks;
 

@@ -36,7 +36,7 @@ const STAGE: &str = "
     ) ON COMMIT DELETE ROWS";
 
 /// A session. Dropped, it closes.
-pub(super) struct Session {
+pub struct Session {
     pub(super) client: Client,
     pub(super) partitions: Partitions,
     pub(super) origins: Origins,

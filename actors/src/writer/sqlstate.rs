@@ -4,7 +4,7 @@ use tokio_postgres::Error;
 
 /// What an error of the database calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Remedy {
+pub enum Remedy {
     /// Connect anew, perhaps to another server, and try again, for as long as it takes.
     Reconnect,
     /// The same work may succeed on the same connection: try again after a while.

@@ -1,24 +1,16 @@
-//! One batch, one transaction: rows, dead letters and offsets, or nothing.
+//! One batch, one transaction: rows, dead letters and offsets, or nothing. What is asked of the database is in
+//! [`super::seam`].
 
-use std::{pin::pin, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use slog::{Logger, debug, warn};
-use tokio_postgres::{
-    Transaction,
-    binary_copy::BinaryCopyInWriter,
-    types::{ToSql, Type},
-};
 
 use super::{
-    error::{SessionError, plain},
-    jsonb::Jsonb,
-    letters,
-    origins::Origins,
-    revisions,
-    session::Session,
-    sqlstate::{Remedy, remedy_of},
+    error::SessionError,
+    seam::{StoreError, StoreSession, StoreTransaction, ToldRevision},
+    sqlstate::Remedy,
 };
-use crate::model::{Batch, DeadLetter, DeadReason, Row};
+use crate::model::{Batch, DeadLetter, DeadReason, Revision, Row};
 
 /// What a stored batch brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,52 +35,43 @@ pub(super) enum End {
 }
 
 /// What one try needs besides the batch.
-pub(super) struct Try<'a> {
-    pub(super) session: &'a mut Session,
+pub(super) struct Try<'a, S> {
+    pub(super) session: &'a mut S,
     pub(super) log: &'a Logger,
     /// Whether an earlier try of this batch got as far as its commit.
     pub(super) commit_unknown: &'a mut bool,
 }
 
-impl Try<'_> {
+impl<S: StoreSession> Try<'_, S> {
     /// Stores `batch`, choosing the fast way first and the careful one where it must.
     pub(super) async fn store(mut self, batch: &Batch) -> Result<End, SessionError> {
-        self.session
-            .origins
-            .learn(&mut self.session.client, batch.origins())
-            .await?;
         let mut way = Way::Direct;
         for _ in 0..4 {
-            let slots = batch.rows.iter().map(|row| row.slot);
-            self.session
-                .partitions
-                .cover(&mut self.session.client, self.log, slots)
-                .await?;
+            self.session.prepare(batch, self.log).await?;
             match self.transact(batch, way).await {
-                Err(SessionError::Database(error)) => match remedy_of(&error) {
+                Err(error) => match error.remedy {
                     Remedy::Absorb | Remedy::SetAside => {
-                        debug!(self.log, "the direct way is closed to this batch"; "reason" => plain(&error));
+                        debug!(self.log, "the direct way is closed to this batch"; "reason" => %error);
                         way = Way::Staged;
                     }
-                    Remedy::Repartition => self.session.partitions.forget(),
+                    Remedy::Repartition => self.session.forget_partitions(),
                     Remedy::Retry => {
-                        warn!(self.log, "PostgreSQL asks for another try"; "reason" => plain(&error));
+                        warn!(self.log, "PostgreSQL asks for another try"; "reason" => %error);
                         tokio::time::sleep(Duration::from_millis(200)).await;
                     }
                     Remedy::Reconnect | Remedy::Drift | Remedy::Denied => return Err(error.into()),
                 },
-                end => return end,
+                Ok(end) => return Ok(end),
             }
         }
         // The staged way meets neither duplicates nor bad rows as errors: two tries in a row mean something else.
-        self.transact(batch, Way::Staged).await
+        Ok(self.transact(batch, Way::Staged).await?)
     }
 
-    async fn transact(&mut self, batch: &Batch, way: Way) -> Result<End, SessionError> {
-        let transaction = self.session.client.transaction().await?;
-        if !(move_offsets(&transaction, batch).await? && letters::take(&transaction, batch).await?)
-        {
-            let moved = *self.commit_unknown && moved_already(&transaction, batch).await?;
+    async fn transact(&mut self, batch: &Batch, way: Way) -> Result<End, StoreError> {
+        let mut transaction = self.session.begin().await?;
+        if !(transaction.move_offsets(batch).await? && transaction.take_letters(batch).await?) {
+            let moved = *self.commit_unknown && transaction.moved_already(batch).await?;
             transaction.rollback().await?;
             return Ok(if moved {
                 End::AlreadyStored
@@ -96,16 +79,19 @@ impl Try<'_> {
                 End::Fenced
             });
         }
-        let origins = &self.session.origins;
         let (mut stored, refused) = match way {
-            Way::Direct => (
-                copy_direct(&transaction, &batch.rows, origins).await?,
-                Vec::new(),
-            ),
-            Way::Staged => store_staged(&transaction, &batch.rows, origins).await?,
+            Way::Direct => {
+                let rows = transaction.copy(&batch.rows).await?;
+                let stored = Stored {
+                    rows,
+                    ..Stored::default()
+                };
+                (stored, Vec::new())
+            }
+            Way::Staged => store_staged(&mut transaction, &batch.rows).await?,
         };
-        write_dead_letters(&transaction, batch, &refused).await?;
-        stored.refused += revisions::store(&transaction, batch, origins).await?;
+        write_dead_letters(&mut transaction, batch, &refused).await?;
+        stored.refused += store_revisions(&mut transaction, batch).await?;
         fail::fail_point!("writer::before_commit");
         *self.commit_unknown = true;
         transaction.commit().await?;
@@ -121,146 +107,24 @@ enum Way {
     Staged,
 }
 
-/// Moves the offsets on from where the batch begins; `false` if they are not there, which fences off a consumer that does
-/// not know yet that it has lost a partition.
-async fn move_offsets(
-    transaction: &Transaction<'_>,
-    batch: &Batch,
-) -> Result<bool, tokio_postgres::Error> {
-    let (partitions, expected, next) = columns(batch);
-    let moved = transaction
-        .execute(
-            "UPDATE kafka_offset AS stored SET next = batch.next, updated_at = now()
-               FROM unnest($2::int4[], $3::int8[], $4::int8[]) AS batch(partition, expected, next)
-              WHERE stored.topic = $1 AND stored.partition = batch.partition AND stored.next = batch.expected",
-            &[&&*batch.topic, &partitions, &expected, &next],
-        )
-        .await?;
-    for range in &batch.ranges {
-        for (from, to) in &range.absent {
-            transaction
-                .execute(
-                    "INSERT INTO kafka_gap (topic, partition, reason, from_offset, to_offset) VALUES ($1, $2, 'absent', $3, $4)",
-                    &[&&*batch.topic, &range.partition, from, to],
-                )
-                .await?;
-        }
-    }
-    Ok(moved == batch.ranges.len() as u64)
-}
-
-async fn moved_already(
-    transaction: &Transaction<'_>,
-    batch: &Batch,
-) -> Result<bool, tokio_postgres::Error> {
-    let (partitions, _, next) = columns(batch);
-    let there: i64 = transaction
-        .query_one(
-            "SELECT count(*) FROM kafka_offset AS stored
-               JOIN unnest($2::int4[], $3::int8[]) AS batch(partition, next) USING (partition)
-              WHERE stored.topic = $1 AND stored.next >= batch.next",
-            &[&&*batch.topic, &partitions, &next],
-        )
-        .await?
-        .get(0);
-    Ok(there == batch.ranges.len() as i64)
-}
-
-fn columns(batch: &Batch) -> (Vec<i32>, Vec<i64>, Vec<i64>) {
-    let ranges = &batch.ranges;
-    (
-        ranges.iter().map(|range| range.partition).collect(),
-        ranges.iter().map(|range| range.from).collect(),
-        ranges.iter().map(|range| range.next).collect(),
-    )
-}
-
-const RESULT_TYPES: [Type; 8] = [
-    Type::TIMESTAMPTZ,
-    Type::INT4,
-    Type::INT4,
-    Type::INT4,
-    Type::INT4,
-    Type::INT2,
-    Type::INT2,
-    Type::INT2,
-];
-
-const DETAIL_TYPES: [Type; 3] = [Type::TEXT, Type::JSONB, Type::JSONB];
-
-async fn copy_direct(
-    transaction: &Transaction<'_>,
-    rows: &[Row],
-    origins: &Origins,
-) -> Result<Stored, tokio_postgres::Error> {
-    let sink = transaction
-        .copy_in(
-            "COPY check_result (slot, site_id, location_id, total_us, lateness_ms, status, outcome, error)
-             FROM STDIN BINARY",
-        )
-        .await?;
-    let mut copy = pin!(BinaryCopyInWriter::new(sink, &RESULT_TYPES));
-    for row in rows {
-        let columns = Columns::of(row, origins);
-        copy.as_mut().write(&columns.narrow()).await?;
-    }
-    let stored = copy.finish().await?;
-    let detailed = rows.iter().filter(|row| row.detail.is_some());
-    if detailed.clone().next().is_some() {
-        let sink = transaction
-            .copy_in("COPY check_detail (slot, site_id, location_id, detail, facts, capture) FROM STDIN BINARY")
-            .await?;
-        let types: Vec<_> = RESULT_TYPES[..3]
-            .iter()
-            .cloned()
-            .chain(DETAIL_TYPES)
-            .collect();
-        let mut copy = pin!(BinaryCopyInWriter::new(sink, &types));
-        for row in detailed {
-            let columns = Columns::of(row, origins);
-            copy.as_mut()
-                .write(&[
-                    &columns.slot,
-                    &columns.site,
-                    &columns.location,
-                    &columns.detail,
-                    &columns.facts,
-                    &columns.capture,
-                ])
-                .await?;
-        }
-        copy.finish().await?;
-    }
-    Ok(Stored {
-        rows: stored,
-        ..Stored::default()
-    })
-}
-
 /// Stores `rows` through the stage. Duplicates are absorbed; a range with a row that the database refuses is halved until
 /// the row is alone: bad rows × log n tries.
 async fn store_staged<'a>(
-    transaction: &Transaction<'_>,
+    transaction: &mut impl StoreTransaction,
     rows: &'a [Row],
-    origins: &Origins,
-) -> Result<(Stored, Vec<(&'a Row, String)>), tokio_postgres::Error> {
+) -> Result<(Stored, Vec<(&'a Row, String)>), StoreError> {
     let (mut stored, mut refused) = (Stored::default(), Vec::new());
     let mut ranges = vec![rows];
     while let Some(range) = ranges.pop() {
-        transaction.batch_execute("SAVEPOINT part").await?;
-        match store_part(transaction, range, origins).await {
+        match transaction.absorb(range).await {
             Ok(new) => {
-                transaction.batch_execute("RELEASE SAVEPOINT part").await?;
                 stored.rows += new;
                 stored.duplicates += range.len() as u64 - new;
             }
-            Err(error) if remedy_of(&error) == Remedy::SetAside => {
-                transaction
-                    .batch_execute("ROLLBACK TO SAVEPOINT part")
-                    .await?;
+            Err(error) if error.remedy == Remedy::SetAside => {
                 if let [row] = range {
                     stored.refused += 1;
-                    refused.push((row, plain(&error)));
+                    refused.push((row, error.told));
                 } else {
                     let (first, second) = range.split_at(range.len() / 2);
                     ranges.extend([second, first]);
@@ -272,135 +136,134 @@ async fn store_staged<'a>(
     Ok((stored, refused))
 }
 
-async fn store_part(
-    transaction: &Transaction<'_>,
-    rows: &[Row],
-    origins: &Origins,
-) -> Result<u64, tokio_postgres::Error> {
-    transaction.batch_execute("TRUNCATE staged_check").await?;
-    let sink = transaction
-        .copy_in("COPY staged_check FROM STDIN BINARY")
-        .await?;
-    let types: Vec<_> = RESULT_TYPES.into_iter().chain(DETAIL_TYPES).collect();
-    let mut copy = pin!(BinaryCopyInWriter::new(sink, &types));
-    for row in rows {
-        let columns = Columns::of(row, origins);
-        let [
-            slot,
-            site,
-            location,
-            total,
-            lateness,
-            status,
-            outcome,
-            error,
-        ] = columns.narrow();
-        copy.as_mut()
-            .write(&[
-                slot,
-                site,
-                location,
-                total,
-                lateness,
-                status,
-                outcome,
-                error,
-                &columns.detail,
-                &columns.facts,
-                &columns.capture,
-            ])
-            .await?;
+async fn write_dead_letters(
+    transaction: &mut impl StoreTransaction,
+    batch: &Batch,
+    refused: &[(&Row, String)],
+) -> Result<(), StoreError> {
+    for letter in &batch.dead {
+        transaction.write_letter(&batch.topic, letter).await?;
     }
-    copy.finish().await?;
-    let new = transaction
-        .execute(
-            "INSERT INTO check_result (slot, site_id, location_id, total_us, lateness_ms, status, outcome, error)
-             SELECT slot, site_id, location_id, total_us, lateness_ms, status, outcome, error FROM staged_check
-             ON CONFLICT DO NOTHING",
-            &[],
-        )
-        .await?;
-    transaction
-        .execute(
-            "INSERT INTO check_detail (slot, site_id, location_id, detail, facts, capture)
-             SELECT slot, site_id, location_id, detail, facts, capture FROM staged_check WHERE detail IS NOT NULL
-             ON CONFLICT DO NOTHING",
-            &[],
-        )
-        .await?;
-    Ok(new)
+    for (row, detail) in refused {
+        let letter = DeadLetter {
+            source: row.source,
+            reason: DeadReason::Refused,
+            detail: detail.clone(),
+            key: Some(row.origin.site.clone().into_bytes()),
+            payload: row.payload.to_vec(),
+        };
+        transaction.write_letter(&batch.topic, &letter).await?;
+    }
+    Ok(())
 }
 
-/// A row as its columns.
-struct Columns<'a> {
-    slot: std::time::SystemTime,
-    site: Option<i32>,
-    location: Option<i32>,
-    outcome: i16,
-    error: Option<i16>,
-    detail: Option<&'a str>,
-    facts: Option<Jsonb<'a>>,
-    capture: Option<Jsonb<'a>>,
-    row: &'a Row,
+/// Stores which slots of sites are due, in the transaction of the batch that they came with. Gives how many the database has
+/// refused.
+///
+/// A revision is told again and again, and may come again from long ago: what is there is kept, and only `until` is ever
+/// added. What the database refuses becomes a dead letter and holds up nobody.
+async fn store_revisions(
+    transaction: &mut impl StoreTransaction,
+    batch: &Batch,
+) -> Result<u64, StoreError> {
+    let told = merged(&batch.revisions);
+    let mut refused = 0;
+    let mut ranges = vec![&*told];
+    while let Some(range) = ranges.pop() {
+        if range.is_empty() {
+            continue;
+        }
+        let Err(error) = transaction.add_revisions(range).await else {
+            continue;
+        };
+        match error.remedy {
+            Remedy::SetAside | Remedy::Absorb => {}
+            _ => return Err(error),
+        }
+        if let [told] = range {
+            refused += 1;
+            let letter = DeadLetter {
+                source: told.revision.source,
+                reason: DeadReason::Refused,
+                detail: error.told,
+                key: Some(told.revision.origin.site.clone().into_bytes()),
+                payload: told.revision.payload.to_vec(),
+            };
+            transaction.write_letter(&batch.topic, &letter).await?;
+        } else {
+            let (first, second) = range.split_at(range.len() / 2);
+            ranges.extend([second, first]);
+        }
+    }
+    Ok(refused)
 }
 
-impl<'a> Columns<'a> {
-    fn of(row: &'a Row, origins: &Origins) -> Self {
-        // `learn` has run for the batch; were a number missing all the same, NOT NULL would make the row a dead letter.
-        let (site, location) = origins.ids(&row.origin).unzip();
-        let detail = row.detail.as_deref();
-        let json = |text: &'a Option<String>| text.as_deref().map(Jsonb);
-        Self {
-            slot: row.slot.to_system_time(),
-            site,
-            location,
-            outcome: row.outcome.id(),
-            error: row.error.map(crate::model::ErrorKind::id),
-            detail: detail.map(|detail| detail.text.as_str()),
-            facts: detail.and_then(|detail| json(&detail.facts)),
-            capture: detail.and_then(|detail| json(&detail.capture)),
-            row,
+/// Each revision once: a statement may not touch a row twice.
+fn merged(revisions: &[Revision]) -> Vec<ToldRevision<'_>> {
+    let mut told: Vec<ToldRevision<'_>> = Vec::new();
+    let mut places = HashMap::new();
+    for revision in revisions {
+        let origin = &revision.origin;
+        let key = (&*origin.site, &*origin.location, revision.since);
+        let place = *places.entry(key).or_insert(told.len());
+        match told.get_mut(place) {
+            Some(told) => told.until = told.until.or(revision.until),
+            None => told.push(ToldRevision {
+                revision,
+                until: revision.until,
+            }),
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Due, Origin, Slot};
+
+    fn revision(since: i64, until: Option<i64>) -> Revision {
+        let origin = Origin {
+            site: "a".to_owned(),
+            url: String::new(),
+            location: String::new(),
+        };
+        Revision {
+            origin: Arc::new(origin),
+            since: Slot::from_micros(since),
+            until: until.map(Slot::from_micros),
+            due: Due::Calendar {
+                cron: String::new(),
+            },
+            check_limit_us: 0,
+            config_hash: String::new(),
+            labels: None,
+            run: Slot::from_micros(0),
+            source: (0, 0),
+            payload: Box::default(),
         }
     }
 
-    fn narrow(&self) -> [&(dyn ToSql + Sync); 8] {
-        let row = self.row;
-        [
-            &self.slot,
-            &self.site,
-            &self.location,
-            &row.total_us,
-            &row.lateness_ms,
-            &row.status,
-            &self.outcome,
-            &self.error,
-        ]
+    #[test]
+    fn each_revision_is_told_once_and_its_end_is_not_forgotten() {
+        let told = [
+            revision(1, None),
+            revision(1, Some(5)),
+            revision(7, None),
+            revision(1, None),
+        ];
+        let merged = merged(&told);
+        let shown: Vec<_> = merged
+            .iter()
+            .map(|told| {
+                (
+                    told.revision.since.as_micros(),
+                    told.until.map(Slot::as_micros),
+                )
+            })
+            .collect();
+        assert_eq!(shown, [(1, Some(5)), (7, None)]);
     }
-}
-
-async fn write_dead_letters(
-    transaction: &Transaction<'_>,
-    batch: &Batch,
-    refused: &[(&Row, String)],
-) -> Result<(), tokio_postgres::Error> {
-    let refused = refused.iter().map(|(row, detail)| DeadLetter {
-        source: row.source,
-        reason: DeadReason::Refused,
-        detail: detail.clone(),
-        key: Some(row.origin.site.clone().into_bytes()),
-        payload: row.payload.to_vec(),
-    });
-    for letter in batch.dead.iter().cloned().chain(refused) {
-        let (partition, offset) = letter.source;
-        // PostgreSQL's text can't hold NUL, and a library's message may quote one.
-        let detail = letter.detail.replace('\0', "\u{fffd}");
-        transaction
-            .execute(
-                "INSERT INTO dead_letter (topic, partition, kafka_offset, reason, detail, key, payload)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
-                &[&&*batch.topic, &partition, &offset, &letter.reason.as_str(), &detail, &letter.key, &letter.payload],
-            )
-            .await?;
-    }
-    Ok(())
 }

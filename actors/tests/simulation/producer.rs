@@ -22,7 +22,6 @@ use sitewatch_actors::{
         Ends, OpenDisk, Outside, Publisher, PublisherParts,
         spool::{DiskFault, MemoryDisk},
     },
-    retry,
     supervision::{Exit, Supervision, Unborn},
 };
 use sitewatch_config::{KafkaSettings, QueueSettings, RestartSettings, SpoolSettings, WhenFull};
@@ -144,7 +143,8 @@ pub(crate) fn run(seed: u64, mutation: Mutation, print: bool) -> Result<Verdict,
             .build()
             .unwrap()
     };
-    retry::without_chance_on_this_thread();
+    // The delays between tries draw from this thread's generator.
+    fastrand::seed(seed);
     actix_rt::System::with_tokio_rt(runtime).block_on(async move {
         let world = World::new(seed, print);
         let disk = MemoryDisk::new();

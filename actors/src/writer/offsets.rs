@@ -1,0 +1,110 @@
+//! The stored offsets: moved with a batch, or read to know where to go on.
+
+use tokio_postgres::{Error, Transaction};
+
+use crate::model::{Batch, Watermarks};
+
+/// Moves the offsets on from where the batch begins; `false` if they are not there, which fences off a consumer that does
+/// not know yet that it has lost a partition.
+pub(super) async fn move_offsets(
+    transaction: &Transaction<'_>,
+    batch: &Batch,
+) -> Result<bool, Error> {
+    let (partitions, expected, next) = columns(batch);
+    let moved = transaction
+        .execute(
+            "UPDATE kafka_offset AS stored SET next = batch.next, updated_at = now()
+               FROM unnest($2::int4[], $3::int8[], $4::int8[]) AS batch(partition, expected, next)
+              WHERE stored.topic = $1 AND stored.partition = batch.partition AND stored.next = batch.expected",
+            &[&&*batch.topic, &partitions, &expected, &next],
+        )
+        .await?;
+    for range in &batch.ranges {
+        for (from, to) in &range.absent {
+            transaction
+                .execute(
+                    "INSERT INTO kafka_gap (topic, partition, reason, from_offset, to_offset) VALUES ($1, $2, 'absent', $3, $4)",
+                    &[&&*batch.topic, &range.partition, from, to],
+                )
+                .await?;
+        }
+    }
+    Ok(moved == batch.ranges.len() as u64)
+}
+
+/// Whether all offsets are where the batch ends, or further.
+pub(super) async fn moved_already(
+    transaction: &Transaction<'_>,
+    batch: &Batch,
+) -> Result<bool, Error> {
+    let (partitions, _, next) = columns(batch);
+    let there: i64 = transaction
+        .query_one(
+            "SELECT count(*) FROM kafka_offset AS stored
+               JOIN unnest($2::int4[], $3::int8[]) AS batch(partition, next) USING (partition)
+              WHERE stored.topic = $1 AND stored.next >= batch.next",
+            &[&&*batch.topic, &partitions, &next],
+        )
+        .await?
+        .get(0);
+    Ok(there == batch.ranges.len() as i64)
+}
+
+fn columns(batch: &Batch) -> (Vec<i32>, Vec<i64>, Vec<i64>) {
+    let ranges = &batch.ranges;
+    (
+        ranges.iter().map(|range| range.partition).collect(),
+        ranges.iter().map(|range| range.from).collect(),
+        ranges.iter().map(|range| range.next).collect(),
+    )
+}
+
+/// The stored offset, locked. At the first meeting with a partition it is the oldest message that there is: inserted only
+/// where there is none, since another consumer may have begun meanwhile and be further.
+pub(super) async fn stored_or_begin(
+    transaction: &Transaction<'_>,
+    topic: &str,
+    held: Watermarks,
+) -> Result<i64, Error> {
+    let stored = "SELECT next FROM kafka_offset WHERE topic = $1 AND partition = $2 FOR UPDATE";
+    if let Some(row) = transaction
+        .query_opt(stored, &[&topic, &held.partition])
+        .await?
+    {
+        return Ok(row.get(0));
+    }
+    transaction
+        .execute(
+            "INSERT INTO kafka_offset (topic, partition, next) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+            &[&topic, &held.partition, &held.low],
+        )
+        .await?;
+    let row = transaction
+        .query_one(stored, &[&topic, &held.partition])
+        .await?;
+    Ok(row.get(0))
+}
+
+/// Records a break and moves behind it.
+pub(super) async fn record_break(
+    transaction: &Transaction<'_>,
+    topic: &str,
+    partition: i32,
+    reason: &str,
+    from: i64,
+    to: i64,
+) -> Result<(), Error> {
+    transaction
+        .execute(
+            "INSERT INTO kafka_gap (topic, partition, reason, from_offset, to_offset) VALUES ($1, $2, $3, $4, $5)",
+            &[&topic, &partition, &reason, &from, &to],
+        )
+        .await?;
+    transaction
+        .execute(
+            "UPDATE kafka_offset SET next = $3, updated_at = now() WHERE topic = $1 AND partition = $2",
+            &[&topic, &partition, &to],
+        )
+        .await?;
+    Ok(())
+}

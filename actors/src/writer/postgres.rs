@@ -1,0 +1,175 @@
+//! PostgreSQL behind the writer's seam.
+
+use prometheus::IntGauge;
+use sitewatch_config::PostgresSettings;
+use slog::Logger;
+use tokio_postgres::{Error, Transaction};
+
+use super::{
+    error::{SessionError, plain},
+    letters, offsets,
+    origins::Origins,
+    revisions, rows,
+    seam::{Store, StoreError, StoreSession, StoreTransaction, ToldRevision},
+    session::{SchemaText, Session},
+    sqlstate::{Remedy, remedy_of},
+};
+use crate::model::{Batch, DeadLetter, Row, Watermarks};
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        Self {
+            remedy: remedy_of(&error),
+            told: plain(&error),
+        }
+    }
+}
+
+/// The PostgreSQL of the settings.
+#[derive(Clone)]
+pub struct Postgres {
+    settings: PostgresSettings,
+    schema: SchemaText,
+    up: IntGauge,
+}
+
+impl Postgres {
+    /// The PostgreSQL of `settings`, which is brought to `schema` at each connection; `up` tells whether it can be used.
+    pub fn new(settings: PostgresSettings, schema: SchemaText, up: IntGauge) -> Self {
+        Self {
+            settings,
+            schema,
+            up,
+        }
+    }
+}
+
+impl Store for Postgres {
+    type Session = Session;
+
+    fn reconfigure(&mut self, settings: PostgresSettings) {
+        self.settings = settings;
+    }
+
+    async fn connect(&mut self, log: &Logger) -> Result<Session, SessionError> {
+        Session::open(&self.settings, &self.schema, &self.up, log).await
+    }
+}
+
+impl StoreSession for Session {
+    type Transaction<'a> = PostgresTransaction<'a>;
+
+    fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    async fn prepare(&mut self, batch: &Batch, log: &Logger) -> Result<(), SessionError> {
+        self.origins
+            .learn(&mut self.client, batch.origins())
+            .await?;
+        let slots = batch.rows.iter().map(|row| row.slot);
+        self.partitions.cover(&mut self.client, log, slots).await
+    }
+
+    fn forget_partitions(&mut self) {
+        self.partitions.forget();
+    }
+
+    async fn begin(&mut self) -> Result<PostgresTransaction<'_>, StoreError> {
+        Ok(PostgresTransaction {
+            transaction: self.client.transaction().await?,
+            origins: &self.origins,
+        })
+    }
+}
+
+/// A transaction of PostgreSQL.
+pub struct PostgresTransaction<'a> {
+    transaction: Transaction<'a>,
+    origins: &'a Origins,
+}
+
+impl StoreTransaction for PostgresTransaction<'_> {
+    async fn move_offsets(&mut self, batch: &Batch) -> Result<bool, StoreError> {
+        Ok(offsets::move_offsets(&self.transaction, batch).await?)
+    }
+
+    async fn moved_already(&mut self, batch: &Batch) -> Result<bool, StoreError> {
+        Ok(offsets::moved_already(&self.transaction, batch).await?)
+    }
+
+    async fn take_letters(&mut self, batch: &Batch) -> Result<bool, StoreError> {
+        Ok(letters::take(&self.transaction, batch).await?)
+    }
+
+    async fn copy(&mut self, rows: &[Row]) -> Result<u64, StoreError> {
+        Ok(rows::copy_direct(&self.transaction, rows, self.origins).await?)
+    }
+
+    async fn absorb(&mut self, rows: &[Row]) -> Result<u64, StoreError> {
+        self.transaction.batch_execute("SAVEPOINT part").await?;
+        match rows::store_part(&self.transaction, rows, self.origins).await {
+            Ok(new) => {
+                self.transaction
+                    .batch_execute("RELEASE SAVEPOINT part")
+                    .await?;
+                Ok(new)
+            }
+            Err(error) => {
+                let error = StoreError::from(error);
+                if error.remedy == Remedy::SetAside {
+                    self.transaction
+                        .batch_execute("ROLLBACK TO SAVEPOINT part")
+                        .await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn add_revisions(&mut self, told: &[ToldRevision<'_>]) -> Result<(), StoreError> {
+        self.transaction
+            .batch_execute("SAVEPOINT revisions")
+            .await?;
+        let Err(error) = revisions::upsert(&self.transaction, told, self.origins).await else {
+            self.transaction
+                .batch_execute("RELEASE SAVEPOINT revisions")
+                .await?;
+            return Ok(());
+        };
+        let error = StoreError::from(error);
+        if matches!(error.remedy, Remedy::SetAside | Remedy::Absorb) {
+            self.transaction
+                .batch_execute("ROLLBACK TO SAVEPOINT revisions")
+                .await?;
+        }
+        Err(error)
+    }
+
+    async fn write_letter(&mut self, topic: &str, letter: &DeadLetter) -> Result<(), StoreError> {
+        Ok(letters::set_aside(&self.transaction, topic, letter).await?)
+    }
+
+    async fn stored_or_begin(&mut self, topic: &str, held: Watermarks) -> Result<i64, StoreError> {
+        Ok(offsets::stored_or_begin(&self.transaction, topic, held).await?)
+    }
+
+    async fn record_break(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        reason: &'static str,
+        from: i64,
+        to: i64,
+    ) -> Result<(), StoreError> {
+        Ok(offsets::record_break(&self.transaction, topic, partition, reason, from, to).await?)
+    }
+
+    async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.transaction.commit().await?)
+    }
+
+    async fn rollback(self) -> Result<(), StoreError> {
+        Ok(self.transaction.rollback().await?)
+    }
+}

@@ -1,0 +1,164 @@
+//! What the writer asks of a database: the seam between its decisions and PostgreSQL.
+//!
+//! [`super::Postgres`] is behind it in production; the simulation (actors/tests/simulation) puts a database there that loses
+//! connections, answers and commits at will.
+
+use slog::Logger;
+
+use sitewatch_config::PostgresSettings;
+use thiserror::Error;
+
+use super::{error::SessionError, sqlstate::Remedy};
+use crate::model::{Batch, DeadLetter, Revision, Row, Slot, Watermarks};
+
+/// An error of the database, with what it calls for.
+#[derive(Clone, Debug, Error)]
+#[error("{told}")]
+pub struct StoreError {
+    /// What to do about it.
+    pub remedy: Remedy,
+    /// What a person is told.
+    pub told: String,
+}
+
+/// A revision with its end, if any message of the batch tells it.
+#[derive(Clone, Copy)]
+pub struct ToldRevision<'a> {
+    /// The first message that tells it.
+    pub revision: &'a Revision,
+    /// Its end.
+    pub until: Option<Slot>,
+}
+
+/// A database that can be connected to.
+#[allow(
+    async_fn_in_trait,
+    reason = "a writer and all that it awaits live on one thread"
+)]
+pub trait Store: Clone + Unpin + 'static {
+    /// What a connection gives.
+    type Session: StoreSession;
+
+    /// Uses these settings from the next connection on.
+    fn reconfigure(&mut self, settings: PostgresSettings);
+
+    /// Connects and makes ready.
+    ///
+    /// # Errors
+    /// If that does not work now, or never will ([`SessionError::is_final`]).
+    async fn connect(&mut self, log: &Logger) -> Result<Self::Session, SessionError>;
+}
+
+/// A connection, ready for batches. Dropped, it closes.
+#[allow(
+    async_fn_in_trait,
+    reason = "a writer and all that it awaits live on one thread"
+)]
+pub trait StoreSession: Unpin + 'static {
+    /// One transaction. Dropped without its end, it is rolled back.
+    type Transaction<'a>: StoreTransaction
+    where
+        Self: 'a;
+
+    /// Whether the connection is known to be lost.
+    fn is_closed(&self) -> bool;
+
+    /// Makes what the rows of `batch` refer to and need: numbers of sites, partitions. Commits on its own.
+    ///
+    /// # Errors
+    /// What the database says.
+    async fn prepare(&mut self, batch: &Batch, log: &Logger) -> Result<(), SessionError>;
+
+    /// Forgets what is known of the partitions, after the database has contradicted it.
+    fn forget_partitions(&mut self);
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// What the database says.
+    async fn begin(&mut self) -> Result<Self::Transaction<'_>, StoreError>;
+}
+
+/// A transaction: seen by others as a whole, after its commit, or never. After an error it can only be rolled back, unless
+/// the operation says otherwise.
+#[allow(
+    async_fn_in_trait,
+    reason = "a writer and all that it awaits live on one thread"
+)]
+pub trait StoreTransaction {
+    /// Moves the offsets on from where the batch begins and records the offsets that Kafka did not hold. `false` if they are
+    /// not there, which fences off a consumer that does not know yet that it has lost a partition. Waits while another
+    /// transaction moves one of them.
+    ///
+    /// # Errors
+    /// What the database says.
+    async fn move_offsets(&mut self, batch: &Batch) -> Result<bool, StoreError>;
+
+    /// Whether all offsets are where the batch ends, or further.
+    ///
+    /// # Errors
+    /// What the database says.
+    async fn moved_already(&mut self, batch: &Batch) -> Result<bool, StoreError>;
+
+    /// Takes away the letters that the batch replays. `false` if one of them is gone: another replay has it.
+    ///
+    /// # Errors
+    /// What the database says.
+    async fn take_letters(&mut self, batch: &Batch) -> Result<bool, StoreError>;
+
+    /// Adds rows, fast. Gives their number.
+    ///
+    /// # Errors
+    /// What the database says; also [`Remedy::Absorb`] if one of them is there already.
+    async fn copy(&mut self, rows: &[Row]) -> Result<u64, StoreError>;
+
+    /// Adds those of the rows that are not there yet. Gives the number of new ones.
+    ///
+    /// # Errors
+    /// What the database says. After [`Remedy::SetAside`] the transaction is as it was before and can go on.
+    async fn absorb(&mut self, rows: &[Row]) -> Result<u64, StoreError>;
+
+    /// Adds revisions that are not there yet, and ends that are not known yet. Each revision is named once.
+    ///
+    /// # Errors
+    /// What the database says. After [`Remedy::SetAside`] and [`Remedy::Absorb`] the transaction is as it was before and can
+    /// go on.
+    async fn add_revisions(&mut self, told: &[ToldRevision<'_>]) -> Result<(), StoreError>;
+
+    /// Writes one dead letter.
+    ///
+    /// # Errors
+    /// What the database says.
+    async fn write_letter(&mut self, topic: &str, letter: &DeadLetter) -> Result<(), StoreError>;
+
+    /// The stored offset, locked. At the first meeting with a partition it is the oldest message that there is.
+    ///
+    /// # Errors
+    /// What the database says.
+    async fn stored_or_begin(&mut self, topic: &str, held: Watermarks) -> Result<i64, StoreError>;
+
+    /// Records that the offsets of a partition do not go on, and moves to where they do.
+    ///
+    /// # Errors
+    /// What the database says.
+    async fn record_break(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        reason: &'static str,
+        from: i64,
+        to: i64,
+    ) -> Result<(), StoreError>;
+
+    /// Makes all of it visible at once.
+    ///
+    /// # Errors
+    /// What the database says. Whether the commit came through is not known then.
+    async fn commit(self) -> Result<(), StoreError>;
+
+    /// Gives all of it up.
+    ///
+    /// # Errors
+    /// What the database says.
+    async fn rollback(self) -> Result<(), StoreError>;
+}
