@@ -1,14 +1,11 @@
 //! A producer's life, thousands of times in seconds: its publisher runs over a disk and a Kafka that fail, on a clock that
 //! is paused, all from a seed. Whatever happens, what counted as checked reaches Kafka.
 //!
-//! `SIM_SEED=7 cargo test -p sitewatch-actors --test simulation -- --nocapture` runs one seed and prints what happens;
-//! `SIM_SEEDS=10000` runs more. Seeds that failed once are kept in `simulation/regressions.txt` and always run.
+//! `SIM_SEED=7 cargo test -p sitewatch-actors --test producer_simulation -- --nocapture` runs one seed and prints what happens;
+//! `SIM_SEEDS=10000` runs more. Seeds that failed once are kept in `regressions.txt` and always run.
 
-#[path = "simulation/link.rs"]
 mod link;
-#[path = "simulation/producer.rs"]
 mod producer;
-#[path = "simulation/world.rs"]
 mod world;
 
 use std::{
@@ -18,7 +15,7 @@ use std::{
 
 use world::{Mutation, Verdict};
 
-const REGRESSIONS: &str = include_str!("simulation/regressions.txt");
+const REGRESSIONS: &str = include_str!("regressions.txt");
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
