@@ -1,0 +1,486 @@
+//! A database with transactions: private until their commit, which is atomic; rows that are locked are waited for; keys are
+//! unique. Connections, statements, commits and the answers to commits get lost.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    time::Duration,
+};
+
+use sitewatch_actors::{
+    model::{Batch, DeadLetter, Row, Watermarks},
+    writer::{
+        Remedy, SessionError, Store, StoreError, StoreSession, StoreTransaction, ToldRevision,
+    },
+};
+use sitewatch_config::PostgresSettings;
+use slog::Logger;
+use tokio::time::{Instant, sleep};
+
+use super::world::World;
+
+/// The database refuses checks that began so late.
+pub(crate) const REFUSED_LATENESS_MS: i32 = 13;
+
+/// What the fake leaves out, to see that the simulation notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutation {
+    None,
+    /// Offsets move whatever they are.
+    NoFencing,
+    /// A check may be there twice.
+    NoKey,
+    /// Offsets move at once and stay where they are when the transaction is rolled back.
+    OffsetsOutside,
+}
+
+/// Site and slot. There is one location.
+pub(crate) type Key = (String, i64);
+
+/// What is committed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tables {
+    pub(crate) offsets: BTreeMap<i32, i64>,
+    /// How often each check is there.
+    pub(crate) rows: BTreeMap<Key, u32>,
+    pub(crate) letters: BTreeMap<(i32, i64), u32>,
+    pub(crate) gaps: Vec<(i32, &'static str, i64, i64)>,
+    pub(crate) revisions: BTreeMap<Key, Option<i64>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lock {
+    Offset(i32),
+    Row(Key),
+    Revision(Key),
+}
+
+pub(crate) struct Database {
+    world: Rc<World>,
+    mutation: Mutation,
+    tables: RefCell<Tables>,
+    locks: RefCell<BTreeMap<Lock, u64>>,
+    begun: Cell<u64>,
+    open: Cell<u64>,
+    down: Cell<bool>,
+}
+
+impl Database {
+    pub(crate) fn new(world: &Rc<World>, mutation: Mutation) -> Rc<Self> {
+        Rc::new(Self {
+            world: Rc::clone(world),
+            mutation,
+            tables: RefCell::default(),
+            locks: RefCell::default(),
+            begun: Cell::default(),
+            open: Cell::default(),
+            down: Cell::default(),
+        })
+    }
+
+    pub(crate) fn tables(&self) -> Tables {
+        self.tables.borrow().clone()
+    }
+
+    /// Whether all offsets are as given and no transaction is open.
+    pub(crate) fn is_at(&self, offsets: &BTreeMap<i32, i64>) -> bool {
+        self.tables.borrow().offsets == *offsets && self.open.get() == 0
+    }
+
+    /// Is away at times.
+    pub(crate) async fn outages(self: Rc<Self>) {
+        while self.world.has_faults() {
+            sleep(self.world.millis(20_000)).await;
+            self.down.set(self.world.has_faults());
+            self.world
+                .note(format_args!("database down: {}", self.down.get()));
+            sleep(self.world.millis(6000)).await;
+            self.down.set(false);
+        }
+    }
+
+    async fn lock(&self, transaction: u64, lock: Lock) -> Result<(), StoreError> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let holder = *self
+                .locks
+                .borrow_mut()
+                .entry(lock.clone())
+                .or_insert(transaction);
+            if holder == transaction {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(error(Remedy::Retry, "lock timeout"));
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn apply(&self, writes: &Writes) {
+        let mut tables = self.tables.borrow_mut();
+        tables.offsets.extend(writes.offsets.clone());
+        for key in &writes.rows {
+            *tables.rows.entry(key.clone()).or_default() += 1;
+        }
+        for source in &writes.letters {
+            *tables.letters.entry(*source).or_default() += 1;
+        }
+        tables.gaps.extend(writes.gaps.iter().copied());
+        for (key, until) in &writes.revisions {
+            let stored = tables.revisions.entry(key.clone()).or_default();
+            *stored = stored.or(*until);
+        }
+    }
+
+    fn release(&self, transaction: u64) {
+        self.locks
+            .borrow_mut()
+            .retain(|_, holder| *holder != transaction);
+        self.open.set(self.open.get() - 1);
+    }
+
+    /// The server ends a transaction by itself after a while, having applied `writes` if there are any.
+    fn end_later(self: &Rc<Self>, transaction: u64, writes: Option<Writes>) {
+        let me = Rc::clone(self);
+        let after = self.world.millis(4000);
+        actix_rt::spawn(async move {
+            sleep(after).await;
+            if let Some(writes) = writes {
+                me.world
+                    .note(format_args!("transaction {transaction} commits late"));
+                me.apply(&writes);
+            }
+            me.release(transaction);
+        });
+    }
+}
+
+fn error(remedy: Remedy, told: &str) -> StoreError {
+    StoreError {
+        remedy,
+        told: told.to_owned(),
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct FakeStore(pub(crate) Rc<Database>);
+
+impl Store for FakeStore {
+    type Session = Session;
+
+    fn reconfigure(&mut self, _: PostgresSettings) {}
+
+    async fn connect(&mut self, _: &Logger) -> Result<Session, SessionError> {
+        let world = &self.0.world;
+        world.step().await;
+        if self.0.down.get() || world.chance(100) {
+            return Err(error(Remedy::Reconnect, "connection refused").into());
+        }
+        Ok(Session {
+            database: Rc::clone(&self.0),
+            closed: false,
+            prepared: false,
+        })
+    }
+}
+
+pub(crate) struct Session {
+    database: Rc<Database>,
+    closed: bool,
+    prepared: bool,
+}
+
+impl Session {
+    /// A statement on its way.
+    async fn statement(&mut self, what: &str) -> Result<(), StoreError> {
+        let world = Rc::clone(&self.database.world);
+        if self.closed {
+            return Err(error(Remedy::Reconnect, "connection closed"));
+        }
+        world.step().await;
+        world.panic_sometimes(1, "writer");
+        if self.database.down.get() || world.chance(6) {
+            self.closed = true;
+            world.note(format_args!("connection lost in {what}"));
+            return Err(error(Remedy::Reconnect, "connection lost"));
+        }
+        if world.chance(5) {
+            world.note(format_args!("{what} could not be serialized"));
+            return Err(error(Remedy::Retry, "serialization failure"));
+        }
+        Ok(())
+    }
+}
+
+impl StoreSession for Session {
+    type Transaction<'a> = Transaction<'a>;
+
+    fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    async fn prepare(&mut self, _: &Batch, _: &Logger) -> Result<(), SessionError> {
+        self.statement("prepare").await?;
+        self.prepared = true;
+        Ok(())
+    }
+
+    fn forget_partitions(&mut self) {
+        self.prepared = false;
+    }
+
+    async fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
+        self.statement("begin").await?;
+        let database = Rc::clone(&self.database);
+        database.begun.set(database.begun.get() + 1);
+        database.open.set(database.open.get() + 1);
+        Ok(Transaction {
+            id: database.begun.get(),
+            database,
+            session: self,
+            writes: Writes::default(),
+            failed: false,
+            ended: false,
+        })
+    }
+}
+
+#[derive(Default)]
+struct Writes {
+    offsets: BTreeMap<i32, i64>,
+    rows: Vec<Key>,
+    letters: Vec<(i32, i64)>,
+    gaps: Vec<(i32, &'static str, i64, i64)>,
+    revisions: Vec<(Key, Option<i64>)>,
+}
+
+pub(crate) struct Transaction<'a> {
+    database: Rc<Database>,
+    session: &'a mut Session,
+    id: u64,
+    writes: Writes,
+    failed: bool,
+    ended: bool,
+}
+
+impl Transaction<'_> {
+    async fn statement(&mut self, what: &str) -> Result<(), StoreError> {
+        if self.failed {
+            self.database
+                .world
+                .violation(format!("{what} in a failed transaction"));
+        }
+        let end = self.session.statement(what).await;
+        self.failed = end.is_err();
+        end
+    }
+
+    fn fail<T>(&mut self, remedy: Remedy, told: &str) -> Result<T, StoreError> {
+        self.failed = true;
+        Err(error(remedy, told))
+    }
+
+    async fn lock(&mut self, lock: Lock) -> Result<(), StoreError> {
+        let end = self.database.lock(self.id, lock).await;
+        self.failed |= end.is_err();
+        end
+    }
+
+    fn offset(&self, partition: i32) -> Option<i64> {
+        let own = self.writes.offsets.get(&partition).copied();
+        own.or_else(|| {
+            self.database
+                .tables
+                .borrow()
+                .offsets
+                .get(&partition)
+                .copied()
+        })
+    }
+
+    fn set_offset(&mut self, partition: i32, next: i64) {
+        self.writes.offsets.insert(partition, next);
+    }
+
+    fn has_row(&self, key: &Key) -> bool {
+        self.writes.rows.contains(key) || self.database.tables.borrow().rows.contains_key(key)
+    }
+
+    /// Adds the rows, unless one of them is bad. Gives how many are new.
+    async fn add(&mut self, rows: &[Row], absorb: bool) -> Result<u64, StoreError> {
+        if !self.session.prepared || self.database.world.chance(10) {
+            return self.fail(
+                Remedy::Repartition,
+                "no partition of relation found for row",
+            );
+        }
+        let before = self.writes.rows.len();
+        for row in rows {
+            if row.lateness_ms == REFUSED_LATENESS_MS {
+                self.writes.rows.truncate(before);
+                self.failed = !absorb;
+                return Err(error(Remedy::SetAside, "violates check constraint"));
+            }
+            let key = (row.origin.site.clone(), row.slot.as_micros());
+            if self.database.mutation != Mutation::NoKey {
+                self.lock(Lock::Row(key.clone())).await?;
+                if self.has_row(&key) {
+                    if absorb {
+                        continue;
+                    }
+                    return self.fail(Remedy::Absorb, "duplicate key");
+                }
+            }
+            self.writes.rows.push(key);
+        }
+        Ok((self.writes.rows.len() - before) as u64)
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        // The server notices at once, or, if nobody tells it, later.
+        let told = self.failed && !self.session.closed;
+        if !told && !self.database.world.is_over() && self.database.world.chance(300) {
+            self.database.end_later(self.id, None);
+        } else {
+            self.database.release(self.id);
+        }
+    }
+}
+
+impl StoreTransaction for Transaction<'_> {
+    async fn move_offsets(&mut self, batch: &Batch) -> Result<bool, StoreError> {
+        self.statement("move_offsets").await?;
+        let mut all = true;
+        for range in &batch.ranges {
+            self.lock(Lock::Offset(range.partition)).await?;
+            let fencing = self.database.mutation != Mutation::NoFencing;
+            if fencing && self.offset(range.partition) != Some(range.from) {
+                all = false;
+                continue;
+            }
+            if self.database.mutation == Mutation::OffsetsOutside {
+                let mut tables = self.database.tables.borrow_mut();
+                tables.offsets.insert(range.partition, range.next);
+            } else {
+                self.set_offset(range.partition, range.next);
+            }
+            for (from, to) in &range.absent {
+                self.writes
+                    .gaps
+                    .push((range.partition, "absent", *from, *to));
+            }
+        }
+        Ok(all)
+    }
+
+    async fn moved_already(&mut self, batch: &Batch) -> Result<bool, StoreError> {
+        self.statement("moved_already").await?;
+        let tables = self.database.tables.borrow();
+        let there = |partition, next| tables.offsets.get(&partition).is_some_and(|at| *at >= next);
+        Ok(batch
+            .ranges
+            .iter()
+            .all(|range| there(range.partition, range.next)))
+    }
+
+    async fn take_letters(&mut self, batch: &Batch) -> Result<bool, StoreError> {
+        Ok(batch.letters.is_empty())
+    }
+
+    async fn copy(&mut self, rows: &[Row]) -> Result<u64, StoreError> {
+        self.statement("copy").await?;
+        self.add(rows, false).await
+    }
+
+    async fn absorb(&mut self, rows: &[Row]) -> Result<u64, StoreError> {
+        self.statement("absorb").await?;
+        self.add(rows, true).await
+    }
+
+    async fn add_revisions(&mut self, told: &[ToldRevision<'_>]) -> Result<(), StoreError> {
+        self.statement("add_revisions").await?;
+        for told in told {
+            let revision = told.revision;
+            let key = (revision.origin.site.clone(), revision.since.as_micros());
+            self.lock(Lock::Revision(key.clone())).await?;
+            let until = told.until.map(|until| until.as_micros());
+            self.writes.revisions.push((key, until));
+        }
+        Ok(())
+    }
+
+    async fn write_letter(&mut self, _: &str, letter: &DeadLetter) -> Result<(), StoreError> {
+        self.statement("write_letter").await?;
+        self.writes.letters.push(letter.source);
+        Ok(())
+    }
+
+    async fn stored_or_begin(&mut self, _: &str, held: Watermarks) -> Result<i64, StoreError> {
+        self.statement("stored_or_begin").await?;
+        self.lock(Lock::Offset(held.partition)).await?;
+        if let Some(next) = self.offset(held.partition) {
+            return Ok(next);
+        }
+        self.set_offset(held.partition, held.low);
+        Ok(held.low)
+    }
+
+    async fn record_break(
+        &mut self,
+        _: &str,
+        partition: i32,
+        reason: &'static str,
+        from: i64,
+        to: i64,
+    ) -> Result<(), StoreError> {
+        self.statement("record_break").await?;
+        self.writes.gaps.push((partition, reason, from, to));
+        self.set_offset(partition, to);
+        Ok(())
+    }
+
+    async fn commit(mut self) -> Result<(), StoreError> {
+        self.statement("commit").await?;
+        let world = Rc::clone(&self.database.world);
+        let writes = std::mem::take(&mut self.writes);
+        let lost = || Err(error(Remedy::Reconnect, "connection lost"));
+        self.ended = true;
+        if world.chance(30) {
+            // The order is on its way; whoever gave it does not hear of it.
+            self.session.closed = true;
+            world.note(format_args!("commit of {} is on its way", self.id));
+            self.database.end_later(self.id, Some(writes));
+            return lost();
+        }
+        world.note(format_args!(
+            "transaction {} commits {:?} with {} rows",
+            self.id,
+            writes.offsets,
+            writes.rows.len()
+        ));
+        self.database.apply(&writes);
+        self.database.release(self.id);
+        // The answer is on its way.
+        world.step().await;
+        if world.chance(30) {
+            self.session.closed = true;
+            world.note(format_args!("the answer to commit {} is lost", self.id));
+            return lost();
+        }
+        Ok(())
+    }
+
+    async fn rollback(mut self) -> Result<(), StoreError> {
+        self.session.statement("rollback").await?;
+        self.ended = true;
+        self.database.release(self.id);
+        Ok(())
+    }
+}

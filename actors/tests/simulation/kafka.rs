@@ -1,0 +1,355 @@
+//! A broker with one topic and one consumer group. Members hear late that they have lost a partition and read on until
+//! then; ends are told as a leader that was just replaced may tell them; messages come again.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+    time::Duration,
+};
+
+use rdkafka::{
+    Timestamp,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::OwnedMessage,
+};
+use sitewatch_actors::{
+    consumer::{Change, Source},
+    model::Watermarks,
+};
+use tokio::time::{Instant, sleep};
+
+use super::world::World;
+
+pub(crate) const TOPIC: &str = "checks";
+
+/// How old an end may be that the broker tells: less than the writer's doubt lasts.
+const STALE: u64 = 8000;
+
+#[derive(Default)]
+struct Partition {
+    /// `None`: an offset that holds no message, as a transaction's marker or what compaction took.
+    records: Vec<Option<Vec<u8>>>,
+    ends: Vec<(Instant, i64)>,
+}
+
+#[derive(Default)]
+struct Group {
+    members: BTreeMap<u64, VecDeque<(Instant, bool, Vec<i32>)>>,
+    gone: Vec<u64>,
+    owners: Vec<Option<u64>>,
+    joined: u64,
+    changed: bool,
+}
+
+pub(crate) struct Kafka {
+    world: Rc<World>,
+    partitions: RefCell<Vec<Partition>>,
+    group: RefCell<Group>,
+}
+
+impl Kafka {
+    pub(crate) fn new(world: &Rc<World>, partitions: usize) -> Rc<Self> {
+        let group = Group {
+            owners: vec![None; partitions],
+            ..Group::default()
+        };
+        Rc::new(Self {
+            world: Rc::clone(world),
+            partitions: RefCell::new((0..partitions).map(|_| Partition::default()).collect()),
+            group: RefCell::new(group),
+        })
+    }
+
+    /// Appends a message, or an offset without one, and says where.
+    pub(crate) fn append(&self, partition: i32, record: Option<Vec<u8>>) -> (i32, i64) {
+        let mut partitions = self.partitions.borrow_mut();
+        let log = &mut partitions[partition as usize];
+        log.records.push(record);
+        let end = log.records.len() as i64;
+        log.ends.push((Instant::now(), end));
+        (partition, end - 1)
+    }
+
+    /// The offset that each partition's next message gets.
+    pub(crate) fn ends(&self) -> BTreeMap<i32, i64> {
+        let partitions = self.partitions.borrow();
+        let ends = partitions.iter().map(|log| log.records.len() as i64);
+        (0..).zip(ends).collect()
+    }
+
+    pub(crate) fn partition_count(&self) -> u64 {
+        self.partitions.borrow().len() as u64
+    }
+
+    /// The group's coordinator: gives the partitions out anew when a member has come or gone, and at times without a reason.
+    pub(crate) async fn coordinate(self: Rc<Self>) {
+        loop {
+            sleep(Duration::from_millis(200) + self.world.millis(2500)).await;
+            let changed = std::mem::take(&mut self.group.borrow_mut().changed);
+            if self.world.chance(150) || changed {
+                self.rebalance();
+            }
+        }
+    }
+
+    fn rebalance(&self) {
+        let mut group = self.group.borrow_mut();
+        let Group {
+            members,
+            gone,
+            owners,
+            ..
+        } = &mut *group;
+        for id in gone.drain(..) {
+            members.remove(&id);
+        }
+        let ids: Vec<_> = members.keys().copied().collect();
+        let old = owners.clone();
+        for owner in owners.iter_mut() {
+            let stays = owner.is_some_and(|id| members.contains_key(&id));
+            if ids.is_empty() {
+                *owner = None;
+            } else if !stays || self.world.below(3) == 0 {
+                *owner = Some(ids[self.world.below(ids.len() as u64) as usize]);
+            }
+        }
+        self.world.note(format_args!("owners {owners:?}"));
+        for (id, inbox) in members.iter_mut() {
+            for comes in [false, true] {
+                let (from, to) = if comes {
+                    (&old, &*owners)
+                } else {
+                    (&*owners, &old)
+                };
+                let changed: Vec<i32> = (0..)
+                    .zip(from.iter().zip(to))
+                    .filter(|(_, (from, to))| **to == Some(*id) && **from != Some(*id))
+                    .map(|(partition, _)| partition)
+                    .collect();
+                if changed.is_empty() {
+                    continue;
+                }
+                let late = match self.world.below(10) {
+                    0 | 1 if self.world.has_faults() => self.world.millis(15_000),
+                    2..=4 => self.world.millis(1000),
+                    _ => self.world.millis(30),
+                };
+                let last = inbox.back().map(|(due, ..)| *due);
+                let due = (Instant::now() + late).max(last.unwrap_or_else(Instant::now));
+                inbox.push_back((due, comes, changed));
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Fetch {
+    position: i64,
+    paused: bool,
+}
+
+/// A member of the group.
+pub(crate) struct Member {
+    kafka: Rc<Kafka>,
+    id: u64,
+    owned: RefCell<BTreeMap<i32, Fetch>>,
+    heard: RefCell<Vec<Change>>,
+}
+
+impl Member {
+    pub(crate) fn join(kafka: &Rc<Kafka>) -> Self {
+        let mut group = kafka.group.borrow_mut();
+        group.joined += 1;
+        let id = group.joined;
+        group.members.insert(id, VecDeque::new());
+        group.changed = true;
+        kafka.world.note(format_args!("member {id} joins"));
+        Self {
+            kafka: Rc::clone(kafka),
+            id,
+            owned: RefCell::default(),
+            heard: RefCell::default(),
+        }
+    }
+
+    /// Hears of the group's changes that have come through by now.
+    fn hear(&self) {
+        let mut group = self.kafka.group.borrow_mut();
+        let Some(inbox) = group.members.get_mut(&self.id) else {
+            return;
+        };
+        while inbox
+            .front()
+            .is_some_and(|(due, ..)| *due <= Instant::now())
+        {
+            let Some((_, comes, partitions)) = inbox.pop_front() else {
+                return;
+            };
+            self.kafka.world.note(format_args!(
+                "member {} hears {} {partitions:?}",
+                self.id,
+                if comes { "+" } else { "-" }
+            ));
+            let mut owned = self.owned.borrow_mut();
+            for partition in &partitions {
+                if comes {
+                    let fetch = Fetch {
+                        position: 0,
+                        paused: true,
+                    };
+                    owned.insert(*partition, fetch);
+                } else {
+                    owned.remove(partition);
+                }
+            }
+            self.heard.borrow_mut().push(match comes {
+                true => Change::Assigned(partitions),
+                false => Change::Revoked(partitions),
+            });
+        }
+    }
+
+    fn next(&self) -> Option<OwnedMessage> {
+        let partitions = self.kafka.partitions.borrow();
+        let mut owned = self.owned.borrow_mut();
+        let held = |partition: i32, from: i64| {
+            let records = &partitions[partition as usize].records;
+            let rest = records.get(from as usize..).unwrap_or_default();
+            let skipped = rest.iter().position(Option::is_some)?;
+            let offset = from + skipped as i64;
+            let payload = records[offset as usize].clone()?;
+            Some((offset, payload))
+        };
+        let ready: Vec<i32> = owned
+            .iter()
+            .filter(|(partition, fetch)| {
+                !fetch.paused && held(**partition, fetch.position).is_some()
+            })
+            .map(|(partition, _)| *partition)
+            .collect();
+        let world = &self.kafka.world;
+        let partition = *ready.get(world.below(ready.len() as u64) as usize)?;
+        let fetch = owned.get_mut(&partition)?;
+        if world.chance(10) {
+            fetch.position = (fetch.position - 1 - world.below(4) as i64).max(0);
+        }
+        let (offset, payload) = held(partition, fetch.position)?;
+        fetch.position = offset + 1;
+        Some(OwnedMessage::new(
+            Some(payload),
+            Some(b"key".to_vec()),
+            TOPIC.to_owned(),
+            Timestamp::NotAvailable,
+            partition,
+            offset,
+            None,
+        ))
+    }
+
+    fn for_each(&self, partitions: &[i32], paused: bool) {
+        let mut owned = self.owned.borrow_mut();
+        for partition in partitions {
+            if let Some(fetch) = owned.get_mut(partition) {
+                fetch.paused = paused;
+            }
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut group = self.kafka.group.borrow_mut();
+        group.gone.push(self.id);
+        group.changed = true;
+    }
+}
+
+impl Source for Member {
+    type Message<'a> = OwnedMessage;
+
+    async fn poll(&self, wait: Duration) -> Option<Result<OwnedMessage, KafkaError>> {
+        let world = &self.kafka.world;
+        world.step().await;
+        world.panic_sometimes(1, "reader");
+        self.hear();
+        if world.chance(5) {
+            let codes = [
+                RDKafkaErrorCode::BrokerTransportFailure,
+                RDKafkaErrorCode::OffsetOutOfRange,
+                RDKafkaErrorCode::UnknownTopicOrPartition,
+            ];
+            let code = codes[world.below(3) as usize];
+            world.note(format_args!("member {} meets {code:?}", self.id));
+            return Some(Err(KafkaError::MessageConsumption(code)));
+        }
+        if let Some(message) = self.next() {
+            return Some(Ok(message));
+        }
+        sleep(wait).await;
+        self.hear();
+        self.next().map(Ok)
+    }
+
+    fn take_changes(&self) -> Vec<Change> {
+        self.heard.take()
+    }
+
+    async fn watermarks(&self, partition: i32) -> Result<Watermarks, KafkaError> {
+        let world = &self.kafka.world;
+        let seen = Instant::now();
+        let stale = match world.chance(300) {
+            true => world.millis(STALE),
+            false => Duration::ZERO,
+        };
+        world.step().await;
+        if world.chance(50) {
+            return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::RequestTimedOut));
+        }
+        let partitions = self.kafka.partitions.borrow();
+        let ends = &partitions[partition as usize].ends;
+        let known = ends.iter().rev().find(|(since, _)| *since + stale <= seen);
+        let high = known.map_or(0, |(_, end)| *end);
+        world.note(format_args!("end of {partition} told as {high}"));
+        Ok(Watermarks {
+            partition,
+            low: 0,
+            high,
+        })
+    }
+
+    async fn seek(&self, partition: i32, next: i64) -> Result<(), KafkaError> {
+        self.kafka.world.step().await;
+        let mut owned = self.owned.borrow_mut();
+        match owned.get_mut(&partition) {
+            Some(fetch) if !self.kafka.world.chance(50) => {
+                fetch.position = next;
+                Ok(())
+            }
+            _ => Err(KafkaError::Seek("erroneous state".to_owned())),
+        }
+    }
+
+    fn pause(&self, partitions: &[i32]) -> Result<(), KafkaError> {
+        self.for_each(partitions, true);
+        Ok(())
+    }
+
+    fn resume(&self, partitions: &[i32]) -> Result<(), KafkaError> {
+        self.for_each(partitions, false);
+        Ok(())
+    }
+
+    fn hint(&self, _: &[(i32, i64)]) -> Result<(), KafkaError> {
+        Ok(())
+    }
+
+    async fn commit(&self) -> Result<(), KafkaError> {
+        self.kafka.world.step().await;
+        Ok(())
+    }
+
+    fn seen_up(&self) {}
+
+    fn complaint(&self, _: &KafkaError) {}
+}

@@ -1,0 +1,127 @@
+//! The consumer's reader and the writer as they are, between a simulated Kafka and a simulated database, on a simulated
+//! clock. All that happens follows from a seed, so what fails once fails again: `SIM_SEED=n cargo test -p sitewatch-actors
+//! --test simulation one_seed -- --nocapture` shows it. The idea is FoundationDB's.
+
+#![allow(
+    clippy::print_stderr,
+    reason = "a simulation that is looked at prints its trace"
+)]
+
+mod database;
+mod kafka;
+mod process;
+mod scenario;
+mod world;
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use database::Mutation;
+use scenario::run;
+
+const SEEDS: u64 = 2000;
+const SEEDS_OF_A_MUTATION: u64 = 300;
+
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The seeds before `end` that fail, with what is wrong.
+fn failures(end: u64, mutation: Mutation) -> Vec<(u64, Vec<String>)> {
+    let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..threads() {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let problems = run(seed, mutation, false).problems;
+                    if !problems.is_empty() {
+                        failed
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push((seed, problems));
+                    }
+                }
+            });
+        }
+    });
+    let mut failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.sort();
+    failed
+}
+
+fn told(failed: &[(u64, Vec<String>)]) -> String {
+    let lines = failed.iter().take(10).map(|(seed, problems)| {
+        let first: Vec<_> = problems.iter().take(3).cloned().collect();
+        format!("SIM_SEED={seed}: {}", first.join("; "))
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn each_check_is_stored_once_whatever_fails() {
+    let failed = failures(SEEDS, Mutation::None);
+    assert!(
+        failed.is_empty(),
+        "{} of {SEEDS} seeds fail:\n{}",
+        failed.len(),
+        told(&failed)
+    );
+}
+
+#[test]
+fn seeds_that_failed_once_do_not_fail_again() {
+    let seeds = include_str!("regressions.txt");
+    let seeds = seeds.lines().filter(|line| !line.starts_with('#'));
+    for seed in seeds.filter_map(|line| line.split_whitespace().next()) {
+        let seed = seed.parse().expect("a line begins with a seed");
+        let problems = run(seed, Mutation::None, false).problems;
+        assert!(problems.is_empty(), "SIM_SEED={seed}: {problems:?}");
+    }
+}
+
+#[test]
+fn a_seed_replays_exactly_alike() {
+    for seed in 0..10 {
+        let hashes = [(); 2].map(|()| run(seed, Mutation::None, false).hash);
+        assert_eq!(hashes[0], hashes[1], "seed {seed}");
+    }
+}
+
+/// A simulation that notices nothing proves nothing: without any one of these the guarantee is gone, and it is seen.
+#[test]
+fn a_database_without_its_guarantees_is_found_out() {
+    for mutation in [
+        Mutation::NoFencing,
+        Mutation::NoKey,
+        Mutation::OffsetsOutside,
+    ] {
+        let failed = failures(SEEDS_OF_A_MUTATION, mutation);
+        eprintln!(
+            "{mutation:?}: {} of {SEEDS_OF_A_MUTATION} seeds fail, for example\n{}",
+            failed.len(),
+            told(&failed[..failed.len().min(2)])
+        );
+        assert!(!failed.is_empty(), "{mutation:?} is not noticed");
+    }
+}
+
+/// Shows one simulation; does nothing without `SIM_SEED`.
+#[test]
+fn one_seed() {
+    let Some(seed) = std::env::var("SIM_SEED").ok() else {
+        return;
+    };
+    let seed = seed.parse().expect("SIM_SEED is a number");
+    let verdict = run(seed, Mutation::None, true);
+    eprintln!("hash {:016x}", verdict.hash);
+    assert!(verdict.problems.is_empty(), "{:#?}", verdict.problems);
+}

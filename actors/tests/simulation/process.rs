@@ -1,0 +1,147 @@
+//! A consumer process as in production: a reader and a supervised writer with the intake between them. It dies at any await
+//! and is started again.
+
+use std::{
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, future};
+use sitewatch_actors::{
+    consumer::{Parts, Reader},
+    intake::Intake,
+    metrics::Metrics,
+    supervision::{Supervision, Unborn},
+    writer::Writer,
+};
+use sitewatch_config::{BatchSettings, PostgresSettings, RestartSettings};
+use slog::Logger;
+use tokio::{sync::oneshot, time::sleep};
+
+use super::{
+    database::{Database, FakeStore},
+    kafka::{Kafka, Member, TOPIC},
+    world::{World, wall_clock},
+};
+
+/// Drops its future, and with it all that is in work, after so many polls.
+struct Mortal<F> {
+    inner: Pin<Box<F>>,
+    polls_left: u64,
+    world: Rc<World>,
+}
+
+impl<F: Future<Output = ()>> Future for Mortal<F> {
+    /// Whether it died.
+    type Output = bool;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
+        if self.polls_left == 0 && self.world.has_faults() {
+            return Poll::Ready(true);
+        }
+        self.polls_left = self.polls_left.saturating_sub(1);
+        self.inner.as_mut().poll(context).map(|()| false)
+    }
+}
+
+pub(crate) struct Process {
+    pub(crate) number: u64,
+    pub(crate) world: Rc<World>,
+    pub(crate) kafka: Rc<Kafka>,
+    pub(crate) database: Rc<Database>,
+    pub(crate) metrics: Metrics,
+    pub(crate) log: Logger,
+}
+
+impl Process {
+    /// Lives again and again.
+    pub(crate) async fn live(self) {
+        loop {
+            let life = Mortal {
+                inner: Box::pin(self.one_life()),
+                polls_left: 1 + self.world.below(6000),
+                world: Rc::clone(&self.world),
+            };
+            let died = life.await;
+            self.world
+                .note(format_args!("process {} ends, died: {died}", self.number));
+            sleep(self.world.millis(4000)).await;
+        }
+    }
+
+    async fn one_life(&self) {
+        let world = &self.world;
+        let settings = PostgresSettings {
+            batch: BatchSettings {
+                max_rows: 1 + world.below(12) as usize,
+                max_age: Duration::from_millis(50) + world.millis(1000),
+            },
+            ..PostgresSettings::default()
+        };
+        let unborn = Unborn::<Writer<FakeStore>>::default();
+        let intake = Intake::new(unborn.address().recipient(), 2);
+        let supervision = Supervision {
+            kind: "writer",
+            log: self.log.clone(),
+            restart: RestartSettings {
+                max: 5,
+                within: Duration::from_secs(10),
+                base: Duration::from_millis(100),
+                cap: Duration::from_secs(1),
+            },
+            metrics: self.metrics.clone(),
+        };
+        let store = FakeStore(Rc::clone(&self.database));
+        let (metrics, log) = (self.metrics.clone(), self.log.clone());
+        // Dropped with this life.
+        let (_alive, stop) = oneshot::channel();
+        let writer = unborn.live(
+            |fault| Writer::new(store, metrics, log, fault),
+            Arc::new(supervision),
+            stop,
+        );
+        let stop = Arc::new(AtomicBool::new(false));
+        self.stop_some_time(&stop);
+        let reading = async {
+            loop {
+                let reader = Reader::new(
+                    Member::join(&self.kafka),
+                    Parts {
+                        topic: TOPIC,
+                        postgres: &settings,
+                        patience: Duration::from_secs(5),
+                        writer: intake.clone(),
+                        stop: Arc::clone(&stop),
+                        clock: wall_clock,
+                        metrics: self.metrics.clone(),
+                        log: self.log.clone(),
+                    },
+                );
+                let end = AssertUnwindSafe(reader.run()).catch_unwind().await;
+                if matches!(end, Ok(Ok(()))) {
+                    return;
+                }
+                sleep(world.millis(500)).await;
+            }
+        };
+        future::select(pin!(writer), pin!(reading)).await;
+    }
+
+    /// Some lives end in order.
+    fn stop_some_time(&self, stop: &Arc<AtomicBool>) {
+        if self.world.chance(300) {
+            let (stop, world) = (Arc::clone(stop), Rc::clone(&self.world));
+            actix_rt::spawn(async move {
+                sleep(world.millis(20_000)).await;
+                stop.store(world.has_faults(), Ordering::Relaxed);
+            });
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! One simulation from its seed to its verdict.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
+
+use actix::System;
+use serde_json::json;
+use sitewatch_actors::{
+    metrics::Metrics,
+    model::{CheckResult, Outcome, Slot},
+};
+use slog::{Discard, Drain, Logger, OwnedKVList, Record, o};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    database::{Database, Key, Mutation, REFUSED_LATENESS_MS, Tables},
+    kafka::Kafka,
+    process::Process,
+    world::{EPOCH, World},
+};
+
+/// So much simulated time, once faults have ended, is enough for everything.
+const ENOUGH: Duration = Duration::from_secs(600);
+
+pub(crate) struct Verdict {
+    /// Of the whole trace.
+    pub(crate) hash: u64,
+    pub(crate) problems: Vec<String>,
+}
+
+/// Runs the simulation of `seed`; prints its trace if asked to.
+pub(crate) fn run(seed: u64, mutation: Mutation, print: bool) -> Verdict {
+    // The delays between tries are drawn from the thread's generator.
+    fastrand::seed(seed);
+    let system = System::with_tokio_rt(|| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime without I/O needs nothing")
+    });
+    system.block_on(simulate(seed, mutation, print))
+}
+
+async fn simulate(seed: u64, mutation: Mutation, print: bool) -> Verdict {
+    let world = World::new(seed, print);
+    let kafka = Kafka::new(&world, 1 + world.below(4) as usize);
+    let database = Database::new(&world, mutation);
+    let metrics = Metrics::new().expect("the names are valid");
+    let log = match print {
+        true => Logger::root(Print.fuse(), o!()),
+        false => Logger::root(Discard, o!()),
+    };
+    let mut tasks = vec![
+        actix_rt::spawn(Rc::clone(&kafka).coordinate()),
+        actix_rt::spawn(Rc::clone(&database).outages()),
+    ];
+    for number in 0..2 + world.below(2) {
+        let process = Process {
+            number,
+            world: Rc::clone(&world),
+            kafka: Rc::clone(&kafka),
+            database: Rc::clone(&database),
+            metrics: metrics.clone(),
+            log: log.clone(),
+        };
+        tasks.push(actix_rt::spawn(process.live()));
+    }
+    // A place for the producer half: a process with a spool on a simulated disk, which gives its messages to `kafka`.
+    let told = generate(&world, &kafka).await;
+    sleep(world.millis(10_000)).await;
+    world.calm();
+    let (ends, deadline) = (kafka.ends(), Instant::now() + ENOUGH);
+    while !database.is_at(&ends) && Instant::now() < deadline {
+        sleep(Duration::from_millis(500)).await;
+    }
+    world.end();
+    for task in tasks {
+        task.abort();
+    }
+    let mut problems = world.violations();
+    told.judge(&ends, &database.tables(), &mut problems);
+    Verdict {
+        hash: world.hash(),
+        problems,
+    }
+}
+
+/// What was put into the topic.
+#[derive(Default)]
+struct Told {
+    checks: BTreeSet<Key>,
+    /// Messages that must become dead letters.
+    bad: BTreeSet<(i32, i64)>,
+    absent: BTreeSet<(i32, i64)>,
+    revisions: BTreeMap<Key, Option<i64>>,
+}
+
+async fn generate(world: &World, kafka: &Kafka) -> Told {
+    let mut told = Told::default();
+    let mut sent: Vec<Vec<u8>> = Vec::new();
+    let mut number = 0;
+    for _ in 0..40 + world.below(160) {
+        if world.below(3) == 0 {
+            sleep(world.millis(600)).await;
+        }
+        let partition = world.below(kafka.partition_count()) as i32;
+        let site = format!("site-{}", world.below(4));
+        match world.below(100) {
+            0..10 if !sent.is_empty() => {
+                let again = sent[world.below(sent.len() as u64) as usize].clone();
+                kafka.append(partition, Some(again));
+            }
+            10..18 => {
+                let mut message = check(&site, number);
+                match world.below(3) {
+                    0 => message = json!("no object"),
+                    1 => message["v"] = 2.into(),
+                    _ => message["slot"] = "1970-01-01T00:00:00Z".into(),
+                }
+                told.bad
+                    .insert(kafka.append(partition, Some(bytes(&message))));
+            }
+            18..23 => {
+                number += 1;
+                let mut message = check(&site, number);
+                message["lateness_us"] = (REFUSED_LATENESS_MS * 1000).into();
+                told.bad
+                    .insert(kafka.append(partition, Some(bytes(&message))));
+            }
+            23..30 => {
+                let since = EPOCH + world.below(5) as i64 * 60_000_000;
+                let until = (world.below(2) == 0).then_some(EPOCH + 600_000_000);
+                kafka.append(partition, Some(bytes(&revision(&site, since, until))));
+                let known = told.revisions.entry((site, since)).or_default();
+                *known = known.or(until);
+            }
+            kind => {
+                if kind < 34 {
+                    told.absent.insert(kafka.append(partition, None));
+                }
+                number += 1;
+                let message = bytes(&check(&site, number));
+                sent.push(message.clone());
+                kafka.append(partition, Some(message));
+                told.checks.insert((site, slot(number)));
+            }
+        }
+    }
+    told
+}
+
+fn slot(number: i64) -> i64 {
+    EPOCH + number * 1_000_000
+}
+
+fn check(site: &str, number: i64) -> serde_json::Value {
+    let slot = Slot::from_micros(slot(number));
+    let result = CheckResult::of(site, "http://site/", "here", slot, Outcome::Up);
+    serde_json::to_value(result).expect("a check is JSON")
+}
+
+fn revision(site: &str, since: i64, until: Option<i64>) -> serde_json::Value {
+    let time = |micros| Slot::from_micros(micros).to_string();
+    json!({
+        "v": 1, "kind": "site", "site": site, "url": "http://site/", "location": "here", "since": time(since),
+        "until": until.map(time), "interval_us": 1_000_000, "phase_us": 0, "check_limit_us": 1_000_000,
+        "config_hash": "x", "run": time(EPOCH),
+    })
+}
+
+fn bytes(message: &serde_json::Value) -> Vec<u8> {
+    message.to_string().into_bytes()
+}
+
+impl Told {
+    /// Compares what is stored with what was told.
+    fn judge(&self, ends: &BTreeMap<i32, i64>, stored: &Tables, problems: &mut Vec<String>) {
+        if stored.offsets != *ends {
+            problems.push(format!(
+                "not drained: offsets {:?}, ends {ends:?}",
+                stored.offsets
+            ));
+        }
+        once("check", &self.checks, &stored.rows, problems);
+        once("dead letter", &self.bad, &stored.letters, problems);
+        let mut absent = BTreeMap::new();
+        for (partition, reason, from, to) in &stored.gaps {
+            if *reason != "absent" {
+                problems.push(format!(
+                    "an invented gap: {reason} of {partition}, {from} to {to}"
+                ));
+                continue;
+            }
+            for offset in *from..*to {
+                *absent.entry((*partition, offset)).or_default() += 1;
+            }
+        }
+        once("absent offset", &self.absent, &absent, problems);
+        if stored.revisions != self.revisions {
+            problems.push(format!(
+                "revisions {:?}, told {:?}",
+                stored.revisions, self.revisions
+            ));
+        }
+    }
+}
+
+/// Each is there, once, and nothing else is.
+fn once<T: Ord + std::fmt::Debug>(
+    what: &str,
+    told: &BTreeSet<T>,
+    stored: &BTreeMap<T, u32>,
+    problems: &mut Vec<String>,
+) {
+    for item in told {
+        match stored.get(item) {
+            Some(1) => {}
+            Some(count) => problems.push(format!("{what} {item:?} is there {count} times")),
+            None => problems.push(format!("{what} {item:?} is missing")),
+        }
+    }
+    for item in stored.keys().filter(|item| !told.contains(item)) {
+        problems.push(format!("{what} {item:?} was never told"));
+    }
+}
+
+/// Log lines among the trace.
+struct Print;
+
+impl Drain for Print {
+    type Ok = ();
+    type Err = slog::Never;
+
+    fn log(&self, record: &Record<'_>, _: &OwnedKVList) -> Result<(), slog::Never> {
+        eprintln!("              {} {}", record.level(), record.msg());
+        Ok(())
+    }
+}
