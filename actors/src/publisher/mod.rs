@@ -165,9 +165,9 @@ impl<O: Outside> Publisher<O> {
         }
     }
 
-    /// Lets go of the client. What it had is told as failed, and sent again.
+    /// Lets go of the client, soon: what it still had is told as failed, and sent again from the spool.
     fn disconnect(&mut self) -> impl ActorFuture<Self, Output = ()> + use<O> {
-        let (link, patience) = (self.link.take(), self.patience);
+        let (link, patience) = (self.link.take(), DEAF_KAFKA.min(self.patience));
         let closed = self.outside.offload(move || {
             if let Some(link) = link {
                 link.close(patience);

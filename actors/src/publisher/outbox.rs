@@ -120,12 +120,20 @@ impl Outbox {
         }
     }
 
-    /// A message could not be delivered and is to be sent again, before all others.
+    /// A message could not be delivered and is to be sent again. When a client goes that may be all of a window, in any
+    /// order: spans grow over what lies between, of which the delivered ones are not read again and the others are absorbed.
     pub(super) fn again(&mut self, id: Id) {
-        let until = id.next();
-        match self.backlog.front_mut() {
-            Some(first) if first.from == until => first.from = id,
-            _ => self.backlog.push_front(Span { from: id, until }),
+        let after = self.backlog.partition_point(|span| span.from <= id);
+        match (after.checked_sub(1), after) {
+            (Some(before), _) => {
+                let span = &mut self.backlog[before];
+                span.until = span.until.max(id.next());
+            }
+            (None, first) if first < self.backlog.len() => self.backlog[first].from = id,
+            (None, _) => self.backlog.push_back(Span {
+                from: id,
+                until: id.next(),
+            }),
         }
     }
 
@@ -156,7 +164,7 @@ impl Outbox {
                 _ if first.until > span.until => first.from = span.until,
                 _ => drop(self.backlog.pop_front()),
             },
-            // Something was put before it meanwhile: what is read twice is sent twice, and absorbed.
+            // Something before it was put there meanwhile: what is read twice is sent twice, and absorbed.
             _ => {}
         }
     }
@@ -244,6 +252,21 @@ mod tests {
         }
         assert_eq!(sent, WINDOW.messages / BACKLOG_PART);
         assert!(outbox.takes_fresh());
+    }
+
+    #[test]
+    fn what_a_client_leaves_behind_is_one_span() {
+        let mut outbox = Outbox::new(WINDOW);
+        for n in [5, 3, 9, 4, 8, 7, 30, 20] {
+            outbox.again(id(n));
+        }
+        assert_eq!(
+            outbox.backlog,
+            [Span {
+                from: id(3),
+                until: id(30).next()
+            }]
+        );
     }
 
     #[test]
