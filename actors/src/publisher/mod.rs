@@ -343,6 +343,10 @@ impl<O: Outside> Publisher<O> {
             let next = self.send_backlog(entries).or(next);
             self.outbox.was_read(span, next);
         }
+        if let Some(problem) = done.unread {
+            warn!(self.log, "the backlog can't be read now, trying on"; "reason" => problem);
+            self.send_again_later();
+        }
         self.plan_next(ctx);
         self.look_for_end(ctx);
     }

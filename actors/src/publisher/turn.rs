@@ -60,6 +60,8 @@ pub(super) struct Done {
     pub(super) dropped: Option<Dropped>,
     /// What was read, and where to go on.
     pub(super) read: Option<(Span, Vec<Entry>, Option<Id>)>,
+    /// Why nothing could be read now.
+    pub(super) unread: Option<String>,
     /// Damage that was met.
     pub(super) damage: Vec<Damage>,
     /// A trouble with letting go, which is tried again at the next turn.
@@ -121,15 +123,20 @@ where
         });
         let (durable, dropped) = commit(&mut spool, &self.records, self.when_full, self.now);
         let read = self.read.map(|(span, bytes)| {
-            let (entries, next) = spool.read(span.from, Some(span.until), bytes);
-            (span, entries, next)
+            let (entries, next) = spool.read(span.from, Some(span.until), bytes)?;
+            Ok((span, entries, next))
         });
+        let (read, unread) = match read.transpose() {
+            Ok(read) => (read, None),
+            Err(problem) => (None, Some(std::io::Error::to_string(&problem))),
+        };
         let done = Done {
             opened,
             all,
             durable,
             dropped,
             read,
+            unread,
             damage: spool.take_damage(),
             untidy,
             waiting: spool.waiting(),
@@ -148,6 +155,7 @@ impl Done {
             durable: Err(problem),
             dropped: None,
             read: None,
+            unread: None,
             damage: Vec::new(),
             untidy: None,
             waiting: 0,
@@ -216,7 +224,9 @@ fn set_aside<D: Disk>(
     refused: Vec<(Id, String)>,
 ) -> Result<(), String> {
     for (id, reason) in refused {
-        let (entries, _) = spool.read(id, Some(id.next()), usize::MAX);
+        let (entries, _) = spool
+            .read(id, Some(id.next()), usize::MAX)
+            .map_err(|problem| problem.to_string())?;
         for entry in entries {
             let line = serde_json::json!({
                 "reason": reason,

@@ -28,6 +28,14 @@ impl Acknowledged {
             .is_some_and(|word| word & (1 << (index % 64)) != 0)
     }
 
+    /// What comes after the last one that was noted.
+    pub(super) fn end(&self) -> u32 {
+        let last = self.words.iter().rposition(|word| *word != 0);
+        last.map_or(0, |word| {
+            word as u32 * 64 + 64 - self.words[word].leading_zeros()
+        })
+    }
+
     pub(super) fn count(&self) -> u32 {
         self.count
     }
@@ -104,6 +112,7 @@ mod tests {
                 prop_assert!(acknowledged.has(*index));
             }
             let distinct: std::collections::BTreeSet<_> = indexes.iter().collect();
+            prop_assert_eq!(acknowledged.end(), distinct.last().map_or(0, |last| **last + 1));
             prop_assert_eq!(acknowledged.count() as usize, distinct.len());
             let checkpoint = Checkpoint { next: 9, segments: [(3, (-7, acknowledged))].into() };
             let mut bytes = checkpoint.encode();

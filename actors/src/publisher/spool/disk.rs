@@ -4,6 +4,8 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use thiserror::Error;
@@ -69,6 +71,34 @@ impl OpenError {
 /// The file that keeps other processes away.
 pub(super) const LOCK: &str = "lock";
 
+/// How often the lock is tried, and how long it is waited for it between: one who looks from outside has it for an instant.
+const TRIES: u32 = 20;
+const BETWEEN: Duration = Duration::from_millis(10);
+
+fn take(lock: &File) -> Result<(), TryLockError> {
+    for _ in 1..TRIES {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(BETWEEN),
+            end => return end,
+        }
+    }
+    lock.try_lock()
+}
+
+/// Makes the folder and those above it, so that their names survive a crash.
+fn create_durably(folder: &Path) -> io::Result<()> {
+    let missing = folder.ancestors().take_while(|it| !it.exists()).count();
+    fs::create_dir_all(folder)?;
+    for above in folder.ancestors().skip(1).take(missing) {
+        let above = match above.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => above,
+        };
+        File::open(above)?.sync_all()?;
+    }
+    Ok(())
+}
+
 /// A folder of the file system, held against other processes while this value lives.
 pub struct RealDisk {
     folder: PathBuf,
@@ -88,7 +118,7 @@ impl RealDisk {
             let path = path.display().to_string();
             |source| OpenError::Io { path, source }
         };
-        fs::create_dir_all(folder).map_err(trouble(folder))?;
+        create_durably(folder).map_err(trouble(folder))?;
         let path = folder.join(LOCK);
         let mut lock = OpenOptions::new()
             .create(true)
@@ -97,7 +127,7 @@ impl RealDisk {
             .write(true)
             .open(&path)
             .map_err(trouble(&path))?;
-        match lock.try_lock() {
+        match take(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();

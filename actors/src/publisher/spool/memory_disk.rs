@@ -17,6 +17,10 @@ pub enum DiskFault {
     ShortWrite,
     /// The sync fails, and what was not durable is gone, as after a failed `fsync` on Linux.
     Sync,
+    /// A file can't be read, for this reason as the system numbers it (`EIO` is 5, `EMFILE` 24).
+    Read(i32),
+    /// A file can't be cut.
+    Truncate,
 }
 
 #[derive(Clone, Default)]
@@ -55,18 +59,18 @@ impl MemoryDisk {
     pub fn crash(&self, random: &mut dyn FnMut() -> u64) {
         let state = &mut *self.state();
         for (name, old) in std::mem::take(&mut state.undone) {
-            if random() % 2 == 0 {
+            if random().is_multiple_of(2) {
                 state.files.insert(name, old);
             }
         }
         state
             .files
-            .retain(|_, file| file.named || random() % 2 == 0);
+            .retain(|_, file| file.named || random().is_multiple_of(2));
         for file in state.files.values_mut() {
             let tail = file.bytes.len() - file.durable;
             let kept = file.durable + (random() % (tail as u64 + 1)) as usize;
             file.bytes.truncate(kept);
-            if kept > file.durable && random() % 2 == 0 {
+            if kept > file.durable && random().is_multiple_of(2) {
                 let place = file.durable + (random() % (kept - file.durable) as u64) as usize;
                 file.bytes[place] ^= 0x55;
             }
@@ -107,9 +111,17 @@ fn absent() -> Error {
 }
 
 impl State {
-    fn write_fault(&mut self) -> Option<DiskFault> {
-        self.faults
-            .pop_front_if(|fault| !matches!(fault, DiskFault::Sync))
+    /// The next fault, if it fits.
+    fn fault(&mut self, fits: impl FnOnce(DiskFault) -> bool) -> Option<DiskFault> {
+        self.faults.pop_front_if(|fault| fits(*fault))
+    }
+
+    /// That of a call that writes all or nothing.
+    fn whole_fault(&mut self) -> Result<()> {
+        match self.fault(|fault| matches!(fault, DiskFault::Write(_))) {
+            Some(DiskFault::Write(kind)) => Err(kind.into()),
+            _ => Ok(()),
+        }
     }
 
     fn take(&mut self, name: &str) -> Result<Stored> {
@@ -131,16 +143,15 @@ impl Disk for MemoryDisk {
 
     fn create(&mut self, name: &str) -> Result<()> {
         let state = &mut *self.state();
-        if let Some(DiskFault::Write(kind)) = state.write_fault() {
-            return Err(kind.into());
-        }
+        state.whole_fault()?;
         state.files.insert(name.to_owned(), Stored::default());
         Ok(())
     }
 
     fn append(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let state = &mut *self.state();
-        let fault = state.write_fault();
+        let fault =
+            state.fault(|fault| matches!(fault, DiskFault::Write(_) | DiskFault::ShortWrite));
         let file = state.files.get_mut(name).ok_or_else(absent)?;
         match fault {
             Some(DiskFault::Write(kind)) => Err(kind.into()),
@@ -157,10 +168,7 @@ impl Disk for MemoryDisk {
 
     fn sync(&mut self, name: &str) -> Result<()> {
         let state = &mut *self.state();
-        let failed = state
-            .faults
-            .pop_front_if(|fault| *fault == DiskFault::Sync)
-            .is_some();
+        let failed = state.fault(|fault| fault == DiskFault::Sync).is_some();
         let lies = state.lies;
         let file = state.files.get_mut(name).ok_or_else(absent)?;
         if failed {
@@ -183,7 +191,12 @@ impl Disk for MemoryDisk {
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let state = self.state();
+        let mut state = self.state();
+        if let Some(DiskFault::Read(code)) =
+            state.fault(|fault| matches!(fault, DiskFault::Read(_)))
+        {
+            return Err(Error::from_raw_os_error(code));
+        }
         state
             .files
             .get(name)
@@ -193,6 +206,9 @@ impl Disk for MemoryDisk {
 
     fn truncate(&mut self, name: &str, length: u64) -> Result<()> {
         let state = &mut *self.state();
+        if state.fault(|fault| fault == DiskFault::Truncate).is_some() {
+            return Err(ErrorKind::ReadOnlyFilesystem.into());
+        }
         let file = state.files.get_mut(name).ok_or_else(absent)?;
         file.bytes.truncate(length as usize);
         file.durable = file.durable.min(file.bytes.len());
@@ -213,9 +229,7 @@ impl Disk for MemoryDisk {
 
     fn replace(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let state = &mut *self.state();
-        if let Some(DiskFault::Write(kind)) = state.write_fault() {
-            return Err(kind.into());
-        }
+        state.whole_fault()?;
         // An old version may come back, a mixture of both may not.
         if state.files.contains_key(name) {
             state.take(name)?;

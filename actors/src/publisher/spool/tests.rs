@@ -22,7 +22,7 @@ fn all<D: Disk>(spool: &mut Spool<D>) -> Vec<String> {
         segment: 0,
         index: 0,
     };
-    let (entries, next) = spool.read(from, None, usize::MAX);
+    let (entries, next) = spool.read(from, None, usize::MAX).unwrap();
     assert_eq!(next, None);
     let text = |entry: Entry| String::from_utf8(entry.payload.into_vec()).unwrap();
     entries.into_iter().map(text).collect()
@@ -220,6 +220,17 @@ enum Step {
     Read(u8),
     Reopen,
     Crash(u64),
+    /// The machine crashes amid a commit of so many.
+    Torn(u8, u64),
+}
+
+fn random(mut seed: u64) -> impl FnMut() -> u64 {
+    move || {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        seed >> 33
+    }
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -231,6 +242,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<u8>().prop_map(Step::Read),
         1 => Just(Step::Reopen),
         2 => any::<u64>().prop_map(Step::Crash),
+        2 => (1u8..6, any::<u64>()).prop_map(|(count, seed)| Step::Torn(count, seed)),
     ]
 }
 
@@ -248,12 +260,20 @@ proptest! {
         let mut number = 0;
         for step in steps {
             match step {
-                Step::Commit(count) => {
+                Step::Commit(count) | Step::Torn(count, _) => {
+                    let torn = matches!(step, Step::Torn(..));
+                    disk.lie_about_sync(torn);
                     let payloads: Vec<String> = (0..count).map(|_| { number += 1; format!("result {number}") }).collect();
                     let records: Vec<(&[u8], &[u8])> = payloads.iter().map(|it| (&b"k"[..], it.as_bytes())).collect();
                     match spool.commit(&records, 5) {
-                        Ok(ids) => kept.extend(ids.into_iter().zip(payloads)),
-                        Err(_) => failed.extend(payloads),
+                        Ok(ids) if !torn => kept.extend(ids.into_iter().zip(payloads)),
+                        _ => failed.extend(payloads),
+                    }
+                    if let Step::Torn(_, seed) = step {
+                        disk.lie_about_sync(false);
+                        drop(spool);
+                        disk.crash(&mut random(seed));
+                        spool = Spool::open(disk.clone(), SMALL).unwrap().0;
                     }
                 }
                 Step::Fail(kind) => disk.fail_next([
@@ -273,7 +293,7 @@ proptest! {
                     let mut from = Id { segment: 0, index: 0 };
                     let mut read = Vec::new();
                     loop {
-                        let (entries, next) = spool.read(from, None, bytes as usize);
+                        let (entries, next) = spool.read(from, None, bytes as usize).unwrap();
                         read.extend(entries.into_iter().map(|it| it.id));
                         match next { Some(next) => from = next, None => break }
                     }
@@ -282,18 +302,15 @@ proptest! {
                 }
                 Step::Reopen | Step::Crash(_) => {
                     drop(spool);
-                    if let Step::Crash(mut seed) = step {
-                        disk.crash(&mut || {
-                            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                            seed >> 33
-                        });
+                    if let Step::Crash(seed) = step {
+                        disk.crash(&mut random(seed));
                     }
                     let (opened, told) = Spool::open(disk.clone(), SMALL).unwrap();
                     spool = opened;
                     prop_assert_eq!(told.results, spool.waiting());
                 }
             }
-            let (entries, _) = spool.read(Id { segment: 0, index: 0 }, None, usize::MAX);
+            let (entries, _) = spool.read(Id { segment: 0, index: 0 }, None, usize::MAX).unwrap();
             let there: BTreeMap<Id, String> =
                 entries.into_iter().map(|it| (it.id, String::from_utf8(it.payload.into_vec()).unwrap())).collect();
             for (id, payload) in &kept {
