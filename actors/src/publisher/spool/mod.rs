@@ -621,13 +621,13 @@ impl<D: Disk> Spool<D> {
     /// Those of the disk; all is as it was, and can be tried again.
     pub fn tidy(&mut self) -> io::Result<()> {
         self.cut_ragged();
-        let small = self.limits.segment_bytes / 4;
+        let full = self.limits.segment_bytes;
         let done: Vec<u64> = self
             .segments
             .iter()
-            // At low rates the active one serves on for a while.
+            // The active one serves on until it is full: a new one costs two more writes to the disk.
             .filter(|(number, it)| {
-                it.is_done() && (self.active != Some(**number) || it.bytes >= small)
+                it.is_done() && (self.active != Some(**number) || it.bytes >= full)
             })
             .map(|(number, _)| *number)
             .collect();
