@@ -23,14 +23,40 @@ use super::world::World;
 
 pub(crate) const TOPIC: &str = "checks";
 
-/// How old an end may be that the broker tells: less than the writer's doubt lasts.
-const STALE: u64 = 8000;
+/// How long a leader that was replaced may not know it, in milliseconds: less than the writer's doubt lasts.
+pub(crate) const STALE: u64 = 8000;
 
-#[derive(Default)]
 struct Partition {
+    /// The first offset held.
+    base: i64,
     /// `None`: an offset that holds no message, as a transaction's marker or what compaction took.
     records: Vec<Option<Vec<u8>>>,
-    ends: Vec<(Instant, i64)>,
+    /// The end that a leader tells that was replaced and does not know it yet, and until when it does so.
+    replaced: Option<(Instant, i64)>,
+}
+
+impl Partition {
+    fn new(base: i64) -> Self {
+        Self {
+            base,
+            records: Vec::new(),
+            replaced: None,
+        }
+    }
+
+    fn end(&self) -> i64 {
+        self.base + self.records.len() as i64
+    }
+
+    /// The first message at `from` or after it.
+    fn at(&self, from: i64) -> Option<(i64, &Vec<u8>)> {
+        let records = self
+            .records
+            .get(usize::try_from(from - self.base).ok()?..)?;
+        (from..)
+            .zip(records)
+            .find_map(|(offset, record)| Some((offset, record.as_ref()?)))
+    }
 }
 
 #[derive(Default)]
@@ -44,19 +70,26 @@ struct Group {
 
 pub(crate) struct Kafka {
     world: Rc<World>,
+    /// See [`STALE`].
+    stale: u64,
     partitions: RefCell<Vec<Partition>>,
     group: RefCell<Group>,
 }
 
 impl Kafka {
-    pub(crate) fn new(world: &Rc<World>, partitions: usize) -> Rc<Self> {
+    pub(crate) fn new(world: &Rc<World>, stale: u64) -> Rc<Self> {
+        // Some topics are new, others have lost their oldest messages.
+        let partitions: Vec<_> = (0..1 + world.below(4))
+            .map(|_| Partition::new([0, world.below(1000) as i64][world.below(2) as usize]))
+            .collect();
         let group = Group {
-            owners: vec![None; partitions],
+            owners: vec![None; partitions.len()],
             ..Group::default()
         };
         Rc::new(Self {
             world: Rc::clone(world),
-            partitions: RefCell::new((0..partitions).map(|_| Partition::default()).collect()),
+            stale,
+            partitions: RefCell::new(partitions),
             group: RefCell::new(group),
         })
     }
@@ -66,15 +99,13 @@ impl Kafka {
         let mut partitions = self.partitions.borrow_mut();
         let log = &mut partitions[partition as usize];
         log.records.push(record);
-        let end = log.records.len() as i64;
-        log.ends.push((Instant::now(), end));
-        (partition, end - 1)
+        (partition, log.end() - 1)
     }
 
     /// The offset that each partition's next message gets.
     pub(crate) fn ends(&self) -> BTreeMap<i32, i64> {
         let partitions = self.partitions.borrow();
-        let ends = partitions.iter().map(|log| log.records.len() as i64);
+        let ends = partitions.iter().map(Partition::end);
         (0..).zip(ends).collect()
     }
 
@@ -90,7 +121,22 @@ impl Kafka {
             if self.world.chance(150) || changed {
                 self.rebalance();
             }
+            if self.world.chance(400) {
+                self.replace_a_leader();
+            }
         }
+    }
+
+    fn replace_a_leader(&self) {
+        let mut partitions = self.partitions.borrow_mut();
+        let partition = self.world.below(partitions.len() as u64) as usize;
+        let log = &mut partitions[partition];
+        let lasts = self.world.millis(self.stale);
+        log.replaced = Some((Instant::now() + lasts, log.end()));
+        self.world.note(format_args!(
+            "the leader of {partition} is replaced and tells its end {} for {lasts:?}",
+            log.end()
+        ));
     }
 
     fn rebalance(&self) {
@@ -213,14 +259,7 @@ impl Member {
     fn next(&self) -> Option<OwnedMessage> {
         let partitions = self.kafka.partitions.borrow();
         let mut owned = self.owned.borrow_mut();
-        let held = |partition: i32, from: i64| {
-            let records = &partitions[partition as usize].records;
-            let rest = records.get(from as usize..).unwrap_or_default();
-            let skipped = rest.iter().position(Option::is_some)?;
-            let offset = from + skipped as i64;
-            let payload = records[offset as usize].clone()?;
-            Some((offset, payload))
-        };
+        let held = |partition: i32, from| partitions[partition as usize].at(from);
         let ready: Vec<i32> = owned
             .iter()
             .filter(|(partition, fetch)| {
@@ -232,12 +271,13 @@ impl Member {
         let partition = *ready.get(world.below(ready.len() as u64) as usize)?;
         let fetch = owned.get_mut(&partition)?;
         if world.chance(10) {
-            fetch.position = (fetch.position - 1 - world.below(4) as i64).max(0);
+            let back = fetch.position - 1 - world.below(4) as i64;
+            fetch.position = back.max(partitions[partition as usize].base);
         }
         let (offset, payload) = held(partition, fetch.position)?;
         fetch.position = offset + 1;
         Some(OwnedMessage::new(
-            Some(payload),
+            Some(payload.clone()),
             Some(b"key".to_vec()),
             TOPIC.to_owned(),
             Timestamp::NotAvailable,
@@ -297,23 +337,20 @@ impl Source for Member {
 
     async fn watermarks(&self, partition: i32) -> Result<Watermarks, KafkaError> {
         let world = &self.kafka.world;
-        let seen = Instant::now();
-        let stale = match world.chance(300) {
-            true => world.millis(STALE),
-            false => Duration::ZERO,
-        };
         world.step().await;
         if world.chance(50) {
             return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::RequestTimedOut));
         }
         let partitions = self.kafka.partitions.borrow();
-        let ends = &partitions[partition as usize].ends;
-        let known = ends.iter().rev().find(|(since, _)| *since + stale <= seen);
-        let high = known.map_or(0, |(_, end)| *end);
+        let log = &partitions[partition as usize];
+        let (low, high) = match log.replaced {
+            Some((until, end)) if Instant::now() < until => (log.base, end),
+            _ => (log.base, log.end()),
+        };
         world.note(format_args!("end of {partition} told as {high}"));
         Ok(Watermarks {
             partition,
-            low: 0,
+            low,
             high,
         })
     }

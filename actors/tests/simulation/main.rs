@@ -27,6 +27,11 @@ use scenario::run;
 const SEEDS: u64 = 2000;
 const SEEDS_OF_A_MUTATION: u64 = 300;
 
+/// How many seeds are run: `SIM_SEEDS`, or [`SEEDS`].
+fn seeds() -> u64 {
+    std::env::var("SIM_SEEDS").map_or(SEEDS, |seeds| seeds.parse().expect("SIM_SEEDS is a number"))
+}
+
 fn threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
@@ -68,10 +73,12 @@ fn told(failed: &[(u64, Vec<String>)]) -> String {
 
 #[test]
 fn each_check_is_stored_once_whatever_fails() {
-    let failed = failures(SEEDS, Mutation::None);
+    let (seeds, start) = (seeds(), std::time::Instant::now());
+    let failed = failures(seeds, Mutation::None);
+    eprintln!("{seeds} seeds in {:?}", start.elapsed());
     assert!(
         failed.is_empty(),
-        "{} of {SEEDS} seeds fail:\n{}",
+        "{} of {seeds} seeds fail:\n{}",
         failed.len(),
         told(&failed)
     );
@@ -98,11 +105,12 @@ fn a_seed_replays_exactly_alike() {
 
 /// A simulation that notices nothing proves nothing: without any one of these the guarantee is gone, and it is seen.
 #[test]
-fn a_database_without_its_guarantees_is_found_out() {
+fn a_database_or_a_broker_without_its_guarantees_is_found_out() {
     for mutation in [
         Mutation::NoFencing,
         Mutation::NoKey,
         Mutation::OffsetsOutside,
+        Mutation::OldEnds,
     ] {
         let failed = failures(SEEDS_OF_A_MUTATION, mutation);
         eprintln!(

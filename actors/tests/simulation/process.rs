@@ -64,9 +64,11 @@ impl Process {
     /// Lives again and again.
     pub(crate) async fn live(self) {
         loop {
+            // Some die young.
+            let most = [100, 1000, 6000][self.world.below(3) as usize];
             let life = Mortal {
                 inner: Box::pin(self.one_life()),
-                polls_left: 1 + self.world.below(6000),
+                polls_left: 1 + self.world.below(most),
                 world: Rc::clone(&self.world),
             };
             let died = life.await;

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     database::{Database, Key, Mutation, REFUSED_LATENESS_MS, Tables},
-    kafka::Kafka,
+    kafka::{Kafka, STALE},
     process::Process,
     world::{EPOCH, World},
 };
@@ -47,7 +47,11 @@ pub(crate) fn run(seed: u64, mutation: Mutation, print: bool) -> Verdict {
 
 async fn simulate(seed: u64, mutation: Mutation, print: bool) -> Verdict {
     let world = World::new(seed, print);
-    let kafka = Kafka::new(&world, 1 + world.below(4) as usize);
+    let stale = match mutation {
+        Mutation::OldEnds => 10 * STALE,
+        _ => STALE,
+    };
+    let kafka = Kafka::new(&world, stale);
     let database = Database::new(&world, mutation);
     let metrics = Metrics::new().expect("the names are valid");
     let log = match print {
