@@ -290,18 +290,17 @@ async fn a_failover_to_a_synchronous_standby_loses_and_doubles_nothing() {
     }
     // The standby comes first: it is passed over.
     let url = pair(&standby, &primary);
-    let mut consumer = world.node_with("consumer", QUICK, &[("POSTGRES_URL", &url)]);
+    let settings = format!("node: {{ log: {{ level: debug }} }}\n{QUICK}");
+    let mut consumer = world.node_with("consumer", &settings, &[("POSTGRES_URL", &url)]);
     world.produce(payloads("a", 0..1000));
     wait_for(&db, &consumer, ROWS, 500).await;
     primary.kill();
     world.produce(payloads("b", 0..1000));
     consumer.wait_for_log("PostgreSQL can't be used").await;
-    let told = ["does not allow writes", "Connection refused"];
-    assert!(
-        told.iter().all(|told| consumer.log().contains(told)),
-        "{}",
-        consumer.log()
-    );
+    // The first reason may be the connection that broke; each server's own is told at the tries after it.
+    for told in ["does not allow writes", "Connection refused"] {
+        consumer.wait_for_log(told).await;
+    }
     standby.promote();
     world.produce(payloads("c", 0..1000));
     let db = standby.connect().await;
