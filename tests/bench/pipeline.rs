@@ -4,6 +4,7 @@
 //! When a row was committed is what PostgreSQL itself notes (`track_commit_timestamp`). A check's end is its slot, its
 //! lateness (in whole milliseconds: up to one is counted too much) and its total time.
 
+mod ordinary;
 mod process;
 #[path = "../support/mod.rs"]
 mod support;
@@ -15,9 +16,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use ordinary::ordinary;
 use process::{cpu_time, resident, setting};
 use sitewatch_actors::{
-    model::{CheckResult, Outcome, Phases, Slot},
+    model::Slot,
     publisher::spool::{Limits, RealDisk, Spool},
 };
 use support::World;
@@ -207,7 +209,7 @@ fn fill(folder: &std::path::Path, results: u64) -> u64 {
     while written < results {
         let count = (results - written).min(5000);
         let batch: Vec<(String, Vec<u8>)> = (written..written + count)
-            .map(|n| result(n, results, SITES, now))
+            .map(|n| ordinary(n, results, SITES, now))
             .collect();
         let records: Vec<(&[u8], &[u8])> = batch
             .iter()
@@ -217,29 +219,4 @@ fn fill(folder: &std::path::Path, results: u64) -> u64 {
         written += count;
     }
     spool.bytes()
-}
-
-fn result(n: u64, of: u64, sites: u64, now: SystemTime) -> (String, Vec<u8>) {
-    let site = format!("https://shop-{}.example.com/", n % sites);
-    let age = Duration::from_secs((of - n) / sites * 60);
-    let slot = Slot::from_system_time(now - age + Duration::from_micros((n % sites) * 5_993));
-    let mut result = CheckResult::of(&site, &site, "fra1", slot, Outcome::Up);
-    result.lateness_us = (n % 1777).cast_signed();
-    result.status = Some(200);
-    result.http_version = Some("1.1");
-    result.remote_ip = Some([192, 0, 2, 7].into());
-    result.phases = Phases {
-        dns_us: Some(812),
-        connect_us: Some(11_034),
-        tls_us: Some(24_871),
-        ttfb_us: Some(61_220),
-        body_us: Some(1_733),
-        total_us: Some(90_000 + (n % 50_000) as u32),
-    };
-    result.body_bytes = Some(48_211);
-    result.redirects = Some(0);
-    result.attempts = 1;
-    result.config_hash = "0123456789abcdef".to_owned();
-    let payload = serde_json::to_vec(&result).unwrap();
-    (site, payload)
 }

@@ -1,5 +1,6 @@
 //! How fast the consumer stores a backlog, beside psql's `\copy` of the same rows into the same empty tables.
 
+mod ordinary;
 mod process;
 #[path = "../support/mod.rs"]
 mod support;
@@ -9,8 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use sitewatch_actors::model::{CheckResult, Outcome, Phases, Slot};
-
+use ordinary::ordinary;
 use process::{cpu_time, resident, setting};
 use support::World;
 
@@ -35,7 +35,7 @@ async fn main() {
     world.create_topic(PARTITIONS).await;
     let start = Instant::now();
     let now = SystemTime::now();
-    world.produce_keyed((0..messages).map(|n| message(n, messages, now)));
+    world.produce_keyed((0..messages).map(|n| ordinary(n, messages, SITES, now)));
     println!(
         "preloaded {messages} messages of {SITES} sites in {PARTITIONS} partitions in {:.1} s",
         start.elapsed().as_secs_f64()
@@ -57,32 +57,6 @@ async fn main() {
         );
     }
     world.drop_all().await;
-}
-
-/// What a producer sends for an ordinary check; the rows go back from `now`, a slot a minute.
-fn message(n: u64, of: u64, now: SystemTime) -> (String, Vec<u8>) {
-    let site = format!("https://shop-{}.example.com/", n % SITES);
-    let age = Duration::from_secs((of - n) / SITES * 60);
-    let phase = Duration::from_micros((n % SITES) * 119_993);
-    let slot = Slot::from_system_time(now - age + phase);
-    let mut result = CheckResult::of(&site, &site, "fra1", slot, Outcome::Up);
-    result.lateness_us = i64::try_from(n % 1777).unwrap();
-    result.status = Some(200);
-    result.http_version = Some("1.1");
-    result.remote_ip = Some([192, 0, 2, 7].into());
-    result.phases = Phases {
-        dns_us: Some(812),
-        connect_us: Some(11_034),
-        tls_us: Some(24_871),
-        ttfb_us: Some(61_220),
-        body_us: Some(1_733),
-        total_us: Some(90_000 + u32::try_from(n % 50_000).unwrap()),
-    };
-    result.body_bytes = Some(48_211);
-    result.redirects = Some(0);
-    result.attempts = 1;
-    result.config_hash = "0123456789abcdef".to_owned();
-    (site, serde_json::to_vec(&result).unwrap())
 }
 
 async fn empty(world: &World) {

@@ -7,30 +7,15 @@ use std::{
     thread,
 };
 
-use super::*;
-
-const SMALL: Limits = Limits {
-    max_bytes: 1 << 20,
-    segment_bytes: 400,
+use super::{
+    tests::{SMALL, all, commit},
+    *,
 };
+
 const START: Id = Id {
     segment: 0,
     index: 0,
 };
-
-fn commit<D: Disk>(spool: &mut Spool<D>, payloads: &[&str]) -> Vec<Id> {
-    let records: Vec<(&[u8], &[u8])> = payloads
-        .iter()
-        .map(|payload| (&b"key"[..], payload.as_bytes()))
-        .collect();
-    spool.commit(&records, 5).unwrap()
-}
-
-fn all<D: Disk>(spool: &mut Spool<D>) -> Vec<String> {
-    let (entries, _) = spool.read(START, None, usize::MAX).unwrap();
-    let text = |entry: Entry| String::from_utf8(entry.payload.into_vec()).unwrap();
-    entries.into_iter().map(text).collect()
-}
 
 fn segments(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = fs::read_dir(folder)

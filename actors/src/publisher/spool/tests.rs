@@ -4,12 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-const SMALL: Limits = Limits {
+pub(super) const SMALL: Limits = Limits {
     max_bytes: 1 << 20,
     segment_bytes: 400,
 };
 
-fn commit<D: Disk>(spool: &mut Spool<D>, payloads: &[&str]) -> Vec<Id> {
+pub(super) fn commit<D: Disk>(spool: &mut Spool<D>, payloads: &[&str]) -> Vec<Id> {
     let records: Vec<(&[u8], &[u8])> = payloads
         .iter()
         .map(|payload| (&b"key"[..], payload.as_bytes()))
@@ -17,7 +17,7 @@ fn commit<D: Disk>(spool: &mut Spool<D>, payloads: &[&str]) -> Vec<Id> {
     spool.commit(&records, 5).unwrap()
 }
 
-fn all<D: Disk>(spool: &mut Spool<D>) -> Vec<String> {
+pub(super) fn all<D: Disk>(spool: &mut Spool<D>) -> Vec<String> {
     let from = Id {
         segment: 0,
         index: 0,
