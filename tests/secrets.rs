@@ -53,7 +53,7 @@ fn settings(server: &Server, tokens: &Server, port: u16, kafka: &str) -> String 
     let (url, token_url) = (server.url("/"), tokens.url("/"));
     let with_password = url.replacen("http://", &format!("http://me:{SECRET}-url@"), 1);
     format!(
-        "node: {{ listen: '127.0.0.1:{port}', log: {{ level: trace }} }}
+        "node: {{ listen: '127.0.0.1:{port}', data_dir: data-{port}, log: {{ level: trace }} }}
 kafka: {{ {kafka} }}
 defaults: {{ capture_bytes: 1000, expected_status: 200, interval: 1s, timeout: 900ms }}
 sites:

@@ -6,15 +6,19 @@ use std::{
     fs,
     io::ErrorKind,
     net::TcpListener,
+    sync::atomic::{AtomicU16, Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use support::{Node, Web, World, allow, required, scram_password};
 
+/// Each producer has a spool of its own.
 fn settings(web: &Web, kafka: &str) -> String {
+    static NUMBER: AtomicU16 = AtomicU16::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     format!(
-        "kafka: {{ {kafka} }}\ndefaults: {{ interval: 1s }}\nsites: [{{ name: up, url: '{}' }}]\n",
+        "spool: {{ dir: spool-{number} }}\nkafka: {{ {kafka} }}\ndefaults: {{ interval: 1s }}\nsites: [{{ name: up, url: '{}' }}]\n",
         web.url("/up")
     )
 }
@@ -297,10 +301,10 @@ async fn a_producer_needs_no_database_and_connects_to_none() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let url = format!("postgres://u:canary@{}/d", listener.local_addr().unwrap());
-    let text = settings(&web, "topic: t");
-    let mut with = world.node_with("producer", &text, &[("POSTGRES_URL", &url)]);
-    let mut without = world.node_but("producer", &text, &[], &["POSTGRES_URL"]);
-    let _consumer = world.node("consumer", &text);
+    let text = || settings(&web, "topic: t");
+    let mut with = world.node_with("producer", &text(), &[("POSTGRES_URL", &url)]);
+    let mut without = world.node_but("producer", &text(), &[], &["POSTGRES_URL"]);
+    let _consumer = world.node("consumer", &text());
     world.wait_for("rows", ROWS, 4).await;
     assert!(
         with.log()
