@@ -162,7 +162,7 @@ async fn a_named_service_replaces_the_embedded_one() {
         "{}",
         node.log()
     );
-    assert!(!world.folder.path().join("sitewatch-data").exists());
+    assert!(!world.folder.path().join("sitewatch-data/postgres").exists());
 
     let broker = required("KAFKA_SERVER");
     let services = [
