@@ -67,7 +67,7 @@ const DEAF_KAFKA: Duration = Duration::from_secs(1);
 pub struct Publisher<O: Outside = Real> {
     kafka: KafkaSettings,
     spool: SpoolSettings,
-    /// How long letting go of a client may take, and an orderly end.
+    /// How long an orderly end may take.
     patience: Duration,
     outside: O,
     kept: Kept<O::Disk>,

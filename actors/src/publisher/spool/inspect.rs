@@ -73,11 +73,9 @@ pub fn inspect(folder: &Path) -> io::Result<Inspected> {
             inspected.results += 1;
             inspected.oldest = Some(inspected.oldest.unwrap_or(record.time).min(record.time));
         }
-        inspected.damage.extend(holes.iter().map(|hole| Damage {
-            file: name.clone(),
-            offset: hole.offset as u64,
-            bytes: hole.bytes as u64,
-        }));
+        inspected
+            .damage
+            .extend(holes.iter().map(|hole| Damage::of(&name, *hole)));
     }
     Ok(inspected)
 }

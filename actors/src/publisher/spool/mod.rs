@@ -120,6 +120,16 @@ pub struct Damage {
     pub bytes: u64,
 }
 
+impl Damage {
+    fn of(file: &str, hole: segment::Hole) -> Self {
+        Self {
+            file: file.to_owned(),
+            offset: hole.offset as u64,
+            bytes: hole.bytes as u64,
+        }
+    }
+}
+
 /// What was dropped to make room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
@@ -198,6 +208,19 @@ fn name(number: u64) -> String {
 fn number(name: &str, ending: &str) -> Option<u64> {
     let digits = name.strip_suffix(ending)?;
     (digits.len() == 20).then(|| digits.parse().ok())?
+}
+
+/// The indexes below `records` that are not among those `found`.
+fn missing(found: &[segment::Found<'_>], records: u32) -> impl Iterator<Item = u32> + use<> {
+    let mut present = vec![false; records as usize];
+    for record in found {
+        if let Some(place) = present.get_mut(record.index as usize) {
+            *place = true;
+        }
+    }
+    (0..records)
+        .zip(present)
+        .filter_map(|(index, present)| (!present).then_some(index))
 }
 
 /// Whether the bytes are gone: the device can't read them or the file system finds them wrong (`EIO`, `EBADMSG`, `EUCLEAN`),
@@ -303,18 +326,11 @@ impl<D: Disk> Spool<D> {
             damaged: !holes.is_empty(),
             ragged: false,
         };
-        let mut present = vec![false; records as usize];
-        for record in &found {
-            present[record.index as usize] = true;
+        for index in missing(&found, records) {
+            segment.acknowledged.note(index);
         }
-        for (index, _) in present.iter().enumerate().filter(|(_, present)| !**present) {
-            segment.acknowledged.note(index as u32);
-        }
-        self.damage.extend(holes.iter().map(|hole| Damage {
-            file: file.clone(),
-            offset: hole.offset as u64,
-            bytes: hole.bytes as u64,
-        }));
+        self.damage
+            .extend(holes.iter().map(|hole| Damage::of(&file, *hole)));
         self.segments.insert(number, segment);
         Ok(torn)
     }
@@ -544,25 +560,17 @@ impl<D: Disk> Spool<D> {
         if committed.count() >= segment.records as usize {
             return;
         }
-        let mut present = vec![false; segment.records as usize];
-        for record in found {
-            if let Some(place) = present.get_mut(record.index as usize) {
-                *place = true;
-            }
-        }
         let mut news = false;
-        for (index, _) in present.iter().enumerate().filter(|(_, present)| !**present) {
-            news |= segment.acknowledged.note(index as u32);
+        for index in missing(found, segment.records) {
+            news |= segment.acknowledged.note(index);
         }
         if news {
             segment.damaged = true;
             let length = segment.bytes;
             let holes = holes.iter().filter(|hole| (hole.offset as u64) < length);
-            self.damage.extend(holes.map(|hole| Damage {
-                file: name(number),
-                offset: hole.offset as u64,
-                bytes: hole.bytes as u64,
-            }));
+            let file = name(number);
+            self.damage
+                .extend(holes.map(|hole| Damage::of(&file, *hole)));
         }
     }
 
