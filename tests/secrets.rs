@@ -8,8 +8,6 @@ mod support;
 
 use std::{
     fs,
-    io::{Read, Write},
-    net::{TcpListener, TcpStream},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -20,7 +18,7 @@ use rdkafka::{
     message::Headers as _,
 };
 use scripted::{Scripts, Server, http};
-use support::{Node, World, required, scram_password};
+use support::{Node, World, free_port, page, required, scram_password};
 
 const SECRET: &str = "CANARY";
 /// As PostgreSQL shows it in a column of bytes.
@@ -30,23 +28,6 @@ const FILES: [&str; 3] = ["ca.pem", "service.cert", "locked.key"];
 
 const OPTIONS: &str =
     "debug: all, ssl.keystore.password: CANARY-keystore, sasl.oauthbearer.config: CANARY-config";
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-fn page(port: u16, path: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
 
 /// Everything that has a secret, as a settings file. The listeners are `server` and one that gives tokens.
 fn settings(server: &Server, tokens: &Server, port: u16, kafka: &str) -> String {

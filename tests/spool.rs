@@ -4,17 +4,15 @@ mod support;
 
 use std::{
     collections::BTreeSet,
-    net::TcpListener,
     process::{Command, Output},
     time::Duration,
 };
 
-use support::{Node, Web, World, required};
+use support::{Node, Web, World, free_port, required};
 
 /// A port at which nobody listens.
 fn nowhere() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", free_port())
 }
 
 const JSON: &str = "log: { level: debug, format: json }";

@@ -12,7 +12,7 @@ use std::{
     fmt::Write as _,
     fs,
     io::{Read, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     process::Command,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -38,7 +38,7 @@ use tokio::sync::oneshot;
 
 use process::{cpu_time, resident, setting};
 use scripted::{Authority, Tls, http, tls::provider};
-use support::{Node, World, required};
+use support::{Node, World, free_port, required};
 use web::{ANSWER, serve};
 
 /// What the program itself has.
@@ -369,11 +369,6 @@ fn settings(servers: &[SocketAddr], sites: u64, interval: &str, port: u16) -> St
         writeln!(text, "  - {{ name: site-{n}, url: 'http://{server}/{n}' }}").unwrap();
     }
     text
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn unix_seconds() -> i64 {

@@ -10,13 +10,14 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output},
     time::{Duration, Instant},
 };
 
 use tokio_postgres::{Client, NoTls};
+
+use crate::support::free_port;
 
 /// A server with data of its own; stopped and removed when dropped.
 pub struct Cluster {
@@ -61,11 +62,6 @@ pub fn run(command: &mut Command) -> Output {
         String::from_utf8_lossy(&output.stderr)
     );
     output
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 impl Cluster {

@@ -54,6 +54,25 @@ fn services(arguments: &[&str]) {
     assert!(status.unwrap().success());
 }
 
+/// A port that is free now. Another process could take it meanwhile, but none of these tests asks for it.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// What the node at `port` answers, head and body.
+pub fn page(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 /// A topic and a database of one test's own.
 pub struct World {
     pub topic: String,
