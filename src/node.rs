@@ -15,7 +15,7 @@ use sitewatch_actors::{
     writer::{Postgres, Writer},
 };
 use sitewatch_config::{RestartSettings, Role, Settings, Sources, load};
-use slog::{Logger, info, warn};
+use slog::{Logger, info, o, warn};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
@@ -243,15 +243,24 @@ impl Tree {
             }));
         }
         if self.role != Role::Producer {
-            let (consumer, writer) = (
-                Unborn::<Consumer>::default(),
-                Unborn::<Writer<Postgres>>::default(),
-            );
-            let batches = Intake::new(writer.address().recipient(), WRITER_INTAKE);
-            concerned.writer = Some(Intake::new(writer.address().recipient(), CONTROL_INTAKE));
+            let consumer = Unborn::<Consumer>::default();
+            let writers: Vec<_> = (0..writers(&settings))
+                .map(|_| Unborn::<Writer<Postgres>>::default())
+                .collect();
+            let intakes = |writer: &Unborn<Writer<Postgres>>| {
+                Intake::new(writer.address().recipient(), WRITER_INTAKE)
+            };
+            let batches: Vec<_> = writers.iter().map(intakes).collect();
+            concerned.writers = writers
+                .iter()
+                .map(|writer| Intake::new(writer.address().recipient(), CONTROL_INTAKE))
+                .collect();
             concerned.consumer = Some(Intake::new(consumer.address().recipient(), CONTROL_INTAKE));
             let gauge = batches.clone();
-            gauges.push(("writer", Box::new(move || gauge.in_use())));
+            gauges.push((
+                "writer",
+                Box::new(move || gauge.iter().map(Intake::in_use).sum()),
+            ));
             let (kafka, postgres, id) = (
                 settings.kafka.clone(),
                 settings.postgres.clone(),
@@ -262,15 +271,19 @@ impl Tree {
             specs.push(self.child("consumer", &settings, consumer, move |fault| {
                 Consumer::new(kafka, postgres, id, patience, batches, metrics, log, fault)
             }));
-            let (postgres, metrics, log) = (
-                settings.postgres.clone(),
-                self.metrics.clone(),
-                self.log.clone(),
-            );
-            specs.push(self.child("writer", &settings, writer, move |fault| {
-                let store = Postgres::new(postgres, SCHEMA.into(), metrics.postgres_up.clone());
-                Writer::new(store, metrics, log, fault)
-            }));
+            for (number, writer) in writers.into_iter().enumerate() {
+                let (postgres, metrics) = (settings.postgres.clone(), self.metrics.clone());
+                let log = match number {
+                    0 => self.log.clone(),
+                    _ => self.log.new(o!("writer" => number)),
+                };
+                let mut spec = self.child("writer", &settings, writer, move |fault| {
+                    let store = Postgres::new(postgres, SCHEMA.into(), metrics.postgres_up.clone());
+                    Writer::new(store, metrics, log, fault)
+                });
+                spec.id = format!("writer-{number}");
+                specs.push(spec);
+            }
         }
         let (role, sources, overlay) = (self.role, self.sources.clone(), Arc::clone(&self.overlay));
         let (in_force, logging) = (self.in_force.clone(), self.logging.clone());
@@ -303,8 +316,21 @@ impl Tree {
     ) -> ChildSpec {
         let supervision = self.supervision(id, &settings.node.restart);
         let life: LocalLife = Box::new(move |stop| Box::pin(unborn.live(make, supervision, stop)));
-        ChildSpec { id, life }
+        ChildSpec {
+            id: id.to_owned(),
+            life,
+        }
     }
+}
+
+/// How many writers a consumer has. A transaction keeps a core of PostgreSQL's machine busy, which is often this one, and
+/// half a core of this one.
+fn writers(settings: &Settings) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    settings
+        .postgres
+        .writers
+        .unwrap_or_else(|| (cores / 2).clamp(1, 4))
 }
 
 /// How long one actor may take to drain: a little less than the whole node, so that it can still say what is lost.

@@ -43,13 +43,13 @@ impl InForce {
     }
 }
 
-/// The actors that a reload may concern; absent where the role has none.
+/// The actors that a reload may concern; none where the role has none.
 #[derive(Clone, Default)]
 pub(crate) struct Concerned {
     pub(crate) sites: Option<Intake<SitesOrder>>,
     pub(crate) publisher: Option<Intake<PublisherOrder>>,
     pub(crate) consumer: Option<Intake<ConsumerControl>>,
-    pub(crate) writer: Option<Intake<WriterControl>>,
+    pub(crate) writers: Vec<Intake<WriterControl>>,
 }
 
 /// What standalone lays over the settings that it reads: where its embedded parts are.
@@ -192,12 +192,14 @@ impl SettingsActor {
                 PublisherOrder::Respool(new.spool),
             );
         }
+        if new.postgres.writers != old.postgres.writers {
+            warn!(self.log, "postgres.writers applies at the next start only");
+        }
         if new.postgres != old.postgres {
-            self.tell(
-                self.concerned.writer.as_ref(),
-                "writer",
-                WriterControl::Reconfigure(new.postgres.clone()),
-            );
+            for writer in &self.concerned.writers {
+                let order = WriterControl::Reconfigure(new.postgres.clone());
+                self.tell(Some(writer), "writer", order);
+            }
         }
         if new.kafka != old.kafka || new.postgres != old.postgres {
             let order = ConsumerControl::Reconfigure(new.kafka, new.postgres);

@@ -73,13 +73,22 @@ impl<M: Send + 'static> Intake<M> {
     /// # Errors
     /// The message itself, when the intake is full.
     pub fn try_offer(&self, message: M) -> Result<(), M> {
-        match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => {
-                self.to.do_send(Delivery { message, permit });
+        match self.try_reserve() {
+            Some(room) => {
+                room.fill(message);
                 Ok(())
             }
-            Err(_) => Err(message),
+            None => Err(message),
         }
+    }
+
+    /// Room for one message, if there is any now.
+    pub fn try_reserve(&self) -> Option<Room<'_, M>> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        Some(Room {
+            to: &self.to,
+            permit,
+        })
     }
 
     /// Waits for room, then hands `message` over. Waiting senders are served in order.

@@ -24,6 +24,9 @@ pub struct PostgresSettings {
     pub idle_in_transaction_timeout: Duration,
     /// How rows are grouped into transactions.
     pub batch: BatchSettings,
+    /// How many transactions are under way at once, each with a connection of its own; partition p of the topic has writer
+    /// p modulo this. Unless set, one for two cores, at most four.
+    pub writers: Option<usize>,
     /// The width of a partition of `check_result`, in days.
     pub partition_days: u16,
     /// Results with an older slot are taken for mistakes and go to `dead_letter`.
@@ -40,6 +43,7 @@ impl Default for PostgresSettings {
             lock_timeout: Duration::from_secs(10),
             idle_in_transaction_timeout: Duration::from_secs(60),
             batch: BatchSettings::default(),
+            writers: None,
             partition_days: 7,
             max_slot_age: 90 * DAY,
             max_slot_ahead: DAY,
@@ -62,6 +66,7 @@ pub(crate) fn read(root: &Fields<'_>) -> PostgresSettings {
             default.idle_in_transaction_timeout,
         ),
         batch: batch::read(&postgres),
+        writers: postgres.item("writers").and_then(|item| item.whole(1..=64)),
         partition_days: postgres
             .item("partition_days")
             .and_then(|item| item.whole(1..=366))

@@ -1,9 +1,13 @@
-//! How fast the consumer stores a backlog, beside psql's `\copy` of the same rows into the same empty tables.
+//! How fast the consumer stores a backlog, beside psql's `\copy` of the same rows into the same empty tables; and what
+//! several writers do for a database that is far away.
 
 mod ordinary;
 mod process;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/tcp_proxy.rs"]
+#[allow(dead_code, reason = "only the delay is of use here")]
+mod tcp_proxy;
 
 use std::{
     process::Command,
@@ -12,7 +16,9 @@ use std::{
 
 use ordinary::ordinary;
 use process::{cpu_time, resident, setting};
-use support::World;
+use support::{World, free_port};
+use tcp_proxy::TcpProxy;
+use tokio::runtime::Handle;
 
 const SITES: u64 = 500;
 const PARTITIONS: i32 = 3;
@@ -45,7 +51,7 @@ async fn main() {
     );
     for run in 1..=runs {
         empty(&world).await;
-        let sunk = sink(&world, messages).await;
+        let sunk = sink(&world, messages, setting("WRITERS", 1), None).await;
         let copied = copy(&world, messages).await;
         println!(
             "{run:3}   {:15.0}   {:14.0}   {copied:12.0}   {:5.2}   {:12.2}   {:3} MB",
@@ -56,7 +62,19 @@ async fn main() {
             sunk.resident / 1_000_000
         );
     }
+    far_away(&world, messages).await;
     world.drop_all().await;
+}
+
+/// The same behind a link with a delay each way.
+async fn far_away(world: &World, messages: u64) {
+    let delay = Duration::from_millis(setting("DELAY_MS", 10));
+    println!("PostgreSQL {delay:?} away, each way:\nwriters   consumer rows/s");
+    for writers in [1, 2, 3] {
+        empty(world).await;
+        let sunk = sink(world, messages, writers, Some(delay)).await;
+        println!("{writers:7}   {:15.0}", sunk.rate);
+    }
 }
 
 async fn empty(world: &World) {
@@ -68,14 +86,23 @@ async fn empty(world: &World) {
     world.db.batch_execute("CHECKPOINT").await.unwrap();
 }
 
-async fn sink(world: &World, messages: u64) -> Sunk {
+async fn sink(world: &World, messages: u64, writers: u64, delay: Option<Duration>) -> Sunk {
     let stored = "SELECT coalesce(sum(next), 0)::int8 FROM kafka_offset";
     let start = Instant::now();
     let settings = format!(
-        "node: {{ log: {{ level: warning }} }}\npostgres: {{ batch: {{ max_rows: {} }} }}\n",
-        setting("BATCH", 5000)
+        "node: {{ log: {{ level: warning }} }}\npostgres: {{ batch: {{ max_rows: {} }}, writers: {} }}\nkafka: {{ options: {{ {} }} }}\n",
+        setting("BATCH", 5000),
+        writers,
+        std::env::var("KAFKA_OPTIONS").unwrap_or_default()
     );
-    let mut node = world.node("consumer", &settings);
+    let (url, _link) = match delay {
+        None => (world.database_url.clone(), None),
+        Some(delay) => {
+            let (url, link) = behind(world, delay);
+            (url, Some(link))
+        }
+    };
+    let mut node = world.node_with("consumer", &settings, &[("POSTGRES_URL", &url)]);
     let mut first = None;
     let last = loop {
         let rows = u64::try_from(world.number(stored).await).unwrap();
@@ -99,6 +126,19 @@ async fn sink(world: &World, messages: u64) -> Sunk {
         cpu,
         resident,
     }
+}
+
+/// The database's URL by way of a link with a delay.
+fn behind(world: &World, delay: Duration) -> (String, TcpProxy) {
+    let start = world.database_url.find('@').unwrap() + 1;
+    let end = start + world.database_url[start..].find('/').unwrap();
+    let server = world.database_url[start..end].replace("localhost", "127.0.0.1");
+    let port = free_port();
+    let link = TcpProxy::start(&Handle::current(), port, server.parse().unwrap()).unwrap();
+    link.set(|link| link.delay = delay);
+    let mut url = world.database_url.clone();
+    url.replace_range(start..end, &format!("127.0.0.1:{port}"));
+    (url, link)
 }
 
 /// Rows a second that psql copies.

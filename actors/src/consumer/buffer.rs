@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use sitewatch_config::BatchSettings;
 use tokio::time::Instant;
 
 use crate::model::{Batch, Content, DeadLetter, OffsetRange, Receipt, Revision, Row};
@@ -59,17 +60,22 @@ impl Buffer {
     }
 
     /// How long until the batch must go; zero if it is due.
-    pub(super) fn due_in(
-        &self,
-        max_rows: usize,
-        max_age: Duration,
-        now: Instant,
-    ) -> Option<Duration> {
+    pub(super) fn due_in(&self, settings: &BatchSettings, now: Instant) -> Option<Duration> {
         let since = self.since?;
-        if self.rows.len() + self.revisions.len() + self.dead.len() >= max_rows {
+        if self.is_full(settings.max_rows) {
             return Some(Duration::ZERO);
         }
-        Some((since + max_age).saturating_duration_since(now))
+        Some((since + settings.max_age).saturating_duration_since(now))
+    }
+
+    /// Whether no more should be added.
+    pub(super) fn is_full(&self, max_rows: usize) -> bool {
+        self.rows.len() + self.revisions.len() + self.dead.len() >= max_rows
+    }
+
+    /// Whether there is nothing to hand over.
+    pub(super) fn is_empty(&self) -> bool {
+        self.since.is_none()
     }
 
     /// Takes everything out as a batch. `None` if there is nothing.
@@ -134,13 +140,12 @@ mod tests {
     #[test]
     fn it_is_due_by_size_or_by_age() {
         let (mut buffer, now) = (Buffer::default(), Instant::now());
-        let due = |buffer: &Buffer, later| {
-            buffer.due_in(
-                2,
-                Duration::from_secs(1),
-                now + Duration::from_millis(later),
-            )
+        let settings = BatchSettings {
+            max_rows: 2,
+            max_age: Duration::from_secs(1),
         };
+        let due =
+            |buffer: &Buffer, later| buffer.due_in(&settings, now + Duration::from_millis(later));
         assert_eq!(due(&buffer, 5000), None);
         buffer.add(0, 0, 0, letter(0, 0), now);
         assert_eq!(due(&buffer, 400), Some(Duration::from_millis(600)));

@@ -1,4 +1,4 @@
-//! The consumer actor: owns the thread that reads Kafka and hands batches to the writer.
+//! The consumer actor: owns the thread that reads Kafka and hands batches to the writers.
 
 mod assignment;
 mod buffer;
@@ -6,6 +6,7 @@ mod client;
 mod in_flight;
 mod inquiry;
 mod kafka_source;
+mod lane;
 mod reader;
 mod source;
 
@@ -49,7 +50,7 @@ pub struct Consumer {
     client_id: String,
     /// How long stopping may take.
     patience: Duration,
-    writer: Intake<WriterOrder>,
+    writers: Vec<Intake<WriterOrder>>,
     metrics: Metrics,
     log: Logger,
     fault: Fault,
@@ -68,7 +69,7 @@ impl Drop for Reading {
 }
 
 impl Consumer {
-    /// A consumer of the topic in `kafka` that hands batches as described in `postgres` to `writer`.
+    /// A consumer of the topic in `kafka` that hands batches as described in `postgres` to `writers`.
     #[allow(
         clippy::too_many_arguments,
         reason = "each is a thing of its own, named at the only call"
@@ -78,7 +79,7 @@ impl Consumer {
         postgres: PostgresSettings,
         client_id: String,
         patience: Duration,
-        writer: Intake<WriterOrder>,
+        writers: Vec<Intake<WriterOrder>>,
         metrics: Metrics,
         log: Logger,
         fault: Fault,
@@ -88,7 +89,7 @@ impl Consumer {
             postgres,
             client_id,
             patience,
-            writer,
+            writers,
             metrics,
             log,
             fault,
@@ -115,7 +116,7 @@ impl Consumer {
                 topic: &self.kafka.topic,
                 postgres: &self.postgres,
                 patience: self.patience,
-                writer: self.writer.clone(),
+                writers: self.writers.clone(),
                 stop: Arc::clone(&stop),
                 clock: wall_clock,
                 metrics: self.metrics.clone(),

@@ -1,7 +1,8 @@
 //! The poll loop: on a thread of its own, since the Kafka client blocks.
 //!
-//! A partition that is assigned is paused until the database has said where to read on. What is read goes into a buffer
-//! and, by size or age, as a batch to the writer. If a batch is lost or fenced off, its partitions are located anew.
+//! A partition that is assigned is paused until the database has said where to read on. What is read goes into the lane of
+//! its partition and, by size or age, as a batch to the lane's writer. If a batch is lost or fenced off, its partitions are
+//! located anew.
 
 use std::{
     sync::{
@@ -17,19 +18,17 @@ use rdkafka::{
 };
 use sitewatch_config::{BatchSettings, PostgresSettings};
 use slog::{Logger, info, warn};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::{
     assignment::{Assignment, Take},
-    buffer::Buffer,
-    in_flight::{InFlight, reach},
-    inquiry::Inquiry,
+    lane::{Handed, Lane},
     source::{Change, Source},
 };
 use crate::{
     intake::Intake,
     metrics::Metrics,
-    model::{BatchEnd, Decoder, Receipt, Watermarks, WriterOrder},
+    model::{BatchEnd, Decoder, Slot, Watermarks, WriterOrder},
     time::WallClock,
 };
 
@@ -38,6 +37,11 @@ const POLL: Duration = Duration::from_millis(100);
 /// How long to wait for room at the writer before the partitions are paused: pausing throws away what was fetched ahead,
 /// so short waits are better sat out.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
+/// How often a batch that is due is offered to a writer without room.
+const OFFER_AGAIN: Duration = Duration::from_millis(5);
+/// The most messages that are read in one turn: the loop's other work, and two looks at the clock, are shared by so many.
+const BURST: usize = 256;
+
 /// Reads the topic until it is told to stop.
 pub struct Reader<S> {
     /// Shared with the message in work, which borrows it.
@@ -47,10 +51,8 @@ pub struct Reader<S> {
     patience: Duration,
     decoder: Decoder,
     assignment: Assignment,
-    buffer: Buffer,
-    in_flight: InFlight,
-    inquiry: Inquiry,
-    writer: Intake<WriterOrder>,
+    /// One a writer; partition p has lane p modulo their number.
+    lanes: Vec<Lane>,
     stop: Arc<AtomicBool>,
     clock: WallClock,
     metrics: Metrics,
@@ -66,8 +68,8 @@ pub struct Parts<'a> {
     pub postgres: &'a PostgresSettings,
     /// How long stopping may take.
     pub patience: Duration,
-    /// Where batches and questions go.
-    pub writer: Intake<WriterOrder>,
+    /// Where batches and questions go: each partition has one of these writers, always the same.
+    pub writers: Vec<Intake<WriterOrder>>,
     /// Tells the reader to end.
     pub stop: Arc<AtomicBool>,
     /// By which slots are absurd.
@@ -88,10 +90,7 @@ impl<S: Source> Reader<S> {
             patience: parts.patience,
             decoder: Decoder::new(parts.postgres.max_slot_age, parts.postgres.max_slot_ahead),
             assignment: Assignment::default(),
-            buffer: Buffer::default(),
-            in_flight: InFlight::default(),
-            inquiry: Inquiry::new(),
-            writer: parts.writer,
+            lanes: parts.writers.into_iter().map(Lane::new).collect(),
             stop: parts.stop,
             clock: parts.clock,
             metrics: parts.metrics,
@@ -106,46 +105,65 @@ impl<S: Source> Reader<S> {
     /// If the Kafka client has failed for good.
     pub async fn run(mut self) -> Result<(), String> {
         while !self.stopping() {
-            self.turn(POLL).await?;
-            let now = Instant::now();
-            if self
-                .buffer
-                .due_in(self.settings.max_rows, self.settings.max_age, now)
-                == Some(Duration::ZERO)
-            {
-                self.hand_over().await?;
-            }
+            self.turn().await?;
         }
-        self.finish().await
+        self.finish().await;
+        Ok(())
     }
 
     fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// One turn of the loop: hears what has changed and reads at most one message.
-    async fn turn(&mut self, wait: Duration) -> Result<(), String> {
+    fn lane(&mut self, partition: i32) -> &mut Lane {
+        let place = lane_of(partition, self.lanes.len());
+        &mut self.lanes[place]
+    }
+
+    /// One turn of the loop: hears what has changed, hands over what is due, and reads what there is.
+    async fn turn(&mut self) -> Result<(), String> {
         fail::fail_point!("consumer::turn");
         fail::fail_point!("consumer::fault", |_| Err("injected fault".to_owned()));
         self.apply_changes();
         self.settle();
         self.find_positions().await;
-        let now = Instant::now();
-        let wait = self
-            .buffer
-            .due_in(self.settings.max_rows, self.settings.max_age, now)
-            .unwrap_or(wait)
-            .min(wait);
-        let source = Arc::clone(&self.source);
-        match source.poll(wait).await {
-            None => {}
-            Some(Ok(message)) => self.read(&message),
-            Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                return Err(format!("Kafka client: {code}"));
+        self.hand_over().await;
+        self.read_some().await
+    }
+
+    /// Reads what has been fetched, until there is no more or a lane is full; waits for the first message.
+    async fn read_some(&mut self) -> Result<(), String> {
+        let (source, mut wait) = (Arc::clone(&self.source), self.wait());
+        let mut read_at = None;
+        for _ in 0..BURST {
+            match source.poll(wait).await {
+                None => break,
+                Some(Ok(message)) => {
+                    let (now, wall) =
+                        *read_at.get_or_insert_with(|| (Instant::now(), (self.clock)()));
+                    if self.read(&message, now, wall) {
+                        break;
+                    }
+                }
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
+                    return Err(format!("Kafka client: {code}"));
+                }
+                Some(Err(problem)) => self.complain(&problem),
             }
-            Some(Err(problem)) => self.complain(&problem),
+            wait = Duration::ZERO;
         }
         Ok(())
+    }
+
+    /// How long the first poll of a turn may wait.
+    fn wait(&self) -> Duration {
+        let now = Instant::now();
+        let due = self.lanes.iter().filter_map(|lane| {
+            let due = lane.buffer.due_in(&self.settings, now)?;
+            // It is due, and there was no room for it.
+            Some(due.max(OFFER_AGAIN))
+        });
+        due.min().unwrap_or(POLL).min(POLL)
     }
 
     fn apply_changes(&mut self) {
@@ -153,37 +171,42 @@ impl<S: Source> Reader<S> {
             match change {
                 Change::Assigned(partitions) => {
                     self.assignment.assign(&partitions);
-                    self.inquiry.hurry();
+                    for partition in partitions {
+                        self.lane(partition).inquiry.hurry();
+                    }
                 }
                 Change::Revoked(partitions) => {
                     self.assignment.revoke(&partitions);
                     for partition in partitions {
-                        self.buffer.forget(partition);
+                        self.lane(partition).buffer.forget(partition);
                     }
                 }
             }
         }
     }
 
-    fn read(&mut self, message: &impl Message) {
+    /// Takes a message, read `now`, by the wall clock `wall`. Whether its lane is full now.
+    fn read(&mut self, message: &impl Message, now: Instant, wall: Slot) -> bool {
         let (partition, offset) = (message.partition(), message.offset());
         match self.assignment.take(partition, offset) {
-            Take::Ignore => {}
+            Take::Ignore => false,
             Take::Surprise => {
                 warn!(self.log, "an offset came twice, looking where to read on"; "partition" => partition, "offset" => offset);
                 self.lose_place(partition);
+                false
             }
             Take::Next { expected } => {
                 self.metrics.consumed.inc();
                 self.source.seen_up();
                 self.topic_missing = false;
-                let now = (self.clock)();
                 let payload = message.payload().unwrap_or_default();
-                let content = self
-                    .decoder
-                    .decode((partition, offset), message.key(), payload, now);
-                self.buffer
-                    .add(partition, offset, expected, content, Instant::now());
+                let content =
+                    self.decoder
+                        .decode((partition, offset), message.key(), payload, wall);
+                let max_rows = self.settings.max_rows;
+                let buffer = &mut self.lane(partition).buffer;
+                buffer.add(partition, offset, expected, content, now);
+                buffer.is_full(max_rows)
             }
         }
     }
@@ -211,21 +234,23 @@ impl<S: Source> Reader<S> {
 
     /// Where to read on in `partition` is in doubt: what was buffered of it goes, and the database is asked.
     fn lose_place(&mut self, partition: i32) {
-        self.buffer.forget(partition);
+        self.lane(partition).buffer.forget(partition);
         if self.assignment.unlocate(partition) {
             self.pause(&[partition]);
         }
     }
 
-    /// Hears how the batches at the writer have ended, oldest first.
+    /// Hears how the batches at the writers have ended, oldest first.
     fn settle(&mut self) {
-        while let Some((reach, end)) = self.in_flight.next_settled() {
-            match end {
-                BatchEnd::Stored => self.hint(&reach),
-                BatchEnd::Fenced | BatchEnd::Lost => {
-                    info!(self.log, "a batch was not stored, reading it again"; "end" => ?end, "up_to" => ?reach);
-                    for (partition, _) in reach {
-                        self.lose_place(partition);
+        for place in 0..self.lanes.len() {
+            while let Some((reach, end)) = self.lanes[place].in_flight.next_settled() {
+                match end {
+                    BatchEnd::Stored => self.hint(&reach),
+                    BatchEnd::Fenced | BatchEnd::Lost => {
+                        info!(self.log, "a batch was not stored, reading it again"; "end" => ?end, "up_to" => ?reach);
+                        for (partition, _) in reach {
+                            self.lose_place(partition);
+                        }
                     }
                 }
             }
@@ -248,27 +273,35 @@ impl<S: Source> Reader<S> {
     /// Finds out where to read on in the partitions for which that is not known: asks the broker what it holds and the
     /// database what it has.
     async fn find_positions(&mut self) {
-        if let Some(positions) = self.inquiry.answer() {
-            self.go_on(&positions).await;
-        }
-        if !self.inquiry.may_ask() {
-            return;
-        }
-        let partitions = self.assignment.unlocated();
-        if partitions.is_empty() {
-            return;
-        }
-        let asked = Instant::now();
-        match self.watermarks(&partitions).await {
-            Ok(held) => {
-                self.source.seen_up();
-                self.inquiry.ask(&self.writer, &self.topic, held, asked);
+        for place in 0..self.lanes.len() {
+            if let Some(positions) = self.lanes[place].inquiry.answer() {
+                self.go_on(place, &positions).await;
             }
-            Err(problem) => {
-                self.complain(&problem);
-                self.inquiry.back_off();
+            if !self.lanes[place].inquiry.may_ask() {
+                continue;
+            }
+            let partitions = self.in_lane(place, self.assignment.unlocated());
+            if partitions.is_empty() {
+                continue;
+            }
+            let asked = Instant::now();
+            match self.watermarks(&partitions).await {
+                Ok(held) => {
+                    self.source.seen_up();
+                    self.lanes[place].ask(&self.topic, held, asked);
+                }
+                Err(problem) => {
+                    self.complain(&problem);
+                    self.lanes[place].inquiry.back_off();
+                }
             }
         }
+    }
+
+    /// Those of the partitions that have the lane at `place`.
+    fn in_lane(&self, place: usize, mut partitions: Vec<i32>) -> Vec<i32> {
+        partitions.retain(|partition| lane_of(*partition, self.lanes.len()) == place);
+        partitions
     }
 
     async fn watermarks(&self, partitions: &[i32]) -> Result<Vec<Watermarks>, KafkaError> {
@@ -279,11 +312,11 @@ impl<S: Source> Reader<S> {
         Ok(held)
     }
 
-    async fn go_on(&mut self, positions: &[(i32, i64)]) {
-        let waiting = self.assignment.unlocated();
+    async fn go_on(&mut self, place: usize, positions: &[(i32, i64)]) {
+        let waiting = self.in_lane(place, self.assignment.unlocated());
         let answered = |wanted| positions.iter().any(|(partition, _)| partition == wanted);
         if !waiting.iter().all(answered) {
-            self.inquiry.in_doubt();
+            self.lanes[place].inquiry.in_doubt();
         }
         for (partition, next) in positions
             .iter()
@@ -292,68 +325,64 @@ impl<S: Source> Reader<S> {
             match self.source.seek(*partition, *next).await {
                 Ok(()) => {
                     self.assignment.locate(*partition, *next);
-                    self.resume(&[*partition]);
-                    self.inquiry.succeeded();
+                    if !self.lanes[place].paused {
+                        self.resume(&[*partition]);
+                    }
+                    self.lanes[place].inquiry.succeeded();
                     info!(self.log, "reading"; "partition" => partition, "from" => next);
                 }
                 Err(problem) => {
                     slog::debug!(self.log, "can't go to an offset yet"; "partition" => partition, "error" => %problem);
-                    self.inquiry.back_off();
+                    self.lanes[place].inquiry.back_off();
                 }
             }
         }
         self.hint(positions);
     }
 
-    /// Hands the buffer to the writer. While there is no room the partitions are paused, and polling goes on, so that the
-    /// group does not believe this consumer dead.
-    async fn hand_over(&mut self) -> Result<(), String> {
-        let (receipt, end) = Receipt::new();
-        let Some(batch) = self.buffer.take(&self.topic, receipt) else {
-            return Ok(());
-        };
-        let reach = reach(&batch.ranges);
-        let writer = self.writer.clone();
-        let mut paused = false;
-        let mut wait = SHORT_WAIT;
-        let deadline = Instant::now() + self.patience;
-        loop {
-            if let Ok(Some(room)) = timeout(wait, writer.reserve()).await {
-                room.fill(WriterOrder::Store(batch));
-                break;
+    /// Hands what is due to the writers. While a full lane finds no room at its writer its partitions are paused, and
+    /// polling goes on, so that the group does not believe this consumer dead and the other lanes do not wait.
+    async fn hand_over(&mut self) {
+        for place in 0..self.lanes.len() {
+            let (topic, settings) = (&self.topic, &self.settings);
+            let lane = &mut self.lanes[place];
+            let mut handed = lane.hand_over(topic, settings, Duration::ZERO).await;
+            if handed == Handed::NoRoom && !lane.paused {
+                handed = lane.hand_over(topic, settings, SHORT_WAIT).await;
             }
-            if self.stopping() && Instant::now() > deadline {
-                return Ok(());
+            let (paused, pause) = (lane.paused, handed == Handed::NoRoom);
+            if paused == pause {
+                continue;
             }
-            if !paused {
-                info!(self.log, "the writer has no room, pausing");
-                paused = true;
-                wait = Duration::from_millis(10);
+            lane.paused = pause;
+            let partitions = self.in_lane(place, self.assignment.located());
+            if pause {
+                info!(self.log, "the writer has no room, pausing"; "partitions" => ?partitions);
+                self.pause(&partitions);
+            } else {
+                info!(self.log, "the writer has room again"; "partitions" => ?partitions);
+                self.resume(&partitions);
             }
-            self.pause(&self.assignment.located());
-            self.turn(POLL).await?;
         }
-        self.in_flight.push(reach, end);
-        if paused {
-            info!(self.log, "the writer has room again");
-            self.resume(&self.assignment.located());
-        }
-        Ok(())
     }
 
     /// Hands over what is buffered and waits, for as long as is allowed, until all is stored.
-    async fn finish(mut self) -> Result<(), String> {
+    async fn finish(mut self) {
         let deadline = Instant::now() + self.patience;
         self.pause(&self.assignment.located());
-        self.hand_over().await?;
-        while !self.in_flight.is_empty() && Instant::now() < deadline {
+        loop {
             self.settle();
-            sleep(Duration::from_millis(5)).await;
+            for lane in &mut self.lanes {
+                lane.hand_over_rest(&self.topic);
+            }
+            if self.lanes.iter().all(Lane::is_empty) || Instant::now() >= deadline {
+                break;
+            }
+            sleep(OFFER_AGAIN).await;
         }
         if let Err(problem) = self.source.commit().await {
             slog::debug!(self.log, "nothing committed to Kafka"; "error" => %problem);
         }
-        Ok(())
     }
 
     fn pause(&self, partitions: &[i32]) {
@@ -369,4 +398,9 @@ impl<S: Source> Reader<S> {
             warn!(self.log, "the Kafka client refused an order"; "order" => what, "error" => %problem);
         }
     }
+}
+
+/// Which of so many lanes a partition has.
+fn lane_of(partition: i32, lanes: usize) -> usize {
+    partition.unsigned_abs() as usize % lanes.max(1)
 }

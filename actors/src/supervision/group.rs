@@ -7,8 +7,8 @@ use super::{Children, Ended, Exit, Fault, LocalLife, Stop};
 
 /// One child of a [`Group`].
 pub struct ChildSpec {
-    /// Its key and its kind.
-    pub id: &'static str,
+    /// Its key.
+    pub id: String,
     /// Makes its life.
     pub life: LocalLife,
 }
@@ -21,8 +21,8 @@ pub struct Group {
     log: Logger,
     children: Children,
     /// What is still to be stopped, in order, once the group was asked to stop.
-    to_stop: Option<Vec<&'static str>>,
-    order: Vec<&'static str>,
+    to_stop: Option<Vec<String>>,
+    order: Vec<String>,
 }
 
 impl Group {
@@ -45,7 +45,7 @@ impl Group {
         self.children = children;
         ctx.add_stream(ends);
         let specs = (self.plan)();
-        self.order = specs.iter().map(|spec| spec.id).collect();
+        self.order = specs.iter().map(|spec| spec.id.clone()).collect();
         for spec in specs.into_iter().rev() {
             self.children.start(spec.id.into(), spec.life);
         }
@@ -55,7 +55,7 @@ impl Group {
         let Some(to_stop) = &mut self.to_stop else {
             return;
         };
-        while let Some(next) = to_stop.first().copied() {
+        while let Some(next) = to_stop.first() {
             if self.children.contains(next) {
                 debug!(self.log, "stopping"; "actor" => next);
                 self.children.stop(next);

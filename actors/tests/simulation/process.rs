@@ -87,9 +87,7 @@ impl Process {
             },
             ..PostgresSettings::default()
         };
-        let unborn = Unborn::<Writer<FakeStore>>::default();
-        let intake = Intake::new(unborn.address().recipient(), 2);
-        let supervision = Supervision {
+        let supervision = Arc::new(Supervision {
             kind: "writer",
             log: self.log.clone(),
             restart: RestartSettings {
@@ -99,16 +97,25 @@ impl Process {
                 cap: Duration::from_secs(1),
             },
             metrics: self.metrics.clone(),
-        };
-        let store = FakeStore(Rc::clone(&self.database));
-        let (metrics, log) = (self.metrics.clone(), self.log.clone());
-        // Dropped with this life.
-        let (_alive, stop) = oneshot::channel();
-        let writer = unborn.live(
-            |fault| Writer::new(store, metrics, log, fault),
-            Arc::new(supervision),
-            stop,
-        );
+        });
+        let (mut intakes, mut writers) = (Vec::new(), Vec::new());
+        for _ in 0..1 + world.below(3) {
+            let unborn = Unborn::<Writer<FakeStore>>::default();
+            intakes.push(Intake::new(unborn.address().recipient(), 2));
+            let store = FakeStore(Rc::clone(&self.database));
+            let (metrics, log) = (self.metrics.clone(), self.log.clone());
+            // Dropped with this life.
+            let (alive, stop) = oneshot::channel();
+            let life = unborn.live(
+                |fault| Writer::new(store, metrics, log, fault),
+                Arc::clone(&supervision),
+                stop,
+            );
+            writers.push(Box::pin(async move {
+                let _alive = alive;
+                life.await
+            }));
+        }
         let stop = Arc::new(AtomicBool::new(false));
         self.stop_some_time(&stop);
         let reading = async {
@@ -119,7 +126,7 @@ impl Process {
                         topic: TOPIC,
                         postgres: &settings,
                         patience: Duration::from_secs(5),
-                        writer: intake.clone(),
+                        writers: intakes.clone(),
                         stop: Arc::clone(&stop),
                         clock: wall_clock,
                         metrics: self.metrics.clone(),
@@ -133,7 +140,7 @@ impl Process {
                 sleep(world.millis(500)).await;
             }
         };
-        future::select(pin!(writer), pin!(reading)).await;
+        future::select(future::select_all(writers), pin!(reading)).await;
     }
 
     /// Some lives end in order.

@@ -1,0 +1,111 @@
+//! A lane: what is read from some of the partitions, on its way to the one writer that they have.
+//!
+//! A partition never changes its lane, so its batches are stored in their order, and a question about it waits behind them.
+
+use std::{sync::Arc, time::Duration};
+
+use sitewatch_config::BatchSettings;
+use tokio::time::{Instant, timeout};
+
+use super::{
+    buffer::Buffer,
+    in_flight::{InFlight, reach},
+    inquiry::Inquiry,
+};
+use crate::{
+    intake::{Intake, Room},
+    model::{Receipt, Watermarks, WriterOrder},
+};
+
+/// What became of a lane's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Handed {
+    /// It may take more.
+    Open,
+    /// It is full, and the writer has no room.
+    NoRoom,
+}
+
+/// The way to one writer.
+pub(super) struct Lane {
+    pub(super) buffer: Buffer,
+    pub(super) in_flight: InFlight,
+    pub(super) inquiry: Inquiry,
+    /// Whether its partitions are paused, because the writer has no room.
+    pub(super) paused: bool,
+    writer: Intake<WriterOrder>,
+}
+
+impl Lane {
+    /// An empty lane to `writer`.
+    pub(super) fn new(writer: Intake<WriterOrder>) -> Self {
+        Self {
+            buffer: Buffer::default(),
+            in_flight: InFlight::default(),
+            inquiry: Inquiry::new(),
+            paused: false,
+            writer,
+        }
+    }
+
+    /// Whether nothing is on its way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// Asks the writer where to read on, told what the broker held when it was `asked`.
+    pub(super) fn ask(&mut self, topic: &Arc<str>, held: Vec<Watermarks>, asked: Instant) {
+        self.inquiry.ask(&self.writer, topic, held, asked);
+    }
+
+    /// Hands the buffer over if it is due and there is room. A full one waits for room for at most `patience`; one that is
+    /// not full does not wait: it grows meanwhile.
+    pub(super) async fn hand_over(
+        &mut self,
+        topic: &Arc<str>,
+        settings: &BatchSettings,
+        patience: Duration,
+    ) -> Handed {
+        if self.buffer.due_in(settings, Instant::now()) != Some(Duration::ZERO) {
+            return Handed::Open;
+        }
+        let full = self.buffer.is_full(settings.max_rows);
+        let mut room = self.writer.try_reserve();
+        if room.is_none() && full && !patience.is_zero() {
+            room = timeout(patience, self.writer.reserve())
+                .await
+                .ok()
+                .flatten();
+        }
+        match room {
+            Some(room) => {
+                fill(room, &mut self.buffer, &mut self.in_flight, topic);
+                Handed::Open
+            }
+            None if full => Handed::NoRoom,
+            None => Handed::Open,
+        }
+    }
+
+    /// Hands over what there is, due or not, if there is room.
+    pub(super) fn hand_over_rest(&mut self, topic: &Arc<str>) {
+        if !self.buffer.is_empty()
+            && let Some(room) = self.writer.try_reserve()
+        {
+            fill(room, &mut self.buffer, &mut self.in_flight, topic);
+        }
+    }
+}
+
+fn fill(
+    room: Room<'_, WriterOrder>,
+    buffer: &mut Buffer,
+    in_flight: &mut InFlight,
+    topic: &Arc<str>,
+) {
+    let (receipt, end) = Receipt::new();
+    if let Some(batch) = buffer.take(topic, receipt) {
+        in_flight.push(reach(&batch.ranges), end);
+        room.fill(WriterOrder::Store(batch));
+    }
+}
