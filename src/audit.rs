@@ -47,6 +47,9 @@ pub struct AuditArguments {
     /// Show every site that is not right, not only the worst
     #[arg(long)]
     all: bool,
+    /// List at most so many slots of a site that are missing, and that are unscheduled
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    slots: u16,
     /// As JSON, all of it
     #[arg(long)]
     json: bool,
@@ -71,6 +74,7 @@ pub(crate) fn audit(sources: &Sources, arguments: &AuditArguments) -> Result<Exi
         location: arguments.location.clone(),
         late: arguments.late,
         grace: arguments.grace,
+        slots: arguments.slots,
     };
     let answer = actix_rt::System::new()
         .block_on(writer::audit(&settings.postgres, &question))

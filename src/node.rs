@@ -55,6 +55,7 @@ pub(crate) fn run(role: Role, sources: Sources, watch: bool) -> Result<(), Failu
     }
     let system = System::new();
     let end = system.block_on(async {
+        let signals = Signals::listen()?;
         let embedded = if role == Role::Standalone {
             Some(Embedded::start(&settings, &log).await?)
         } else {
@@ -84,7 +85,7 @@ pub(crate) fn run(role: Role, sources: Sources, watch: bool) -> Result<(), Failu
             status,
             log.clone(),
         )?;
-        let end = tree.live().await;
+        let end = tree.live(signals).await;
         if let Some(embedded) = embedded {
             embedded.stop(&log).await;
         }
@@ -164,7 +165,7 @@ impl Tree {
         })
     }
 
-    async fn live(self) -> Result<(), Failure> {
+    async fn live(self, signals: Signals) -> Result<(), Failure> {
         let (log, settings) = (self.log.clone(), self.in_force.get());
         info!(log, "starting"; "role" => %self.role, "version" => env!("CARGO_PKG_VERSION"),
             "location" => &settings.node.location);
@@ -177,7 +178,14 @@ impl Tree {
             supervision,
             stopped,
         );
-        let exit = end_in_order(Box::pin(life), stop, settings.node.drain_timeout, &log).await?;
+        let exit = end_in_order(
+            Box::pin(life),
+            stop,
+            signals,
+            settings.node.drain_timeout,
+            &log,
+        )
+        .await?;
         match exit {
             Exit::Stopped => {
                 info!(log, "ended in order");
@@ -352,18 +360,11 @@ fn client_id(settings: &Settings, role: &str) -> String {
 async fn end_in_order(
     life: impl Future<Output = Exit> + Unpin,
     stop: oneshot::Sender<()>,
+    mut signals: Signals,
     patience: Duration,
     log: &Logger,
 ) -> Result<Exit, Failure> {
-    let listen = |kind| {
-        signal(kind)
-            .map_err(|error| Failure::software(format!("can't listen for signals: {error}")))
-    };
-    let (mut terminate, mut interrupt) = (
-        listen(SignalKind::terminate())?,
-        listen(SignalKind::interrupt())?,
-    );
-    let life = match select(life, Box::pin(either(&mut terminate, &mut interrupt))).await {
+    let life = match select(life, Box::pin(signals.either())).await {
         Either::Left((exit, _)) => return Ok(exit),
         Either::Right(((), life)) => life,
     };
@@ -371,12 +372,7 @@ async fn end_in_order(
     // A tree that has ended meanwhile needs no word.
     let _ = stop.send(());
     let bounded = tokio::time::timeout(patience, life);
-    match select(
-        Box::pin(bounded),
-        Box::pin(either(&mut terminate, &mut interrupt)),
-    )
-    .await
-    {
+    match select(Box::pin(bounded), Box::pin(signals.either())).await {
         Either::Left((Ok(exit), _)) => Ok(exit),
         Either::Left((Err(_), _)) => {
             warn!(
@@ -391,9 +387,32 @@ async fn end_in_order(
     }
 }
 
-async fn either(first: &mut Signal, second: &mut Signal) {
-    tokio::select! {
-        _ = first.recv() => {}
-        _ = second.recv() => {}
+/// The signals that end the node.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Listens from now on: what comes before the actors are there waits for them, instead of ending the process with an
+    /// embedded PostgreSQL half made. A SIGHUP so early has nothing to reload, and must not end it either.
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::software(format!("can't listen for signals: {error}")))
+        };
+        drop(listen(SignalKind::hangup())?);
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one.
+    async fn either(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

@@ -236,6 +236,37 @@ async fn a_producer_that_was_down_is_told_apart_from_rows_that_are_lost() {
     assert_eq!(numbers(of(&told, "half")), [60, 40, 1, 19, 0], "{told}");
 }
 
+/// A run whose disk fails from its start may be killed with its announcements still in memory.
+#[actix_rt::test]
+async fn a_site_whose_announcement_is_lost_is_not_taken_for_a_sign_of_life_of_the_run_before() {
+    let world = prepared("carried").await;
+    for site in ["told", "untold", "removed"] {
+        announce(&world, site, 0.0, None, 60, 1).await;
+        rows(&world, site, 0.0, 10.0, 60).await;
+    }
+    announce(&world, "told", 12.0, None, 60, 2).await;
+    rows(&world, "told", 12.0, 20.0, 60).await;
+    // Its first row is lost too.
+    rows(&world, "untold", 13.0, 20.0, 60).await;
+    for site in ["told", "untold"] {
+        announce(&world, site, 22.0, None, 60, 3).await;
+        rows(&world, site, 22.0, 60.0, 60).await;
+    }
+    let (code, told) = audit(&world, &HOUR);
+    assert_eq!(code, Some(1), "{told}");
+    assert_eq!(numbers(of(&told, "told")), [60, 56, 0, 4, 0], "{told}");
+    assert_eq!(numbers(of(&told, "untold")), [60, 55, 1, 4, 0], "{told}");
+    assert_eq!(numbers(of(&told, "removed")), [12, 10, 0, 2, 0], "{told}");
+    assert_eq!(
+        of(&told, "untold")["missing_slots"][0],
+        "2025-01-01T12:12:00.000000Z"
+    );
+
+    // What is listed is bounded.
+    let (_, told) = audit(&world, &[&HOUR[..], &["--slots", "0"]].concat());
+    assert_eq!(of(&told, "untold")["missing_slots"], serde_json::json!([]));
+}
+
 #[actix_rt::test]
 async fn mistakes_are_told() {
     let world = World::new("audit_mistakes").await;

@@ -144,6 +144,25 @@ async fn it_keeps_its_data_over_a_restart_and_a_kill() {
 }
 
 #[actix_rt::test]
+async fn signals_before_it_is_complete_do_not_leave_its_database_behind() {
+    let (folder, web) = (folder(), Web::start());
+    let mut early = Standalone::start(folder.path(), &web, false, &[]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !early.log().contains("making a private PostgreSQL") {
+        assert!(Instant::now() < deadline, "{}", early.log());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let id = early.child.id().to_string();
+    let hung_up = Command::new("kill").args(["-HUP", &id]).status().unwrap();
+    assert!(hung_up.success());
+    early.stop();
+    let cluster = early.log();
+    let cluster = cluster.split("directory: ").nth(1).unwrap();
+    let lock = Path::new(cluster.lines().next().unwrap()).join("postmaster.pid");
+    assert!(!lock.exists(), "a database runs on\n{}", early.log());
+}
+
+#[actix_rt::test]
 async fn an_ordinary_user_can_run_it_too() {
     keeps_its_data(true).await;
 }

@@ -201,7 +201,6 @@ impl Director<'_> {
         let disk = self.rig.disks.get(&node).filter(|disk| disk.is_small());
         Ok(match disk {
             None => Err("mounting a small disk is not allowed here".to_owned()),
-            Some(_) if !self.rig.spool => Err("this build has no spool".to_owned()),
             Some(disk) => {
                 disk.fill()?;
                 Ok(())

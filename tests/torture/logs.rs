@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::{
     Failure, failpoints,
     fault::Node,
-    judges::{Findings, accepted::Accepted, table::Table},
+    judges::{Findings, accepted::Accepted, lives::Lives, table::Table},
 };
 
 /// A line, as far as anybody here asks.
@@ -37,6 +37,8 @@ pub(crate) struct Line<'a> {
 #[derive(Default)]
 pub(crate) struct Heard {
     pub(crate) accepted: Accepted,
+    /// When the producers' disks failed.
+    pub(crate) lives: Lives,
     /// Restarts by actor and by reason: `panic`, `fault`, or another reason in full.
     pub(crate) restarts: BTreeMap<(String, String), u64>,
     /// Warnings and errors by text, with how often each was said.
@@ -69,6 +71,9 @@ pub(crate) fn read(
         let (Some(node), true) = (node, name.ends_with(".log")) else {
             continue;
         };
+        if node.is_producer() {
+            heard.lives.begin(node.location());
+        }
         let mut lines = BufReader::new(File::open(&file)?);
         let mut bytes = Vec::new();
         while lines.read_until(b'\n', &mut bytes)? > 0 {
@@ -77,6 +82,7 @@ pub(crate) fn read(
                 Ok(line) => {
                     if node.is_producer() {
                         heard.accepted.hear(node.location(), &line, table, findings);
+                        heard.lives.hear(&line);
                     }
                     heard.hear(&line);
                 }

@@ -133,18 +133,8 @@ async fn run(arguments: &Arguments, seed: u64) -> Result<bool, Failure> {
         rig.nodes.start(node, true, None)?;
     }
     println!(
-        "{} sites from two locations, once a second each; spool {}, audit {}",
-        arguments.sites,
-        if rig.spool {
-            "yes"
-        } else {
-            "not in this build"
-        },
-        if rig.audit {
-            "yes"
-        } else {
-            "not in this build"
-        },
+        "{} sites from two locations, once a second each",
+        arguments.sites
     );
     let done = director::direct(&mut rig, &events, arguments.duration(), seed).await?;
     println!("         no more faults");

@@ -10,7 +10,7 @@ use crate::{
     fault::Node,
     kafka::{self, TOPIC},
     rig::Rig,
-    settings::{PROGRAM, has_command},
+    settings::PROGRAM,
 };
 
 /// How long the nodes run without faults before the producers are told to end.
@@ -28,10 +28,8 @@ pub(crate) async fn recover(rig: &mut Rig) -> Result<Vec<String>, Failure> {
     rig.nodes.look_after()?;
     println!("         the producers end");
     rig.nodes.stop(Node::PRODUCERS).await;
-    if rig.spool && has_command(&rig.folder, "spool")? {
-        for node in Node::PRODUCERS {
-            problems.extend(drain(rig, node).await?);
-        }
+    for node in Node::PRODUCERS {
+        problems.extend(drain(rig, node).await?);
     }
     println!("         the consumers catch up");
     problems.extend(catch_up(rig).await?);

@@ -17,7 +17,7 @@ use crate::{
     kafka::Kafka,
     nodes::Nodes,
     postgres::Postgres,
-    settings::{Settings, has_command, has_spool},
+    settings::Settings,
     tcp_proxy::{Link, TcpProxy},
     web::Web,
 };
@@ -30,8 +30,6 @@ pub(crate) struct Rig {
     pub(crate) postgres: Postgres,
     pub(crate) disks: BTreeMap<Node, Disk>,
     pub(crate) web: Web,
-    pub(crate) spool: bool,
-    pub(crate) audit: bool,
     to_brokers: Vec<TcpProxy>,
     to_postgres: Vec<(Node, TcpProxy)>,
 }
@@ -72,28 +70,24 @@ impl Rig {
             to_postgres.push((node, proxy(port, postgres_port)?));
         }
         kafka.create_topic().await?;
-        let spool = has_spool(&folder)?;
         let settings = Settings {
             folder: folder.clone(),
             brokers: kafka.through_proxies(),
             web_port,
             postgres_ports,
             sites: arguments.sites,
-            spool,
         };
         let mut disks = BTreeMap::new();
         for node in Node::PRODUCERS {
             disks.insert(node, Disk::new(&settings.spool(node))?);
         }
         Ok(Self {
-            audit: has_command(&folder, "audit")?,
             nodes: Nodes::new(settings, seed),
             folder,
             kafka,
             postgres,
             disks,
             web,
-            spool,
             to_brokers,
             to_postgres,
         })

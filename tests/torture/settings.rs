@@ -1,12 +1,8 @@
 //! The nodes' settings files, good and bad.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::{fs, path::PathBuf};
 
-use crate::{Failure, fault::Node, kafka::TOPIC, postgres::Postgres};
+use crate::{fault::Node, kafka::TOPIC, postgres::Postgres};
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_sitewatch-node");
@@ -19,8 +15,6 @@ pub(crate) struct Settings {
     /// The proxy to PostgreSQL of each consumer.
     pub(crate) postgres_ports: [u16; 2],
     pub(crate) sites: usize,
-    /// Whether this build has a spool.
-    pub(crate) spool: bool,
 }
 
 impl Settings {
@@ -83,13 +77,6 @@ impl Settings {
                 )
             })
             .collect();
-        let spool = match self.spool {
-            true => format!(
-                "spool: {{ dir: {}, max_bytes: 64000000 }}\n",
-                self.spool(node).display()
-            ),
-            false => String::new(),
-        };
         format!(
             "{}kafka:
   brokers: '{}'
@@ -98,18 +85,21 @@ impl Settings {
     linger.ms: {}
     socket.timeout.ms: 10000
     reconnect.backoff.max.ms: 2000
-{spool}defaults: {{ interval: 1s, timeout: 900ms, allow_private: true }}
+spool: {{ dir: {}, max_bytes: 64000000 }}
+defaults: {{ interval: 1s, timeout: 900ms, allow_private: true }}
 sites:
 {}",
             self.common(node),
             self.brokers,
             [20, 50][variant / 2 % 2],
+            self.spool(node).display(),
             sites.concat()
         )
     }
 
     fn consumer(&self, node: Node, variant: usize) -> String {
-        let port = self.postgres_ports[usize::from(node == Node::ConsumerTwo)];
+        let second = usize::from(node == Node::ConsumerTwo);
+        let (port, writers) = (self.postgres_ports[second], 1 + second);
         format!(
             "{}kafka:
   brokers: '{}'
@@ -123,6 +113,7 @@ sites:
     fetch.wait.max.ms: {}
 postgres:
   url: {}
+  writers: {writers}
   batch: {{ max_rows: {}, max_age: 200ms }}
 ",
             self.common(node),
@@ -132,28 +123,4 @@ postgres:
             [500, 200, 1000][variant % 3],
         )
     }
-}
-
-/// Whether this build knows the spool's settings.
-pub(crate) fn has_spool(folder: &Path) -> Result<bool, Failure> {
-    let file = folder.join("probe.yaml");
-    let text = "spool: { max_bytes: 64000000 }\nsites: [{ name: a, url: 'http://127.0.0.1/' }]\n";
-    fs::write(&file, text)?;
-    succeeds(folder, &["validate", "--config", "probe.yaml"])
-}
-
-/// Whether this build has the command.
-pub(crate) fn has_command(folder: &Path, command: &str) -> Result<bool, Failure> {
-    succeeds(folder, &[command, "--help"])
-}
-
-fn succeeds(folder: &Path, arguments: &[&str]) -> Result<bool, Failure> {
-    let status = Command::new(PROGRAM)
-        .args(arguments)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()?;
-    Ok(status.success())
 }

@@ -250,16 +250,18 @@ impl Work<'_> {
                     &given.locations,
                     &given.since,
                     &given.slots,
+                    &i32::from(self.question.slots),
                 ],
             )
             .await?;
         for row in &rows {
+            let listed = usize::from(self.question.slots);
             let site = self.site((row.get("site_id"), row.get("location_id")));
             site.counts.missing += number(row, "missing");
             site.counts.producer_down += number(row, "producer_down");
             // The producer came back without the site: after its end nothing was due.
             site.counts.expected -= number(row, "over").min(site.counts.expected);
-            let room = 5_usize.saturating_sub(site.missing.len());
+            let room = listed.saturating_sub(site.missing.len());
             site.missing
                 .extend(slots(row, "examples").into_iter().take(room));
         }
@@ -297,6 +299,7 @@ impl Work<'_> {
                     &own.locations,
                     &own.slots,
                     &self.question.grace.as_secs_f64(),
+                    &i32::from(self.question.slots),
                 ],
             )
             .await?;

@@ -22,6 +22,8 @@ pub struct AuditQuestion {
     pub late: Duration,
     /// How long after its longest possible check a slot is left alone, so that its row can come through Kafka.
     pub grace: Duration,
+    /// At most so many slots of each kind are listed for a site.
+    pub slots: u16,
 }
 
 /// Why there is no answer.

@@ -67,13 +67,15 @@ pub(super) const COUNT_CALENDAR: &str = "
              WHERE site_id = $1 AND location_id = $2 AND slot >= $3 AND slot < $4) AS c";
 
 /// For revisions of which a slot has no row, why: $1 to $5 those with an interval (site, location, since, from, to), $6 to $9
-/// the slots of those with a calendar (site, location, since, slot).
+/// the slots of those with a calendar (site, location, since, slot). $10 so many are listed.
 ///
-/// A run has ended for good if a later run of the same location began after its last row. Slots from then on are `over`: not
-/// due. `producer_down` is what it left undone at its end: after the site's last row of that run, unless the check had long
-/// ended when others still had rows.
+/// A run is over when another one takes over: it announces a site that this one had not given up. Failing that, when a later
+/// run of the same location begins after its last row. A site that the next run did not announce goes on with it if it has rows
+/// there, as when its announcement was never accepted; else its slots from then on are `over`: not due. `producer_down` is what
+/// a run left undone at its end: after the site's last row of that run, unless the check had long ended when others still had
+/// rows.
 pub(super) const MISSING: &str = "
-    WITH bad AS (
+    WITH RECURSIVE bad AS (
         SELECT * FROM unnest($1::int4[], $2::int4[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[])
                    AS b(site_id, location_id, since, lo, hi)
     ), slots AS (
@@ -86,34 +88,64 @@ pub(super) const MISSING: &str = "
          UNION ALL
         SELECT * FROM unnest($6::int4[], $7::int4[], $8::timestamptz[], $9::timestamptz[])
     ), absent AS MATERIALIZED (
-        SELECT * FROM slots s
+        SELECT s.*, r.run, r.until, r.check_limit_us FROM slots s JOIN site_revision r USING (site_id, location_id, since)
          WHERE NOT EXISTS (SELECT FROM check_result c
                             WHERE c.site_id = s.site_id AND c.location_id = s.location_id AND c.slot = s.slot)
-    ), concerned AS (
-        SELECT DISTINCT location_id, run FROM absent JOIN site_revision USING (site_id, location_id, since)
-    ), last_of_site AS MATERIALIZED (
+    ), begun AS MATERIALIZED (
+        SELECT location_id, run, min(since) AS first FROM site_revision GROUP BY 1, 2
+    ), followed AS (
+        SELECT location_id, run, until, lead(run) OVER (PARTITION BY site_id, location_id ORDER BY since) AS next_run
+          FROM site_revision
+    ), takeover AS MATERIALIZED (
+        SELECT DISTINCT ON (location_id, f.run) location_id, f.run, b.run AS next_run, b.first AS next_first
+          FROM (SELECT DISTINCT location_id, run, next_run FROM followed WHERE until IS NULL AND next_run > run) AS f
+          JOIN begun b USING (location_id)
+         WHERE b.run = f.next_run
+         ORDER BY location_id, f.run, b.first
+    ), chain (location_id, told_by, reach, run, first) AS (
+        SELECT location_id, run, max(slot), run, timestamptz '-infinity' FROM absent GROUP BY 1, 2
+         UNION ALL
+        SELECT location_id, told_by, reach, next_run, next_first FROM chain JOIN takeover USING (location_id, run)
+         WHERE next_first <= reach
+    ), period AS MATERIALIZED (
+        SELECT location_id, told_by, run, first, next_first FROM chain LEFT JOIN takeover USING (location_id, run)
+    ), placed AS MATERIALIZED (
+        SELECT a.site_id, a.location_id, a.since, a.slot, a.until, a.check_limit_us, p.run, p.first,
+               coalesce(p.next_first, 'infinity') AS before, p.run <> a.run AS carried
+          FROM absent a JOIN period p ON p.location_id = a.location_id AND p.told_by = a.run
+                                     AND a.slot >= p.first AND a.slot < coalesce(p.next_first, 'infinity')
+    ), announced AS MATERIALIZED (
         SELECT s.site_id, s.location_id, s.run, max(c.slot) AS last
-          FROM due_span s JOIN concerned USING (location_id, run)
+          FROM due_span s JOIN (SELECT DISTINCT location_id, run, before FROM placed) AS p USING (location_id, run)
          CROSS JOIN LATERAL (SELECT max(slot) AS slot FROM check_result c
                               WHERE c.site_id = s.site_id AND c.location_id = s.location_id
-                                AND c.slot >= s.since AND c.slot < s.due_until) AS c
+                                AND c.slot >= s.since AND c.slot < least(s.due_until, p.before)) AS c
          GROUP BY 1, 2, 3
-    ), begun AS (
-        SELECT location_id, run, min(since) AS first FROM site_revision GROUP BY 1, 2
+    ), last_of_site AS MATERIALIZED (
+        SELECT * FROM announced
+         UNION ALL
+        SELECT site_id, location_id, p.run, max(c.slot)
+          FROM (SELECT DISTINCT site_id, location_id, since, run, first, before FROM placed WHERE carried) AS p
+          JOIN due_span s USING (site_id, location_id, since)
+         CROSS JOIN LATERAL (SELECT max(slot) AS slot FROM check_result c
+                              WHERE c.site_id = s.site_id AND c.location_id = s.location_id
+                                AND c.slot >= p.first AND c.slot < least(s.due_until, p.before)) AS c
+         GROUP BY site_id, location_id, p.run
     ), run_end AS MATERIALIZED (
         SELECT r.location_id, r.run, r.last,
-               (SELECT min(later.first) FROM begun later
-                 WHERE later.location_id = r.location_id AND later.run > r.run AND later.first > coalesce(r.last, r.run)) AS next_first
-          FROM (SELECT location_id, run, max(last) AS last FROM last_of_site GROUP BY 1, 2) AS r
+               coalesce((SELECT next_first FROM takeover t WHERE t.location_id = r.location_id AND t.run = r.run),
+                        (SELECT min(later.first) FROM begun later
+                          WHERE later.location_id = r.location_id AND later.run > r.run
+                            AND later.first > coalesce(r.last, r.run))) AS next_first
+          FROM (SELECT location_id, run, max(last) AS last FROM announced GROUP BY 1, 2) AS r
     ), judged AS (
         SELECT a.site_id, a.location_id, a.slot,
-               CASE WHEN a.slot >= e.next_first AND s.until IS NULL THEN 'over'
+               CASE WHEN a.until IS NULL AND (a.slot >= e.next_first OR a.carried AND l.last IS NULL) THEN 'over'
                     WHEN a.slot < e.next_first
                      AND a.slot > coalesce(l.last, '-infinity')
-                     AND a.slot + s.check_limit_us * interval '1 microsecond' >= coalesce(e.last, '-infinity') THEN 'producer_down'
+                     AND a.slot + a.check_limit_us * interval '1 microsecond' >= coalesce(e.last, '-infinity') THEN 'producer_down'
                     ELSE 'missing' END AS why
-          FROM absent a
-          JOIN due_span s USING (site_id, location_id, since)
+          FROM placed a
           LEFT JOIN last_of_site l USING (site_id, location_id, run)
           LEFT JOIN run_end e USING (location_id, run)
     )
@@ -121,11 +153,11 @@ pub(super) const MISSING: &str = "
            count(*) FILTER (WHERE why = 'missing') AS missing,
            count(*) FILTER (WHERE why = 'producer_down') AS producer_down,
            count(*) FILTER (WHERE why = 'over') AS over,
-           (array_agg(slot ORDER BY slot) FILTER (WHERE why = 'missing'))[1:5] AS examples
+           (array_agg(slot ORDER BY slot) FILTER (WHERE why = 'missing'))[1:$10::int4] AS examples
       FROM judged GROUP BY 1, 2";
 
 /// Rows that no revision expects: between revisions, and inside those that hold such rows ($5 to $9: site, location, since,
-/// from, to), calendars' own slots left out ($10 to $12: site, location, slot). What an earlier revision that was not ended
+/// from, to), calendars' own slots left out ($10 to $12: site, location, slot). $13 grace, $14 so many are listed. What an earlier revision that was not ended
 /// would expect is not held against a row: another producer may still run it.
 pub(super) const UNSCHEDULED: &str = concat!(
     "WITH bounds AS (
@@ -144,7 +176,7 @@ pub(super) const UNSCHEDULED: &str = concat!(
                             WHERE own.site_id = b.site_id AND own.location_id = b.location_id AND own.slot = c.slot)
     )
     SELECT site_id, location_id, site.name AS site, location.name AS location, count(*) AS unscheduled,
-           (array_agg(stray.slot ORDER BY stray.slot))[1:5] AS examples
+           (array_agg(stray.slot ORDER BY stray.slot))[1:$14::int4] AS examples
       FROM stray JOIN site USING (site_id) JOIN location USING (location_id)
      WHERE ",
     asked!(),

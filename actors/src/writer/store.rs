@@ -57,7 +57,9 @@ impl<S: StoreSession> Try<'_, S> {
                     Remedy::Repartition => self.session.forget_partitions(),
                     Remedy::Retry => {
                         warn!(self.log, "PostgreSQL asks for another try"; "reason" => %error);
-                        tokio::time::sleep(Duration::from_millis(200)).await;
+                        // Not the same for two that are in each other's way.
+                        let delay = Duration::from_millis(fastrand::u64(100..300));
+                        tokio::time::sleep(delay).await;
                     }
                     Remedy::Reconnect | Remedy::Drift | Remedy::Denied => return Err(error.into()),
                 },

@@ -2,6 +2,7 @@
 
 pub(crate) mod accepted;
 pub(crate) mod audit;
+pub(crate) mod lives;
 pub(crate) mod table;
 pub(crate) mod topic;
 mod trial;
@@ -58,8 +59,8 @@ pub(crate) struct Judged {
     pub(crate) table: Table,
     pub(crate) read: Read,
     pub(crate) heard: Heard,
-    /// The sums of the audit's figures; absent where this build has none.
-    pub(crate) audit: Option<Vec<(String, u64)>>,
+    /// The sums of the audit's figures.
+    pub(crate) audit: Vec<(String, u64)>,
     pub(crate) findings: Findings,
     /// What else is wrong.
     pub(crate) problems: Vec<String>,
@@ -73,16 +74,15 @@ pub(crate) async fn judge(rig: &Rig, since: jiff::Timestamp) -> Result<Judged, F
     let table = Table::read(&db, &mut findings).await?;
     let (read, mut table, mut findings) = judge_topic(rig, table, findings).await?;
     let heard = logs::read(&rig.folder, &mut table, &mut findings)?;
-    let audit = match rig.audit {
-        true => {
-            Some(audit::judge(&rig.folder, &rig.postgres.own_url(), since, &mut findings).await?)
-        }
-        false => None,
-    };
+    let url = rig.postgres.own_url();
+    let audit = audit::judge(&rig.folder, &url, since, &heard.lives, &mut findings).await?;
     let panics = heard.panics.iter();
     let mut problems: Vec<_> = panics
         .map(|panic| format!("a panic that was not injected: {panic}"))
         .collect();
+    if heard.accepted.lines == 0 {
+        problems.push("no producer has said what is durable".to_owned());
+    }
     problems.extend(trial::try_judges(rig, &mut db, &findings).await?);
     Ok(Judged {
         table,
