@@ -240,15 +240,18 @@ async fn a_producer_that_was_down_is_told_apart_from_rows_that_are_lost() {
 #[actix_rt::test]
 async fn a_site_whose_announcement_is_lost_is_not_taken_for_a_sign_of_life_of_the_run_before() {
     let world = prepared("carried").await;
-    for site in ["told", "untold", "removed"] {
+    for site in ["told", "untold", "removed", "later"] {
         announce(&world, site, 0.0, None, 60, 1).await;
         rows(&world, site, 0.0, 10.0, 60).await;
     }
+    // The second run began right after this one's slot.
+    announce(&world, "later", 13.0, None, 60, 2).await;
+    rows(&world, "later", 13.0, 20.0, 60).await;
     announce(&world, "told", 12.0, None, 60, 2).await;
     rows(&world, "told", 12.0, 20.0, 60).await;
     // Its first row is lost too.
     rows(&world, "untold", 13.0, 20.0, 60).await;
-    for site in ["told", "untold"] {
+    for site in ["told", "untold", "later"] {
         announce(&world, site, 22.0, None, 60, 3).await;
         rows(&world, site, 22.0, 60.0, 60).await;
     }
@@ -256,6 +259,7 @@ async fn a_site_whose_announcement_is_lost_is_not_taken_for_a_sign_of_life_of_th
     assert_eq!(code, Some(1), "{told}");
     assert_eq!(numbers(of(&told, "told")), [60, 56, 0, 4, 0], "{told}");
     assert_eq!(numbers(of(&told, "untold")), [60, 55, 1, 4, 0], "{told}");
+    assert_eq!(numbers(of(&told, "later")), [59, 55, 0, 4, 0], "{told}");
     assert_eq!(numbers(of(&told, "removed")), [12, 10, 0, 2, 0], "{told}");
     assert_eq!(
         of(&told, "untold")["missing_slots"][0],

@@ -121,10 +121,8 @@ pub(super) const MISSING: &str = "
                               WHERE c.site_id = s.site_id AND c.location_id = s.location_id
                                 AND c.slot >= s.since AND c.slot < least(s.due_until, p.before)) AS c
          GROUP BY 1, 2, 3
-    ), last_of_site AS MATERIALIZED (
-        SELECT * FROM announced
-         UNION ALL
-        SELECT site_id, location_id, p.run, max(c.slot)
+    ), carried AS MATERIALIZED (
+        SELECT site_id, location_id, p.run, max(c.slot) AS last
           FROM (SELECT DISTINCT site_id, location_id, since, run, first, before FROM placed WHERE carried) AS p
           JOIN due_span s USING (site_id, location_id, since)
          CROSS JOIN LATERAL (SELECT max(slot) AS slot FROM check_result c
@@ -140,13 +138,16 @@ pub(super) const MISSING: &str = "
           FROM (SELECT location_id, run, max(last) AS last FROM announced GROUP BY 1, 2) AS r
     ), judged AS (
         SELECT a.site_id, a.location_id, a.slot,
-               CASE WHEN a.until IS NULL AND (a.slot >= e.next_first OR a.carried AND l.last IS NULL) THEN 'over'
+               CASE WHEN a.until IS NULL AND a.slot >= e.next_first THEN 'over'
+                    -- The run has announced the site for later slots, or does not have it.
+                    WHEN a.until IS NULL AND a.carried AND (n.run IS NOT NULL OR c.last IS NULL) THEN 'over'
                     WHEN a.slot < e.next_first
-                     AND a.slot > coalesce(l.last, '-infinity')
+                     AND a.slot > coalesce(n.last, c.last, '-infinity')
                      AND a.slot + a.check_limit_us * interval '1 microsecond' >= coalesce(e.last, '-infinity') THEN 'producer_down'
                     ELSE 'missing' END AS why
           FROM placed a
-          LEFT JOIN last_of_site l USING (site_id, location_id, run)
+          LEFT JOIN announced n USING (site_id, location_id, run)
+          LEFT JOIN carried c USING (site_id, location_id, run)
           LEFT JOIN run_end e USING (location_id, run)
     )
     SELECT site_id, location_id,

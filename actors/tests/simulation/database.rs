@@ -23,7 +23,7 @@ use super::world::World;
 /// The database refuses checks that began so late.
 pub(crate) const REFUSED_LATENESS_MS: i32 = 13;
 
-/// What the fakes leave out, to see that the simulation notices.
+/// What is left out, to see that the simulation notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mutation {
     None,
@@ -33,6 +33,8 @@ pub(crate) enum Mutation {
     NoKey,
     /// Offsets move at once and stay where they are when the transaction is rolled back.
     OffsetsOutside,
+    /// The producers' disks say that all is durable, and keep nothing over a crash: as without a spool.
+    NoSpool,
     /// Kafka tells ends that are older than the writer believes possible.
     OldEnds,
 }

@@ -2,7 +2,7 @@
 //! then; ends are told as a leader that was just replaced may tell them; messages come again.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
     rc::Rc,
     time::Duration,
@@ -74,6 +74,8 @@ pub(crate) struct Kafka {
     stale: u64,
     partitions: RefCell<Vec<Partition>>,
     group: RefCell<Group>,
+    /// Producers can't reach it.
+    away: Cell<bool>,
 }
 
 impl Kafka {
@@ -91,6 +93,7 @@ impl Kafka {
             stale,
             partitions: RefCell::new(partitions),
             group: RefCell::new(group),
+            away: Cell::new(false),
         })
     }
 
@@ -111,6 +114,21 @@ impl Kafka {
 
     pub(crate) fn partition_count(&self) -> u64 {
         self.partitions.borrow().len() as u64
+    }
+
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.get() && self.world.has_faults()
+    }
+
+    /// Is out of the producers' reach now and then.
+    pub(crate) async fn come_and_go(self: Rc<Self>) {
+        loop {
+            sleep(Duration::from_millis(200) + self.world.millis(6000)).await;
+            self.away.set(true);
+            self.world.count("an outage of Kafka");
+            sleep(Duration::from_millis(100) + self.world.millis(4000)).await;
+            self.away.set(false);
+        }
     }
 
     /// The group's coordinator: gives the partitions out anew when a member has come or gone, and at times without a reason.

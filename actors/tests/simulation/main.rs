@@ -1,5 +1,5 @@
-//! The consumer's reader and the writer as they are, between a simulated Kafka and a simulated database, on a simulated
-//! clock. All that happens follows from a seed, so what fails once fails again: `SIM_SEED=n cargo test -p sitewatch-actors
+//! From a result to its row: the publisher with its spool, the consumer's reader and the writer as they are, on simulated
+//! disks, between a simulated Kafka and a simulated database, on a simulated clock. All that happens follows from a seed, so what fails once fails again: `SIM_SEED=n cargo test -p sitewatch-actors
 //! --test simulation one_seed -- --nocapture` shows it. The idea is FoundationDB's.
 
 #![allow(
@@ -9,11 +9,15 @@
 
 mod database;
 mod kafka;
+mod link;
+mod mortal;
 mod process;
+mod producer;
 mod scenario;
 mod world;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -25,7 +29,7 @@ use database::Mutation;
 use scenario::run;
 
 const SEEDS: u64 = 2000;
-const SEEDS_OF_A_MUTATION: u64 = 300;
+const SEEDS_OF_A_MUTATION: u64 = 100;
 
 /// How many seeds are run: `SIM_SEEDS`, or [`SEEDS`].
 fn seeds() -> u64 {
@@ -105,11 +109,12 @@ fn a_seed_replays_exactly_alike() {
 
 /// A simulation that notices nothing proves nothing: without any one of these the guarantee is gone, and it is seen.
 #[test]
-fn a_database_or_a_broker_without_its_guarantees_is_found_out() {
+fn a_part_without_its_guarantee_is_found_out() {
     for mutation in [
         Mutation::NoFencing,
         Mutation::NoKey,
         Mutation::OffsetsOutside,
+        Mutation::NoSpool,
         Mutation::OldEnds,
     ] {
         let failed = failures(SEEDS_OF_A_MUTATION, mutation);
@@ -119,6 +124,31 @@ fn a_database_or_a_broker_without_its_guarantees_is_found_out() {
             told(&failed[..failed.len().min(2)])
         );
         assert!(!failed.is_empty(), "{mutation:?} is not noticed");
+    }
+}
+
+/// Nor does one in which nothing happens.
+#[test]
+fn the_faults_do_happen() {
+    let mut counts = BTreeMap::<&str, u64>::new();
+    for seed in 0..100 {
+        for (what, count) in run(seed, Mutation::None, false).counts {
+            *counts.entry(what).or_default() += count;
+        }
+    }
+    eprintln!("in 100 seeds: {counts:#?}");
+    for what in [
+        "a disk fails",
+        "a machine crashes",
+        "a producer ends in order",
+        "a producer is killed",
+        "a turn at a disk panics",
+        "a turn at a disk panics at its end",
+        "an acknowledgement is lost",
+        "an outage of Kafka",
+    ] {
+        let count = counts.get(what).copied().unwrap_or_default();
+        assert!(count > 20, "{what}: {count} times");
     }
 }
 

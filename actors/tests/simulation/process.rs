@@ -1,15 +1,14 @@
-//! A consumer process as in production: a reader and a supervised writer with the intake between them. It dies at any await
+//! A consumer's process as in production: a reader and a supervised writer with the intake between them. It dies at any await
 //! and is started again.
 
 use std::{
     panic::AssertUnwindSafe,
-    pin::{Pin, pin},
+    pin::pin,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
@@ -28,28 +27,9 @@ use tokio::{sync::oneshot, time::sleep};
 use super::{
     database::{Database, FakeStore},
     kafka::{Kafka, Member, TOPIC},
+    mortal::Mortal,
     world::{World, wall_clock},
 };
-
-/// Drops its future, and with it all that is in work, after so many polls.
-struct Mortal<F> {
-    inner: Pin<Box<F>>,
-    polls_left: u64,
-    world: Rc<World>,
-}
-
-impl<F: Future<Output = ()>> Future for Mortal<F> {
-    /// Whether it died.
-    type Output = bool;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
-        if self.polls_left == 0 && self.world.has_faults() {
-            return Poll::Ready(true);
-        }
-        self.polls_left = self.polls_left.saturating_sub(1);
-        self.inner.as_mut().poll(context).map(|()| false)
-    }
-}
 
 pub(crate) struct Process {
     pub(crate) number: u64,
@@ -66,12 +46,9 @@ impl Process {
         loop {
             // Some die young.
             let most = [100, 1000, 6000][self.world.below(3) as usize];
-            let life = Mortal {
-                inner: Box::pin(self.one_life()),
-                polls_left: 1 + self.world.below(most),
-                world: Rc::clone(&self.world),
-            };
-            let died = life.await;
+            let polls = 1 + self.world.below(most);
+            let life = Mortal::new(self.one_life(), polls, &self.world).await;
+            let died = life.is_none();
             self.world
                 .note(format_args!("process {} ends, died: {died}", self.number));
             sleep(self.world.millis(4000)).await;

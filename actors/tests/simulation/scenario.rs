@@ -1,6 +1,7 @@
 //! One simulation from its seed to its verdict.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
     time::Duration,
@@ -11,6 +12,7 @@ use serde_json::json;
 use sitewatch_actors::{
     metrics::Metrics,
     model::{CheckResult, Outcome, Slot},
+    publisher::spool::MemoryDisk,
 };
 use slog::{Discard, Drain, Logger, OwnedKVList, Record, o};
 use tokio::time::{Instant, sleep};
@@ -19,6 +21,7 @@ use super::{
     database::{Database, Key, Mutation, REFUSED_LATENESS_MS, Tables},
     kafka::{Kafka, STALE},
     process::Process,
+    producer::{Checked, Producer},
     world::{EPOCH, World},
 };
 
@@ -29,6 +32,8 @@ pub(crate) struct Verdict {
     /// Of the whole trace.
     pub(crate) hash: u64,
     pub(crate) problems: Vec<String>,
+    /// How often what has happened.
+    pub(crate) counts: BTreeMap<&'static str, u64>,
 }
 
 /// Runs the simulation of `seed`; prints its trace if asked to.
@@ -60,6 +65,7 @@ async fn simulate(seed: u64, mutation: Mutation, print: bool) -> Verdict {
     };
     let mut tasks = vec![
         actix_rt::spawn(Rc::clone(&kafka).coordinate()),
+        actix_rt::spawn(Rc::clone(&kafka).come_and_go()),
         actix_rt::spawn(Rc::clone(&database).outages()),
     ];
     for number in 0..2 + world.below(2) {
@@ -73,12 +79,37 @@ async fn simulate(seed: u64, mutation: Mutation, print: bool) -> Verdict {
         };
         tasks.push(actix_rt::spawn(process.live()));
     }
-    // A place for the producer half: a process with a spool on a simulated disk, which gives its messages to `kafka`.
+    let checked = Rc::<RefCell<Checked>>::default();
+    let mut producers = Vec::new();
+    for number in 0..1 + world.below(2) {
+        let disk = MemoryDisk::new();
+        disk.lie_about_sync(mutation == Mutation::NoSpool);
+        let producer = Producer {
+            number,
+            world: Rc::clone(&world),
+            kafka: Rc::clone(&kafka),
+            disk,
+            checked: Rc::clone(&checked),
+            log: log.clone(),
+        };
+        tasks.push(actix_rt::spawn(producer.clone().live()));
+        producers.push(producer);
+    }
     let told = generate(&world, &kafka).await;
     sleep(world.millis(10_000)).await;
     world.calm();
-    let (ends, deadline) = (kafka.ends(), Instant::now() + ENOUGH);
-    while !database.is_at(&ends) && Instant::now() < deadline {
+    let deadline = Instant::now() + ENOUGH;
+    // The producers' last results may be on their way for a while.
+    sleep(Duration::from_secs(20)).await;
+    let stored = || {
+        let (tables, checked) = (database.tables(), checked.borrow());
+        database.is_at(&kafka.ends())
+            && checked
+                .accepted
+                .iter()
+                .all(|key| tables.rows.contains_key(key))
+    };
+    while !stored() && Instant::now() < deadline {
         sleep(Duration::from_millis(500)).await;
     }
     world.end();
@@ -86,14 +117,23 @@ async fn simulate(seed: u64, mutation: Mutation, print: bool) -> Verdict {
         task.abort();
     }
     let mut problems = world.violations();
-    told.judge(&ends, &database.tables(), &mut problems);
+    let ends = kafka.ends();
+    told.judge(&ends, &database.tables(), &checked.borrow(), &mut problems);
+    for producer in &producers {
+        match producer.left() {
+            Ok(0) => {}
+            Ok(left) => problems.push(format!("{left} results are left in a spool")),
+            Err(problem) => problems.push(format!("a spool can't be opened: {problem}")),
+        }
+    }
     Verdict {
         hash: world.hash(),
         problems,
+        counts: world.counts(),
     }
 }
 
-/// What was put into the topic.
+/// What was put into the topic beside what the producers send.
 #[derive(Default)]
 struct Told {
     checks: BTreeSet<Key>,
@@ -182,14 +222,24 @@ fn bytes(message: &serde_json::Value) -> Vec<u8> {
 
 impl Told {
     /// Compares what is stored with what was told.
-    fn judge(&self, ends: &BTreeMap<i32, i64>, stored: &Tables, problems: &mut Vec<String>) {
+    fn judge(
+        &self,
+        ends: &BTreeMap<i32, i64>,
+        stored: &Tables,
+        checked: &Checked,
+        problems: &mut Vec<String>,
+    ) {
         if stored.offsets != *ends {
             problems.push(format!(
                 "not drained: offsets {:?}, ends {ends:?}",
                 stored.offsets
             ));
         }
-        once("check", &self.checks, &stored.rows, problems);
+        // What was offered and did not count may be there all the same.
+        let offered = checked.offered.iter();
+        let there = offered.filter(|key| stored.rows.contains_key(*key));
+        let due = self.checks.iter().chain(&checked.accepted).chain(there);
+        once("check", &due.cloned().collect(), &stored.rows, problems);
         once("dead letter", &self.bad, &stored.letters, problems);
         let mut absent = BTreeMap::new();
         for (partition, reason, from, to) in &stored.gaps {

@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     fmt,
     rc::Rc,
     time::Duration,
@@ -36,6 +37,8 @@ pub(crate) struct World {
     over: Cell<bool>,
     /// What must never happen and did.
     violations: RefCell<Vec<String>>,
+    /// How often what has happened.
+    counts: RefCell<BTreeMap<&'static str, u64>>,
 }
 
 impl World {
@@ -51,6 +54,7 @@ impl World {
             faults: Cell::new(true),
             over: Cell::new(false),
             violations: RefCell::default(),
+            counts: RefCell::default(),
         })
     }
 
@@ -107,6 +111,16 @@ impl World {
         let what = what.into();
         self.note(format_args!("VIOLATION {what}"));
         self.violations.borrow_mut().push(what);
+    }
+
+    /// Counts something that happens, so that a test sees that it does.
+    pub(crate) fn count(&self, what: &'static str) {
+        self.note(format_args!("{what}"));
+        *self.counts.borrow_mut().entry(what).or_default() += 1;
+    }
+
+    pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.counts.borrow().clone()
     }
 
     pub(crate) fn violations(&self) -> Vec<String> {
