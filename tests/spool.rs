@@ -1,13 +1,15 @@
 //! What the spool promises: a result that counts as checked is stored once, whatever becomes of Kafka, the disk or the process.
 
+#[path = "support/accepted.rs"]
+mod accepted;
 mod support;
 
 use std::{
-    collections::BTreeSet,
     process::{Command, Output},
     time::Duration,
 };
 
+use accepted::{accepted, wait_for_all};
 use support::{Node, Web, World, free_port, required};
 
 /// A port at which nobody listens.
@@ -25,39 +27,6 @@ fn sites(web: &Web, count: u32, node: &str) -> String {
         text += &format!("  - {{ name: site-{n}, url: '{}' }}\n", web.url("/up"));
     }
     text
-}
-
-/// The results that a producer has called accepted: site and slot.
-fn accepted(node: &Node) -> BTreeSet<(String, String)> {
-    let lines = node.log();
-    let lines = lines
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|line| line["msg"] == "accepted");
-    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-    lines
-        .map(|line| (text(&line["site"]), text(&line["slot"])))
-        .collect()
-}
-
-/// All rows: site and slot.
-async fn rows(world: &World) -> BTreeSet<(String, String)> {
-    let sql = "SELECT site, to_char(slot AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM checks";
-    let rows = world.query(sql).await;
-    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
-}
-
-/// Waits until all of `wanted` are rows.
-async fn wait_for_all(world: &World, wanted: &BTreeSet<(String, String)>) {
-    for _ in 0..600 {
-        if rows(world).await.is_superset(wanted) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let stored = rows(world).await;
-    let missing: Vec<_> = wanted.difference(&stored).take(5).collect();
-    panic!("accepted, but no rows: {missing:?}\n{}", world.logs());
 }
 
 fn spool(world: &World, node: &Node, arguments: &[&str]) -> Output {

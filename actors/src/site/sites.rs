@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use actix::prelude::*;
 use actix_rt::ArbiterHandle;
 use sitewatch_config::{RestartSettings, Site as SiteSettings, diff_sites};
-use slog::{Logger, debug, info, warn};
+use slog::{Logger, debug, info};
 
 use super::{Site, Surroundings};
 use crate::{
@@ -71,11 +71,11 @@ impl Sites {
     }
 
     fn begin(&mut self, ctx: &mut Context<Self>) {
+        // After a failure of the group the sites of its life before still run: as at a reload they finish what they do, and
+        // their successors begin with the next slots.
+        self.children.stop_all();
         let (children, ends) = Children::new();
         self.children = children;
-        if !self.places.is_empty() {
-            warn!(self.log, "the group of sites starts again: checks that were under way have no row"; "sites" => self.sites.len());
-        }
         self.load.fill(0);
         self.places.clear();
         ctx.add_stream(ends);

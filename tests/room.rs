@@ -1,0 +1,350 @@
+//! Outages that last: what grows, what does not, and what happens when there is no more room. Records are made large, so that
+//! seconds do for hours.
+
+#[path = "support/accepted.rs"]
+mod accepted;
+mod support;
+#[path = "support/tcp_proxy.rs"]
+#[allow(dead_code, reason = "the torture test uses all of it")]
+mod tcp_proxy;
+
+use std::{
+    fs,
+    io::Write,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use accepted::{accepted, rows, wait_for_all};
+use support::{Node, Web, World, free_port, message, page, required};
+use tcp_proxy::TcpProxy;
+use tokio::{runtime::Handle, time::sleep};
+
+/// Sites each second, each with a message of 8 kB.
+fn sites(web: &Web, count: u32, more: &str) -> String {
+    let mut text = format!(
+        "kafka: {{ queue: {{ max_messages: 500, max_kbytes: 1024 }}, options: {{ reconnect.backoff.max.ms: 500 }} }}
+defaults: {{ interval: 1s, timeout: 900ms, allow_private: true, labels: {{ {} }} }}
+{more}
+sites:\n",
+        (0..32)
+            .map(|n| format!("pad{n}: '{}'", "x".repeat(250)))
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
+    for n in 0..count {
+        text += &format!("  - {{ name: site-{n}, url: '{}' }}\n", web.url("/up"));
+    }
+    text
+}
+
+const NODE: &str = "data_dir: data, log: { level: debug, format: json }";
+
+/// A broker's address at which nobody listens until it is led to the real one, which tells its own address then.
+struct Gate(u16);
+
+impl Gate {
+    fn closed() -> Self {
+        Self(free_port())
+    }
+
+    fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.0)
+    }
+
+    fn open(&self) -> TcpProxy {
+        let broker = required("KAFKA_SERVER").replace("localhost", "127.0.0.1");
+        TcpProxy::start(&Handle::current(), self.0, broker.parse().unwrap()).unwrap()
+    }
+}
+
+/// Resident memory in bytes.
+fn resident(node: &Node) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", node.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
+    kilobytes.parse::<u64>().unwrap() * 1024
+}
+
+/// The value of a metric, whatever its labels.
+fn metric(port: u16, name: &str) -> u64 {
+    let page = page(port, "/metrics");
+    let lines = page.lines().filter(|line| line.starts_with(name));
+    let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    values.sum::<f64>() as u64
+}
+
+#[actix_rt::test]
+async fn in_a_long_outage_the_spool_grows_and_memory_does_not() {
+    let (world, web) = (World::new("long_outage").await, Web::start());
+    world.create_topic(3).await;
+    let (gate, port) = (Gate::closed(), free_port());
+    let node = format!("node: {{ {NODE}, listen: '127.0.0.1:{port}' }}");
+    let settings = sites(&web, 200, &node);
+    let away = gate.address();
+    let mut producer = world.node_with("producer", &settings, &[("KAFKA_SERVER", &away)]);
+    producer.wait_for_log("Kafka can't be reached").await;
+    sleep(Duration::from_secs(6)).await;
+    let look = || {
+        (
+            metric(port, "sitewatch_checks_total"),
+            metric(port, "sitewatch_spool_bytes"),
+            resident(&producer),
+        )
+    };
+    let before = look();
+    sleep(Duration::from_secs(20)).await;
+    let after = look();
+    let spooled = after.1 - before.1;
+    let grown = after.2.saturating_sub(before.2);
+    println!(
+        "{} checks, the spool has grown by {spooled} bytes, memory by {grown} bytes to {}",
+        after.0 - before.0,
+        after.2
+    );
+    assert!(
+        after.0 - before.0 > 2000,
+        "checks go on: {before:?} {after:?}"
+    );
+    assert!(spooled > 16 << 20, "{before:?} {after:?}");
+    assert!(grown < spooled / 4, "{before:?} {after:?}");
+
+    let mut consumer = world.node("consumer", "");
+    let _open = gate.open();
+    wait_for_all(&world, &accepted(&producer)).await;
+    assert_eq!(producer.stop(), Some(0), "{}", producer.log());
+    wait_for_all(&world, &accepted(&producer)).await;
+    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
+    world.assert_complete(1.0).await;
+}
+
+#[actix_rt::test]
+async fn a_full_spool_that_blocks_turns_checks_into_missed_ones_and_loses_nothing() {
+    let (world, web) = (World::new("full_block").await, Web::start());
+    world.create_topic(3).await;
+    let gate = Gate::closed();
+    let more = format!("node: {{ {NODE} }}\nspool: {{ max_bytes: 16MiB }}");
+    let settings = sites(&web, 400, &more);
+    let away = gate.address();
+    let mut producer = world.node_with("producer", &settings, &[("KAFKA_SERVER", &away)]);
+    producer.wait_for_log("the spool is full").await;
+    // What is in memory fills up too: 4,096 results.
+    sleep(Duration::from_secs(18)).await;
+    let before = accepted(&producer).len();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(accepted(&producer).len(), before, "nothing counts any more");
+    let mut consumer = world.node("consumer", "");
+    let _open = gate.open();
+    let missed = "SELECT count(*) FROM checks WHERE error = 'missed'";
+    world.wait_for("missed slots", missed, 400).await;
+    producer.wait_for_log("the spool takes results again").await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(producer.stop(), Some(0), "{}", producer.log());
+    wait_for_all(&world, &accepted(&producer)).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
+    world.assert_complete(1.0).await;
+    let told = producer.log().matches("the spool is full").count();
+    assert!(told <= 3, "told {told} times");
+}
+
+#[actix_rt::test]
+async fn a_full_spool_that_drops_the_oldest_says_how_many_and_keeps_the_others() {
+    let (world, web) = (World::new("full_drop").await, Web::start());
+    world.create_topic(3).await;
+    let (gate, port) = (Gate::closed(), free_port());
+    let more = format!(
+        "node: {{ {NODE}, listen: '127.0.0.1:{port}' }}\nspool: {{ max_bytes: 16MiB, when_full: drop_oldest }}"
+    );
+    let settings = sites(&web, 400, &more);
+    let away = gate.address();
+    let mut producer = world.node_with("producer", &settings, &[("KAFKA_SERVER", &away)]);
+    producer
+        .wait_for_log_times("the oldest results were dropped", 3)
+        .await;
+    let recent = accepted(&producer).len();
+    sleep(Duration::from_secs(1)).await;
+    let newest: Vec<_> = {
+        let lines = producer.log();
+        let lines = lines.lines().filter(|line| line.contains("\"accepted\""));
+        let lines: Vec<_> = lines.skip(recent).map(str::to_owned).collect();
+        lines
+    };
+    assert!(!newest.is_empty(), "checks go on");
+    let mut consumer = world.node("consumer", "");
+    let _open = gate.open();
+    producer.wait_for_log("Kafka answers again").await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(40);
+    while metric(port, "sitewatch_spool_results") > 800 {
+        assert!(tokio::time::Instant::now() < deadline, "it does not drain");
+        sleep(Duration::from_millis(100)).await;
+    }
+    let lost = metric(port, "sitewatch_messages_lost_total");
+    assert_eq!(producer.stop(), Some(0), "{}", producer.log());
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
+    let (accepted, stored) = (accepted(&producer), rows(&world).await);
+    let missing = accepted.difference(&stored).count() as u64;
+    println!(
+        "{} accepted, {lost} told lost, {missing} not stored",
+        accepted.len()
+    );
+    // What was on its way to Kafka when it was dropped may have arrived all the same.
+    assert!(
+        lost > 0 && missing <= lost && missing + 500 >= lost,
+        "{lost} {missing}"
+    );
+    for line in newest {
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let text = |name: &str| line[name].as_str().unwrap().to_owned();
+        let newest = (text("site"), text("slot"));
+        assert!(stored.contains(&newest), "{newest:?} is not there");
+    }
+}
+
+/// A small file system in memory.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where mounting is not allowed.
+    fn mount(folder: &Path) -> Option<Self> {
+        fs::create_dir_all(folder).unwrap();
+        let disk = Self(folder.to_owned());
+        disk.run("mount", &["-t", "tmpfs", "-o", "size=24m", "tmpfs"])
+            .then_some(disk)
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> bool {
+        let status = Command::new(program)
+            .args(arguments)
+            .arg(&self.0)
+            .stderr(Stdio::null())
+            .status();
+        status.is_ok_and(|status| status.success())
+    }
+
+    /// Fills it to the last byte.
+    fn fill(&self) {
+        let mut ballast = fs::File::create(self.0.join("ballast")).unwrap();
+        for size in [1 << 20, 4096, 1] {
+            while ballast.write_all(&vec![0; size]).is_ok() {}
+        }
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        self.run("umount", &["--lazy"]);
+    }
+}
+
+#[actix_rt::test]
+async fn a_disk_that_is_full_and_one_that_is_read_only_are_told_and_used_again_when_they_can_be() {
+    let (world, web) = (World::new("small_disk").await, Web::start());
+    let Some(disk) = SmallDisk::mount(&world.folder.path().join("small")) else {
+        eprintln!("skipped: mounting a file system is not allowed here");
+        return;
+    };
+    world.create_topic(3).await;
+    let more = format!("node: {{ {NODE} }}\nspool: {{ dir: small/spool }}");
+    let settings = sites(&web, 20, &more);
+    let mut producer = world.node("producer", &settings);
+    let mut consumer = world.node("consumer", "");
+    let stored = "SELECT count(*) FROM checks";
+    world.wait_for("rows", stored, 60).await;
+
+    disk.fill();
+    producer.wait_for_log("No space left on device").await;
+    let now = world.number(stored).await;
+    world
+        .wait_for("rows by way of memory", stored, now + 60)
+        .await;
+    disk.free();
+    let again = "the spool takes results again";
+    producer.wait_for_log(again).await;
+    assert_eq!(producer.stop(), Some(0), "{}", producer.log());
+    wait_for_all(&world, &accepted(&producer)).await;
+    world.assert_complete(1.0).await;
+    let log = producer.log();
+    let told = log.matches("the spool can't be written").count();
+    assert!((1..=2).contains(&told), "told {told} times\n{log}");
+
+    assert!(disk.run("mount", &["-o", "remount,ro"]));
+    let mut producer = world.node("producer", &settings);
+    producer.wait_for_log("Read-only file system").await;
+    let now = world.number(stored).await;
+    world
+        .wait_for("rows by way of memory", stored, now + 60)
+        .await;
+    assert!(disk.run("mount", &["-o", "remount,rw"]));
+    producer.wait_for_log(again).await;
+    assert_eq!(producer.stop(), Some(0), "{}", producer.log());
+    wait_for_all(&world, &accepted(&producer)).await;
+    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
+    let log = producer.log();
+    let told = log.matches("the spool can't be written").count();
+    assert!((1..=2).contains(&told), "told {told} times\n{log}");
+}
+
+#[actix_rt::test]
+async fn without_postgresql_a_consumer_keeps_its_partitions_and_its_size() {
+    let world = World::new("no_database").await;
+    world.create_topic(4).await;
+    let base = &world.database_url;
+    let start = base.find('@').unwrap() + 1;
+    let end = start + base[start..].find('/').unwrap();
+    let server: SocketAddr = base[start..end]
+        .replace("localhost", "127.0.0.1")
+        .parse()
+        .unwrap();
+    let port = free_port();
+    let link = TcpProxy::start(&Handle::current(), port, server).unwrap();
+    let mut url = base.clone();
+    url.replace_range(start..end, &format!("127.0.0.1:{port}"));
+    let settings = "kafka: { options: { session.timeout.ms: 6000, heartbeat.interval.ms: 1000 } }
+postgres: { batch: { max_rows: 1000, max_age: 100ms } }\n";
+    let mut consumer = world.node_with("consumer", settings, &[("POSTGRES_URL", &url)]);
+    let messages: Vec<_> = (0..40_000)
+        .map(|n| {
+            let message = message(&format!("site {}", n % 50), n);
+            message.to_string().into_bytes()
+        })
+        .collect();
+    world.produce(messages[..5_000].iter().cloned());
+    let stored = "SELECT count(*) FROM check_result";
+    world.wait_for("rows", stored, 5_000).await;
+
+    link.set(|link| {
+        link.cuts += 1;
+        link.refuses = true;
+    });
+    let before = resident(&consumer);
+    world.produce(messages[5_000..].iter().cloned());
+    // All of it some times more, which the key absorbs.
+    for _ in 0..4 {
+        world.produce(messages.iter().cloned());
+    }
+    consumer
+        .wait_for_log("the writer has no room, pausing")
+        .await;
+    // Twice as long as the group waits for a member that is silent.
+    sleep(Duration::from_secs(12)).await;
+    let grown = resident(&consumer).saturating_sub(before);
+    println!("memory has grown by {grown} bytes");
+    assert!(grown < 60 << 20, "by {grown}");
+    link.set(|link| link.refuses = false);
+    world.wait_for("all rows", stored, 40_000).await;
+    let offsets = "SELECT sum(next)::int8 FROM kafka_offset";
+    world.wait_for("all offsets", offsets, 200_000).await;
+    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
+    assert_eq!(world.number(stored).await, 40_000);
+    let log = consumer.log();
+    assert_eq!(log.matches("partitions assigned").count(), 1, "{log}");
+    assert!(log.matches("partitions revoked").count() <= 1, "{log}");
+}
