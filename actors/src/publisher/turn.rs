@@ -2,7 +2,7 @@
 //! so runs on a thread for such work.
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::Write as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -17,6 +17,10 @@ use super::{
 
 /// The file of messages that Kafka will never take.
 pub(super) const REFUSED: &str = "refused.jsonl";
+/// The one before it. Together they keep the last of them, and no disk fills up with what never arrives.
+const REFUSED_BEFORE: &str = "refused.1.jsonl";
+/// How long the file becomes, in bytes.
+const REFUSED_BYTES: u64 = 16 << 20;
 
 /// Where the spool is between turns. It is absent before the first one, and after one that panicked: the next opens it anew.
 pub(super) type Kept<D> = Arc<Mutex<Option<Spool<D>>>>;
@@ -233,7 +237,7 @@ fn set_aside<D: Disk>(
                 "site": String::from_utf8_lossy(&entry.key),
                 "message": String::from_utf8_lossy(&entry.payload),
             });
-            append(&folder.join(REFUSED), &format!("{line}\n"))
+            append(folder, &format!("{line}\n"))
                 .map_err(|error| format!("{}: {error}", folder.join(REFUSED).display()))?;
         }
         spool.acknowledge(id);
@@ -241,8 +245,35 @@ fn set_aside<D: Disk>(
     Ok(())
 }
 
-fn append(file: &Path, line: &str) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+fn append(folder: &Path, line: &str) -> std::io::Result<()> {
+    let path = folder.join(REFUSED);
+    if fs::metadata(&path).is_ok_and(|file| file.len() >= REFUSED_BYTES) {
+        fs::rename(&path, folder.join(REFUSED_BEFORE))?;
+    }
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
     file.write_all(line.as_bytes())?;
     file.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_kafka_refuses_takes_a_bounded_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = "x".repeat(1 << 20);
+        for _ in 0..40 {
+            append(folder.path(), &line).unwrap();
+        }
+        append(folder.path(), "last").unwrap();
+        let sizes = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|file| file.unwrap().metadata().unwrap().len());
+        let sizes: Vec<_> = sizes.collect();
+        assert_eq!(sizes.len(), 2);
+        assert!(sizes.iter().sum::<u64>() <= 2 * REFUSED_BYTES + (1 << 20));
+        let newest = fs::read_to_string(folder.path().join(REFUSED)).unwrap();
+        assert!(newest.ends_with("last"));
+    }
 }

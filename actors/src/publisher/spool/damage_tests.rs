@@ -8,6 +8,8 @@ use std::{
 };
 
 use super::{
+    files::{CHECKPOINT, DAMAGED, SEGMENT, name},
+    segment::HEADER,
     tests::{SMALL, all, commit},
     *,
 };
@@ -184,4 +186,28 @@ fn a_look_from_outside_keeps_no_producer_from_starting() {
         refused
     });
     assert_eq!(refused, 0);
+}
+
+#[test]
+fn a_segment_of_another_format_is_named_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Spool::open(RealDisk::open(folder.path()).unwrap(), SMALL);
+    let (mut spool, _) = open().unwrap();
+    commit(&mut spool, &["a"]);
+    drop(spool);
+    let later = folder.path().join("00000000000000000001.spool2");
+    fs::write(&later, b"records of another kind").unwrap();
+    let problems = [
+        open().err().unwrap().to_string(),
+        inspect(folder.path()).err().unwrap().to_string(),
+    ];
+    for problem in problems {
+        assert!(
+            problem.contains("00000000000000000001.spool2")
+                && problem.contains("format 2, this one reads 1"),
+            "{problem}"
+        );
+    }
+    fs::remove_file(&later).unwrap();
+    assert_eq!(open().unwrap().1.results, 1);
 }

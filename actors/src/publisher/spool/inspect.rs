@@ -7,7 +7,11 @@ use std::{
 };
 
 use super::{
-    CHECKPOINT, DAMAGED, Damage, SEGMENT, acknowledged::Checkpoint, disk::LOCK, number, segment,
+    Damage,
+    acknowledged::Checkpoint,
+    disk::LOCK,
+    files::{CHECKPOINT, DAMAGED, SEGMENT, number, refuse_foreign},
+    segment,
 };
 
 /// What is in a spool.
@@ -33,13 +37,15 @@ pub struct Inspected {
 /// Looks at the spool in `folder`; changes nothing.
 ///
 /// # Errors
-/// If the folder can't be read. A file that goes away meanwhile is passed over.
+/// If the folder can't be read, or another version of the program wrote a segment. A file that goes away meanwhile is passed
+/// over.
 pub fn inspect(folder: &Path) -> io::Result<Inspected> {
     let mut names: Vec<String> = Vec::new();
     for entry in fs::read_dir(folder)? {
         names.push(entry?.file_name().to_string_lossy().into_owned());
     }
     names.sort();
+    refuse_foreign(names.iter().map(String::as_str))?;
     let checkpoint = fs::read(folder.join(CHECKPOINT))
         .ok()
         .and_then(|bytes| Checkpoint::decode(&bytes))

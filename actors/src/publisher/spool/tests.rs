@@ -2,7 +2,11 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    files::{SEGMENT, number},
+    segment::HEADER,
+    *,
+};
 
 pub(super) const SMALL: Limits = Limits {
     max_bytes: 1 << 20,
