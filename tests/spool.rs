@@ -128,6 +128,42 @@ async fn checks_go_on_while_the_disk_fails_and_it_is_told_once() {
 }
 
 #[actix_rt::test]
+async fn what_only_memory_had_goes_to_the_disk_as_soon_as_that_works_again() {
+    let (world, web) = (World::new("spool_landed").await, Web::start());
+    world.create_topic(3).await;
+    let (settings, away) = (sites(&web, 5, JSON), nowhere());
+    let environment = [
+        ("KAFKA_SERVER", away.as_str()),
+        ("FAILPOINTS", "publisher::commit=20*off->6*return->off"),
+    ];
+    let mut first = world.node_with("producer", &settings, &environment);
+    first.wait_for_log("the spool takes results again").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    first.kill();
+    let log = first.log();
+    let told = log.matches("the spool can't be written").count();
+    assert_eq!(told, 1, "{log}");
+    let before = accepted(&first);
+
+    let mut consumer = world.node("consumer", "");
+    let mut second = world.node("producer", &settings);
+    wait_for_all(&world, &before).await;
+    // Not one of the slots before the kill is missing, those of the failing disk among them.
+    for site in 0..5 {
+        let site = format!("site-{site}");
+        let last = before.iter().filter(|it| it.0 == site).map(|it| &it.1);
+        let span = format!(
+            "SELECT (round(extract(epoch FROM max(slot) - min(slot))) + 1)::int8 - count(*) FROM checks
+              WHERE site = '{site}' AND slot <= '{}'",
+            last.max().unwrap()
+        );
+        assert_eq!(world.number(&span).await, 0, "{site}\n{log}");
+    }
+    assert_eq!(second.stop(), Some(0), "{}", second.log());
+    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
+}
+
+#[actix_rt::test]
 async fn checks_go_on_while_the_disk_fails_for_good() {
     goes_on(
         "spool_no_disk",

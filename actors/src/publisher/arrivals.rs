@@ -100,6 +100,18 @@ impl Arrivals {
         }
     }
 
+    /// All that were sent from memory wait again, for a disk that takes results again: as long as Kafka is away they are
+    /// nowhere else. Where Kafka has some all the same, they are absorbed.
+    pub(super) fn land_all(&mut self) {
+        let mut afloat: Vec<_> = self.afloat.drain().collect();
+        afloat.sort_unstable_by_key(|(number, _)| *number);
+        // Behind those of a turn that is under way.
+        let later = self.waiting.split_off(self.in_turn);
+        self.waiting
+            .extend(afloat.into_iter().map(|(_, held)| held));
+        self.waiting.extend(later);
+    }
+
     /// One that was sent from memory is in Kafka.
     pub(super) fn delivered(&mut self, number: u64) -> Option<Held> {
         self.afloat.remove(&number)

@@ -137,7 +137,7 @@ impl<O: Outside> Publisher<O> {
         self.disk.untidy = done.untidy.is_some();
         match done.durable {
             Ok(ids) => {
-                self.disk_is_well();
+                self.disk_is_well(ids.len());
                 self.durable(&ids);
             }
             Err(NotDurable::Unusable(problem)) => {

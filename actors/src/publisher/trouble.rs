@@ -1,11 +1,16 @@
 //! What the publisher does while its disk does not take results.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use slog::{debug, error, info};
 
 use super::{Publisher, outside::Outside, spool::Damage};
 use crate::retry::Retry;
+
+/// The longest pause between tries to write: a try costs little, and what only memory has waits for one that succeeds.
+const SLOWEST: Duration = Duration::from_secs(2);
 
 /// How the disk does.
 pub(super) struct DiskState {
@@ -24,16 +29,28 @@ impl Default for DiskState {
             well: true,
             full: false,
             untidy: false,
-            retry: Retry::for_connections(),
+            retry: Retry::new(Duration::from_millis(100), SLOWEST),
             not_before: None,
         }
     }
 }
 
+impl DiskState {
+    /// Whether it took results when it was asked last.
+    fn takes_results(&self) -> bool {
+        self.well && !self.full
+    }
+}
+
 impl<O: Outside> Publisher<O> {
-    pub(super) fn disk_is_well(&mut self) {
-        if !self.disk.well || self.disk.full {
+    /// The disk has done what was asked, which may have been to take `count` results. None prove nothing to one that failed.
+    pub(super) fn disk_is_well(&mut self, count: usize) {
+        if !self.disk.takes_results() {
+            if count == 0 {
+                return;
+            }
             info!(self.log, "the spool takes results again");
+            self.arrivals.land_all();
         }
         (self.disk.well, self.disk.full, self.disk.not_before) = (true, false, None);
         self.disk.retry.reset();
