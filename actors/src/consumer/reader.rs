@@ -160,8 +160,8 @@ impl<S: Source> Reader<S> {
         let now = Instant::now();
         let due = self.lanes.iter().filter_map(|lane| {
             let due = lane.buffer.due_in(&self.settings, now)?;
-            // It is due, and there was no room for it.
-            Some(due.max(OFFER_AGAIN))
+            // If it is due now, there was no room for it.
+            Some(due.max(if lane.paused { POLL } else { OFFER_AGAIN }))
         });
         due.min().unwrap_or(POLL).min(POLL)
     }
