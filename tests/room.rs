@@ -124,14 +124,22 @@ async fn in_a_long_outage_the_spool_grows_and_memory_does_not() {
 async fn a_full_spool_that_blocks_turns_checks_into_missed_ones_and_loses_nothing() {
     let (world, web) = (World::new("full_block").await, Web::start());
     world.create_topic(3).await;
-    let gate = Gate::closed();
-    let more = format!("node: {{ {NODE} }}\nspool: {{ max_bytes: 16MiB }}");
+    let (gate, port) = (Gate::closed(), free_port());
+    let more =
+        format!("node: {{ {NODE}, listen: '127.0.0.1:{port}' }}\nspool: {{ max_bytes: 16MiB }}");
     let settings = sites(&web, 400, &more);
     let away = gate.address();
     let mut producer = world.node_with("producer", &settings, &[("KAFKA_SERVER", &away)]);
     producer.wait_for_log("the spool is full").await;
-    // What is in memory fills up too: 4,096 results.
-    sleep(Duration::from_secs(18)).await;
+    // What is in memory fills up too.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while metric(port, "sitewatch_intake_permits_in_use{actor=\"publisher\"}") < 4096 {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the intake does not fill"
+        );
+        sleep(Duration::from_millis(100)).await;
+    }
     let before = accepted(&producer).len();
     sleep(Duration::from_secs(2)).await;
     assert_eq!(accepted(&producer).len(), before, "nothing counts any more");
@@ -147,7 +155,8 @@ async fn a_full_spool_that_blocks_turns_checks_into_missed_ones_and_loses_nothin
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     world.assert_complete(1.0).await;
     let told = producer.log().matches("the spool is full").count();
-    assert!(told <= 3, "told {told} times");
+    // While it drains it may be full again for a moment.
+    assert!(told <= 10, "told {told} times, for thousands of results");
 }
 
 #[actix_rt::test]
@@ -164,15 +173,6 @@ async fn a_full_spool_that_drops_the_oldest_says_how_many_and_keeps_the_others()
     producer
         .wait_for_log_times("the oldest results were dropped", 3)
         .await;
-    let recent = accepted(&producer).len();
-    sleep(Duration::from_secs(1)).await;
-    let newest: Vec<_> = {
-        let lines = producer.log();
-        let lines = lines.lines().filter(|line| line.contains("\"accepted\""));
-        let lines: Vec<_> = lines.skip(recent).map(str::to_owned).collect();
-        lines
-    };
-    assert!(!newest.is_empty(), "checks go on");
     let mut consumer = world.node("consumer", "");
     let _open = gate.open();
     producer.wait_for_log("Kafka answers again").await;
@@ -191,17 +191,31 @@ async fn a_full_spool_that_drops_the_oldest_says_how_many_and_keeps_the_others()
         "{} accepted, {lost} told lost, {missing} not stored",
         accepted.len()
     );
-    // What was on its way to Kafka when it was dropped may have arrived all the same.
+    // Among the lost are the announcements of 400 sites, which come first; and what was on its way to Kafka when it was dropped
+    // may have arrived all the same: a queue of 1,024 kB.
     assert!(
-        lost > 0 && missing <= lost && missing + 500 >= lost,
-        "{lost} {missing}"
+        missing > 0 && missing <= lost && missing + 400 + 150 >= lost,
+        "{lost} told lost, {missing} not stored"
     );
-    for line in newest {
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let text = |name: &str| line[name].as_str().unwrap().to_owned();
-        let newest = (text("site"), text("slot"));
-        assert!(stored.contains(&newest), "{newest:?} is not there");
-    }
+    let log = producer.log();
+    let in_order = log.lines().filter(|line| line.contains("\"accepted\""));
+    let last = in_order
+        .enumerate()
+        .filter(|(_, line)| !stored.contains(&identity(line)))
+        .last();
+    let last = last.unwrap().0 as u64;
+    // Whole segments go, of which a part may have been delivered: about 500 records each.
+    assert!(
+        last < missing + 1500,
+        "only the oldest are dropped: {missing}, up to number {last}"
+    );
+}
+
+/// Site and slot of a line that calls a result accepted.
+fn identity(line: &str) -> (String, String) {
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    let text = |name: &str| line[name].as_str().unwrap().to_owned();
+    (text("site"), text("slot"))
 }
 
 /// A small file system in memory.
@@ -337,7 +351,8 @@ postgres: { batch: { max_rows: 1000, max_age: 100ms } }\n";
     sleep(Duration::from_secs(12)).await;
     let grown = resident(&consumer).saturating_sub(before);
     println!("memory has grown by {grown} bytes");
-    assert!(grown < 60 << 20, "by {grown}");
+    // Half of what came in: it is not kept in memory.
+    assert!(grown < 24 << 20, "by {grown}");
     link.set(|link| link.refuses = false);
     world.wait_for("all rows", stored, 40_000).await;
     let offsets = "SELECT sum(next)::int8 FROM kafka_offset";

@@ -109,8 +109,11 @@ impl<O: Outside> Publisher<O> {
     }
 
     fn after_turn(&mut self, done: Done, ctx: &mut Context<Self>) {
-        self.metrics.spool_results.set(done.waiting.cast_signed());
-        self.metrics.spool_bytes.set(done.bytes.cast_signed());
+        if let Some((results, bytes)) = done.holds {
+            self.metrics.spool_results.set(results.cast_signed());
+            self.metrics.spool_bytes.set(bytes.cast_signed());
+        }
+        self.refused.extend(done.refused);
         if let Some(opened) = done.opened {
             info!(self.log, "spool opened"; "dir" => %self.spool.dir.display(), "results" => opened.results,
                 "bytes" => opened.bytes, "torn_bytes" => opened.torn_bytes);

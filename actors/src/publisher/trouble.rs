@@ -46,11 +46,14 @@ impl<O: Outside> Publisher<O> {
     /// The disk has done what was asked, which may have been to take `count` results. None prove nothing to one that failed.
     pub(super) fn disk_is_well(&mut self, count: usize) {
         if !self.disk.takes_results() {
-            if count == 0 {
+            // A full one that drains takes some now and then: it is no news before it has taken all.
+            if count == 0 || (self.disk.full && self.arrivals.waiting() > 0) {
                 return;
             }
             info!(self.log, "the spool takes results again");
-            self.arrivals.land_all();
+            if !self.disk.well {
+                self.arrivals.land_all();
+            }
         }
         (self.disk.well, self.disk.full, self.disk.not_before) = (true, false, None);
         self.disk.retry.reset();
@@ -60,7 +63,7 @@ impl<O: Outside> Publisher<O> {
     pub(super) fn disk_is_full(&mut self) {
         self.arrivals.give_back();
         if !self.disk.full {
-            error!(self.log, "the spool is full: sites wait until Kafka takes results (spool.when_full: block)";
+            error!(self.log, "the spool is full: sites wait until Kafka takes results"; "when_full" => ?self.spool.when_full,
                 "max_bytes" => self.spool.max_bytes, "dir" => %self.spool.dir.display());
         }
         self.disk.full = true;

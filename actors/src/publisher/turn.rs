@@ -70,10 +70,10 @@ pub(super) struct Done {
     pub(super) damage: Vec<Damage>,
     /// A trouble with letting go, which is tried again at the next turn.
     pub(super) untidy: Option<String>,
-    /// Results that wait for Kafka.
-    pub(super) waiting: u64,
-    /// What the spool takes on the disk.
-    pub(super) bytes: u64,
+    /// Those of the refused that could not be set aside yet.
+    pub(super) refused: Vec<(Id, String)>,
+    /// Results that wait for Kafka, and what the spool takes on the disk in bytes; absent if it could not be opened.
+    pub(super) holds: Option<(u64, u64)>,
 }
 
 /// Why records are not durable.
@@ -114,8 +114,8 @@ where
         for id in self.delivered {
             spool.acknowledge(id);
         }
-        let refused = std::mem::take(&mut self.refused);
-        let mut untidy = set_aside(&mut spool, &self.folder, refused).err();
+        let mut refused = std::mem::take(&mut self.refused);
+        let mut untidy = set_aside(&mut spool, &self.folder, &mut refused).err();
         if let Err(problem) = spool.tidy() {
             untidy = Some(problem.to_string());
         }
@@ -143,8 +143,8 @@ where
             unread,
             damage: spool.take_damage(),
             untidy,
-            waiting: spool.waiting(),
-            bytes: spool.bytes(),
+            refused,
+            holds: Some((spool.waiting(), spool.bytes())),
         };
         *kept = Some(spool);
         done
@@ -162,8 +162,8 @@ impl Done {
             unread: None,
             damage: Vec::new(),
             untidy: None,
-            waiting: 0,
-            bytes: 0,
+            refused: Vec::new(),
+            holds: None,
         }
     }
 }
@@ -221,13 +221,15 @@ fn commit<D: Disk>(
     }
 }
 
-/// Puts what Kafka will never take into a file beside the spool, a line of JSON each, and lets go of it.
+/// Puts what Kafka will never take into a file beside the spool, a line of JSON each, and lets go of it. What can't be written
+/// now stays in `refused`.
 fn set_aside<D: Disk>(
     spool: &mut Spool<D>,
     folder: &Path,
-    refused: Vec<(Id, String)>,
+    refused: &mut Vec<(Id, String)>,
 ) -> Result<(), String> {
-    for (id, reason) in refused {
+    while let Some((id, reason)) = refused.first() {
+        let id = *id;
         let (entries, _) = spool
             .read(id, Some(id.next()), usize::MAX)
             .map_err(|problem| problem.to_string())?;
@@ -241,6 +243,7 @@ fn set_aside<D: Disk>(
                 .map_err(|error| format!("{}: {error}", folder.join(REFUSED).display()))?;
         }
         spool.acknowledge(id);
+        refused.remove(0);
     }
     Ok(())
 }

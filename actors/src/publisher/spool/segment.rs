@@ -4,7 +4,8 @@
 //! length and body, and the body: its index in the segment, the time, the key, the payload. The marker lets reading go
 //! on behind damage: a flipped byte costs the record that it hits.
 
-/// The first bytes of a segment; the last one is the format's version.
+/// The first bytes of a segment. What tells a later format is the ending of its file's name ([`super::files`]), not a byte
+/// that a torn write may hit.
 const MAGIC: [u8; 8] = *b"SWSPOOL\x01";
 /// Magic and time of creation.
 pub(super) const HEADER: usize = 16;
