@@ -460,6 +460,7 @@ impl StoreTransaction for Transaction<'_> {
             // The order is on its way; whoever gave it does not hear of it.
             self.session.closed = true;
             world.note(format_args!("commit of {} is on its way", self.id));
+            world.count("a commit is in doubt");
             self.database.end_later(self.id, Some(writes));
             return lost();
         }
@@ -476,6 +477,7 @@ impl StoreTransaction for Transaction<'_> {
         if world.chance(30) {
             self.session.closed = true;
             world.note(format_args!("the answer to commit {} is lost", self.id));
+            world.count("the answer to a commit is lost");
             return lost();
         }
         Ok(())

@@ -151,6 +151,7 @@ impl Kafka {
         let log = &mut partitions[partition];
         let lasts = self.world.millis(self.stale);
         log.replaced = Some((Instant::now() + lasts, log.end()));
+        self.world.count("a leader is replaced");
         self.world.note(format_args!(
             "the leader of {partition} is replaced and tells its end {} for {lasts:?}",
             log.end()
@@ -179,6 +180,9 @@ impl Kafka {
             }
         }
         self.world.note(format_args!("owners {owners:?}"));
+        if *owners != old {
+            self.world.count("partitions change their owners");
+        }
         for (id, inbox) in members.iter_mut() {
             for comes in [false, true] {
                 let (from, to) = if comes {

@@ -248,6 +248,7 @@ impl Outside for Machine {
         self.producer
             .world
             .note(format_args!("accepted {} {}", result.site, result.slot));
+        self.producer.world.count("a result is accepted");
         let key = (result.site.to_string(), result.slot.as_micros());
         self.producer.checked.borrow_mut().accepted.insert(key);
     }
