@@ -18,6 +18,10 @@ use std::{
 };
 
 use accepted::{accepted, rows, wait_for_all};
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+};
 use support::{Node, Web, World, free_port, message, page, required};
 use tcp_proxy::TcpProxy;
 use tokio::{runtime::Handle, time::sleep};
@@ -112,12 +116,55 @@ async fn in_a_long_outage_the_spool_grows_and_memory_does_not() {
     assert!(grown < spooled / 4, "{before:?} {after:?}");
 
     let mut consumer = world.node("consumer", "");
+    let back_at = accepted(&producer).into_iter().map(|it| it.1).max();
     let _open = gate.open();
     wait_for_all(&world, &accepted(&producer)).await;
     assert_eq!(producer.stop(), Some(0), "{}", producer.log());
     wait_for_all(&world, &accepted(&producer)).await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     world.assert_complete(1.0).await;
+    let overtaken = overtaken(&world, &back_at.unwrap());
+    println!("{overtaken} overtaken");
+    assert!(overtaken > 100, "fresh results stood behind the backlog");
+}
+
+/// How many results of before `back_at` stand in the topic behind one of after it, in the same partition.
+fn overtaken(world: &World, back_at: &str) -> usize {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", required("KAFKA_SERVER"))
+        .set("group.id", format!("{}-look", world.topic))
+        .create()
+        .unwrap();
+    let (mut positions, mut left) = (TopicPartitionList::new(), 0);
+    for partition in 0..3 {
+        let place = (&*world.topic, partition);
+        let (low, high) = consumer
+            .fetch_watermarks(place.0, place.1, Duration::from_secs(10))
+            .unwrap();
+        left += high - low;
+        positions
+            .add_partition_offset(place.0, place.1, Offset::Beginning)
+            .unwrap();
+    }
+    consumer.assign(&positions).unwrap();
+    let (mut fresh, mut overtaken) = ([false; 3], 0);
+    while left > 0 {
+        let message = consumer.poll(Duration::from_secs(10));
+        let message = message.expect("messages that are there come").unwrap();
+        left -= 1;
+        let payload: serde_json::Value =
+            serde_json::from_slice(message.payload().unwrap()).unwrap();
+        let Some(slot) = payload["slot"].as_str() else {
+            continue;
+        };
+        let fresh = &mut fresh[usize::try_from(message.partition()).unwrap()];
+        if slot > back_at {
+            *fresh = true;
+        } else if *fresh {
+            overtaken += 1;
+        }
+    }
+    overtaken
 }
 
 #[actix_rt::test]
