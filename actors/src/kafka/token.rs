@@ -151,16 +151,16 @@ fn run(command: &TokenCommand, name: String) -> Result<Vec<u8>, TokenError> {
         end(&mut child);
         return Err(TokenError::Late(name, command.timeout));
     };
+    // Nobody reads on: it waits for a reader, or has ended because there is none. That it failed then is not what was wrong.
+    if bytes.len() as u64 > LONGEST {
+        end(&mut child);
+        return Err(TokenError::Long(name));
+    }
     // The output is there; the end of the program is near.
     loop {
         match child.try_wait() {
             Ok(Some(status)) if status.success() => return Ok(bytes),
             Ok(Some(status)) => return Err(TokenError::Failed(name, status)),
-            // More than it may print: it waits for a reader that has gone.
-            Ok(None) if bytes.len() as u64 > LONGEST => {
-                end(&mut child);
-                return Err(TokenError::Long(name));
-            }
             Ok(None) if left().is_zero() => {
                 end(&mut child);
                 return Err(TokenError::Late(name, command.timeout));
