@@ -7,6 +7,7 @@ pub mod check;
 pub mod cli;
 mod commands;
 pub mod dead_letter;
+mod ending;
 mod exit;
 mod http;
 mod logging;

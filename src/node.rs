@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use actix_rt::{Arbiter, ArbiterHandle, System};
-use futures_util::future::{Either, select};
 use sitewatch_actors::{
     consumer::Consumer,
     intake::Intake,
@@ -16,13 +15,11 @@ use sitewatch_actors::{
 };
 use sitewatch_config::{RestartSettings, Role, Settings, Sources, load};
 use slog::{Logger, info, o, warn};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
-};
+use tokio::sync::oneshot;
 
 use crate::{
     SCHEMA,
+    ending::{Signals, end_in_order},
     exit::Failure,
     http::{self, Status},
     logging::{LogControl, Logging},
@@ -285,12 +282,14 @@ impl Tree {
                     0 => self.log.clone(),
                     _ => self.log.new(o!("writer" => number)),
                 };
-                let mut spec = self.child("writer", &settings, writer, move |fault| {
+                let spec = self.child("writer", &settings, writer, move |fault| {
                     let store = Postgres::new(postgres, SCHEMA.into(), metrics.postgres_up.clone());
                     Writer::new(store, metrics, log, fault)
                 });
-                spec.id = format!("writer-{number}");
-                specs.push(spec);
+                specs.push(ChildSpec {
+                    id: format!("writer-{number}"),
+                    ..spec
+                });
             }
         }
         let (role, sources, overlay) = (self.role, self.sources.clone(), Arc::clone(&self.overlay));
@@ -353,66 +352,4 @@ fn client_id(settings: &Settings, role: &str) -> String {
         settings.node.location,
         std::process::id()
     )
-}
-
-/// Waits for the tree's end. The first SIGTERM or SIGINT makes it drain, for as long as is allowed; the second ends it at
-/// once.
-async fn end_in_order(
-    life: impl Future<Output = Exit> + Unpin,
-    stop: oneshot::Sender<()>,
-    mut signals: Signals,
-    patience: Duration,
-    log: &Logger,
-) -> Result<Exit, Failure> {
-    let life = match select(life, Box::pin(signals.either())).await {
-        Either::Left((exit, _)) => return Ok(exit),
-        Either::Right(((), life)) => life,
-    };
-    info!(log, "stopping: draining in order"; "at_most" => ?patience);
-    // A tree that has ended meanwhile needs no word.
-    let _ = stop.send(());
-    let bounded = tokio::time::timeout(patience, life);
-    match select(Box::pin(bounded), Box::pin(signals.either())).await {
-        Either::Left((Ok(exit), _)) => Ok(exit),
-        Either::Left((Err(_), _)) => {
-            warn!(
-                log,
-                "not everything could be drained in time; what is in the spool and in Kafka is taken up again at the next start"
-            );
-            Ok(Exit::Stopped)
-        }
-        Either::Right(_) => Err(Failure::software(
-            "a second signal: ended at once, without draining",
-        )),
-    }
-}
-
-/// The signals that end the node.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    /// Listens from now on: what comes before the actors are there waits for them, instead of ending the process with an
-    /// embedded PostgreSQL half made. A SIGHUP so early has nothing to reload, and must not end it either.
-    fn listen() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::software(format!("can't listen for signals: {error}")))
-        };
-        drop(listen(SignalKind::hangup())?);
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    /// Waits for the next one.
-    async fn either(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

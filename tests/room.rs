@@ -3,26 +3,21 @@
 
 #[path = "support/accepted.rs"]
 mod accepted;
+#[path = "support/small_disk.rs"]
+mod small_disk;
 mod support;
 #[path = "support/tcp_proxy.rs"]
 #[allow(dead_code, reason = "the torture test uses all of it")]
 mod tcp_proxy;
 
-use std::{
-    fs,
-    io::Write,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use accepted::{accepted, rows, wait_for_all};
+use accepted::{accepted, accepted_in_order, rows, wait_for_all};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
 };
-use support::{Node, Web, World, free_port, message, page, required};
+use support::{Web, World, free_port, message, page, required, resident};
 use tcp_proxy::TcpProxy;
 use tokio::{runtime::Handle, time::sleep};
 
@@ -64,14 +59,6 @@ impl Gate {
     }
 }
 
-/// Resident memory in bytes.
-fn resident(node: &Node) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", node.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
-    kilobytes.parse::<u64>().unwrap() * 1024
-}
-
 /// The value of a metric, whatever its labels.
 fn metric(port: u16, name: &str) -> u64 {
     let page = page(port, "/metrics");
@@ -95,7 +82,7 @@ async fn in_a_long_outage_the_spool_grows_and_memory_does_not() {
         (
             metric(port, "sitewatch_checks_total"),
             metric(port, "sitewatch_spool_bytes"),
-            resident(&producer),
+            resident(producer.id()),
         )
     };
     let before = look();
@@ -244,13 +231,11 @@ async fn a_full_spool_that_drops_the_oldest_says_how_many_and_keeps_the_others()
         missing > 0 && missing <= lost && missing + 400 + 150 >= lost,
         "{lost} told lost, {missing} not stored"
     );
-    let log = producer.log();
-    let in_order = log.lines().filter(|line| line.contains("\"accepted\""));
+    let in_order = accepted_in_order(&producer);
     let last = in_order
-        .enumerate()
-        .filter(|(_, line)| !stored.contains(&identity(line)))
-        .last();
-    let last = last.unwrap().0 as u64;
+        .iter()
+        .rposition(|it| !stored.contains(it))
+        .unwrap() as u64;
     // Whole segments go, of which a part may have been delivered: about 500 records each.
     assert!(
         last < missing + 1500,
@@ -258,60 +243,23 @@ async fn a_full_spool_that_drops_the_oldest_says_how_many_and_keeps_the_others()
     );
 }
 
-/// Site and slot of a line that calls a result accepted.
-fn identity(line: &str) -> (String, String) {
-    let line: serde_json::Value = serde_json::from_str(line).unwrap();
-    let text = |name: &str| line[name].as_str().unwrap().to_owned();
-    (text("site"), text("slot"))
-}
-
-/// A small file system in memory.
+/// A small file system that goes with the test.
 struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None` where mounting is not allowed.
-    fn mount(folder: &Path) -> Option<Self> {
-        fs::create_dir_all(folder).unwrap();
-        let disk = Self(folder.to_owned());
-        disk.run("mount", &["-t", "tmpfs", "-o", "size=24m", "tmpfs"])
-            .then_some(disk)
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) -> bool {
-        let status = Command::new(program)
-            .args(arguments)
-            .arg(&self.0)
-            .stderr(Stdio::null())
-            .status();
-        status.is_ok_and(|status| status.success())
-    }
-
-    /// Fills it to the last byte.
-    fn fill(&self) {
-        let mut ballast = fs::File::create(self.0.join("ballast")).unwrap();
-        for size in [1 << 20, 4096, 1] {
-            while ballast.write_all(&vec![0; size]).is_ok() {}
-        }
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.0.join("ballast")).unwrap();
-    }
-}
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        self.run("umount", &["--lazy"]);
+        small_disk::unmount(&self.0);
     }
 }
 
 #[actix_rt::test]
 async fn a_disk_that_is_full_and_one_that_is_read_only_are_told_and_used_again_when_they_can_be() {
     let (world, web) = (World::new("small_disk").await, Web::start());
-    let Some(disk) = SmallDisk::mount(&world.folder.path().join("small")) else {
+    let disk = SmallDisk(world.folder.path().join("small"));
+    if !small_disk::mount(&disk.0, "24m").unwrap() {
         println!("skipped: mounting a file system is not allowed here");
         return;
-    };
+    }
     world.create_topic(3).await;
     let more = format!("node: {{ {NODE} }}\nspool: {{ dir: small/spool }}");
     let settings = sites(&web, 20, &more);
@@ -320,13 +268,13 @@ async fn a_disk_that_is_full_and_one_that_is_read_only_are_told_and_used_again_w
     let stored = "SELECT count(*) FROM checks";
     world.wait_for("rows", stored, 60).await;
 
-    disk.fill();
+    small_disk::fill(&disk.0).unwrap();
     producer.wait_for_log("No space left on device").await;
     let now = world.number(stored).await;
     world
         .wait_for("rows by way of memory", stored, now + 60)
         .await;
-    disk.free();
+    small_disk::free(&disk.0).unwrap();
     let again = "the spool takes results again";
     producer.wait_for_log(again).await;
     assert_eq!(producer.stop(), Some(0), "{}", producer.log());
@@ -336,14 +284,14 @@ async fn a_disk_that_is_full_and_one_that_is_read_only_are_told_and_used_again_w
     let told = log.matches("the spool can't be written").count();
     assert!((1..=2).contains(&told), "told {told} times\n{log}");
 
-    assert!(disk.run("mount", &["-o", "remount,ro"]));
+    assert!(small_disk::run("mount", &["-o", "remount,ro"], &disk.0));
     let mut producer = world.node("producer", &settings);
     producer.wait_for_log("Read-only file system").await;
     let now = world.number(stored).await;
     world
         .wait_for("rows by way of memory", stored, now + 60)
         .await;
-    assert!(disk.run("mount", &["-o", "remount,rw"]));
+    assert!(small_disk::run("mount", &["-o", "remount,rw"], &disk.0));
     producer.wait_for_log(again).await;
     assert_eq!(producer.stop(), Some(0), "{}", producer.log());
     wait_for_all(&world, &accepted(&producer)).await;
@@ -357,17 +305,9 @@ async fn a_disk_that_is_full_and_one_that_is_read_only_are_told_and_used_again_w
 async fn without_postgresql_a_consumer_keeps_its_partitions_and_its_size() {
     let world = World::new("no_database").await;
     world.create_topic(4).await;
-    let base = &world.database_url;
-    let start = base.find('@').unwrap() + 1;
-    let end = start + base[start..].find('/').unwrap();
-    let server: SocketAddr = base[start..end]
-        .replace("localhost", "127.0.0.1")
-        .parse()
-        .unwrap();
     let port = free_port();
+    let (server, url) = world.database_by_way_of(port);
     let link = TcpProxy::start(&Handle::current(), port, server).unwrap();
-    let mut url = base.clone();
-    url.replace_range(start..end, &format!("127.0.0.1:{port}"));
     let settings = "kafka: { options: { session.timeout.ms: 6000, heartbeat.interval.ms: 1000 } }
 postgres: { batch: { max_rows: 1000, max_age: 100ms } }\n";
     let mut consumer = world.node_with("consumer", settings, &[("POSTGRES_URL", &url)]);
@@ -385,7 +325,7 @@ postgres: { batch: { max_rows: 1000, max_age: 100ms } }\n";
         link.cuts += 1;
         link.refuses = true;
     });
-    let before = resident(&consumer);
+    let before = resident(consumer.id());
     world.produce(messages[5_000..].iter().cloned());
     // All of it some times more, which the key absorbs.
     for _ in 0..4 {
@@ -396,7 +336,7 @@ postgres: { batch: { max_rows: 1000, max_age: 100ms } }\n";
         .await;
     // Twice as long as the group waits for a member that is silent.
     sleep(Duration::from_secs(12)).await;
-    let grown = resident(&consumer).saturating_sub(before);
+    let grown = resident(consumer.id()).saturating_sub(before);
     println!("memory has grown by {grown} bytes");
     // Half of what came in: it is not kept in memory.
     assert!(grown < 24 << 20, "by {grown}");

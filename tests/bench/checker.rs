@@ -36,9 +36,9 @@ use sitewatch_config::{RestartSettings, Site, SiteOptions, Url};
 use slog::Logger;
 use tokio::sync::oneshot;
 
-use process::{cpu_time, resident, setting};
+use process::{cpu_time, setting};
 use scripted::{Authority, Tls, http, tls::provider};
-use support::{Node, World, free_port, required};
+use support::{Node, World, free_port, required, resident};
 use web::{ANSWER, serve};
 
 /// What the program itself has.

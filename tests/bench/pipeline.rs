@@ -17,12 +17,12 @@ use std::{
 };
 
 use ordinary::ordinary;
-use process::{cpu_time, resident, setting};
+use process::{cpu_time, setting};
 use sitewatch_actors::{
     model::Slot,
     publisher::spool::{Limits, RealDisk, Spool},
 };
-use support::World;
+use support::{World, resident};
 
 const WARM_UP: Duration = Duration::from_secs(4);
 

@@ -30,20 +30,6 @@ pub(crate) fn children_cpu_time() -> Duration {
     Duration::from_millis(ticks * 1000 / TICKS)
 }
 
-/// Memory of process `id` that is in RAM, in bytes.
-pub(crate) fn resident(id: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kilobytes: u64 = line
-        .unwrap()
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
-    kilobytes * 1024
-}
-
 /// A number from the environment, or `default`.
 pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| {

@@ -15,8 +15,8 @@ use std::{
 };
 
 use ordinary::ordinary;
-use process::{cpu_time, resident, setting};
-use support::{World, free_port};
+use process::{cpu_time, setting};
+use support::{World, free_port, resident};
 use tcp_proxy::TcpProxy;
 use tokio::runtime::Handle;
 
@@ -130,14 +130,10 @@ async fn sink(world: &World, messages: u64, writers: u64, delay: Option<Duration
 
 /// The database's URL by way of a link with a delay.
 fn behind(world: &World, delay: Duration) -> (String, TcpProxy) {
-    let start = world.database_url.find('@').unwrap() + 1;
-    let end = start + world.database_url[start..].find('/').unwrap();
-    let server = world.database_url[start..end].replace("localhost", "127.0.0.1");
     let port = free_port();
-    let link = TcpProxy::start(&Handle::current(), port, server.parse().unwrap()).unwrap();
+    let (server, url) = world.database_by_way_of(port);
+    let link = TcpProxy::start(&Handle::current(), port, server).unwrap();
     link.set(|link| link.delay = delay);
-    let mut url = world.database_url.clone();
-    url.replace_range(start..end, &format!("127.0.0.1:{port}"));
     (url, link)
 }
 

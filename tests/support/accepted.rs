@@ -8,6 +8,11 @@ use crate::support::{Node, World};
 
 /// The results that a producer has called accepted: site and slot.
 pub(crate) fn accepted(node: &Node) -> BTreeSet<(String, String)> {
+    accepted_in_order(node).into_iter().collect()
+}
+
+/// The same in their order.
+pub(crate) fn accepted_in_order(node: &Node) -> Vec<(String, String)> {
     let lines = node.log();
     let lines = lines
         .lines()

@@ -11,7 +11,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -73,6 +73,20 @@ pub fn page(port: u16, path: &str) -> String {
     answer
 }
 
+/// Memory of process `id` that is in RAM, in bytes.
+pub fn resident(id: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kilobytes: u64 = line
+        .unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    kilobytes * 1024
+}
+
 /// A topic and a database of one test's own.
 pub struct World {
     pub topic: String,
@@ -102,6 +116,16 @@ impl World {
             folder: tempfile::tempdir().unwrap(),
             db,
         }
+    }
+
+    /// The database's server, and the database's URL by way of `port` of this machine, where a proxy may stand.
+    pub fn database_by_way_of(&self, port: u16) -> (SocketAddr, String) {
+        let mut url = self.database_url.clone();
+        let start = url.find('@').unwrap() + 1;
+        let end = start + url[start..].find('/').unwrap();
+        let server = url[start..end].replace("localhost", "127.0.0.1");
+        url.replace_range(start..end, &format!("127.0.0.1:{port}"));
+        (server.parse().unwrap(), url)
     }
 
     pub async fn create_topic(&self, partitions: i32) {

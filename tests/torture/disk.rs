@@ -2,15 +2,13 @@
 
 use std::{
     fs,
-    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
-use crate::process;
+use crate::{process, small_disk};
 
 /// Room for some minutes of results without Kafka.
-const SIZE: &str = "size=32m";
+const SIZE: &str = "32m";
 
 /// A file system in memory, where mounting is allowed.
 pub(crate) struct Disk {
@@ -21,13 +19,7 @@ pub(crate) struct Disk {
 impl Disk {
     /// Mounts a small file system on `folder`; without the right to do so it is a folder like any other.
     pub(crate) fn new(folder: &Path) -> std::io::Result<Self> {
-        fs::create_dir_all(folder)?;
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", SIZE, "tmpfs"])
-            .arg(folder)
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
+        let mounted = small_disk::mount(folder, SIZE)?;
         if mounted {
             process::mounted(folder);
         }
@@ -42,25 +34,15 @@ impl Disk {
         self.mounted
     }
 
-    fn ballast(&self) -> PathBuf {
-        self.folder.join("ballast")
-    }
-
     /// Fills it to the last byte.
     pub(crate) fn fill(&self) -> std::io::Result<()> {
-        let mut ballast = fs::File::create(self.ballast())?;
-        for size in [1 << 20, 4096, 1] {
-            let piece = vec![0; size];
-            // Ends with "no space left on device", which is what is wanted.
-            while ballast.write_all(&piece).is_ok() {}
-        }
-        Ok(())
+        small_disk::fill(&self.folder)
     }
 
     /// Gives the room back.
     pub(crate) fn free(&self) {
-        // It may not be there.
-        let _ = fs::remove_file(self.ballast());
+        // It may not be taken.
+        let _ = small_disk::free(&self.folder);
     }
 }
 
@@ -72,6 +54,6 @@ pub(crate) fn unmount_stale(folder: &Path) {
         .map(Path::new)
         .filter(|place| place.starts_with(folder))
     {
-        process::unmount(place);
+        small_disk::unmount(place);
     }
 }

@@ -18,6 +18,8 @@ mod report;
 mod rig;
 mod schedule;
 mod settings;
+#[path = "../support/small_disk.rs"]
+mod small_disk;
 #[path = "../support/tcp_proxy.rs"]
 mod tcp_proxy;
 mod web;

@@ -159,17 +159,8 @@ pub(crate) fn end_all() {
 pub(crate) fn unmount_all() {
     let mut mounts = MOUNTED.lock().unwrap_or_else(PoisonError::into_inner);
     for folder in mounts.drain(..) {
-        unmount(&folder);
+        small_disk::unmount(&folder);
     }
-}
-
-/// Takes away one file system, also while somebody still uses it.
-pub(crate) fn unmount(folder: &Path) {
-    let _ = Command::new("umount")
-        .arg("--lazy")
-        .arg(folder)
-        .stderr(Stdio::null())
-        .status();
 }
 
 fn forget(id: u32) {

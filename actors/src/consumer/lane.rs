@@ -17,14 +17,9 @@ use crate::{
     model::{Receipt, Watermarks, WriterOrder},
 };
 
-/// What became of a lane's buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Handed {
-    /// It may take more.
-    Open,
-    /// It is full, and the writer has no room.
-    NoRoom,
-}
+/// How long a full lane waits for room at its writer before its partitions are paused: pausing throws away what was fetched
+/// ahead, so short waits are better sat out.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
 
 /// The way to one writer.
 pub(super) struct Lane {
@@ -58,32 +53,24 @@ impl Lane {
         self.inquiry.ask(&self.writer, topic, held, asked);
     }
 
-    /// Hands the buffer over if it is due and there is room. A full one waits for room for at most `patience`; one that is
-    /// not full does not wait: it grows meanwhile.
-    pub(super) async fn hand_over(
-        &mut self,
-        topic: &Arc<str>,
-        settings: &BatchSettings,
-        patience: Duration,
-    ) -> Handed {
+    /// Hands the buffer over if it is due and there is room. Whether it is stuck: full, and without room, also after a short
+    /// wait unless it is paused already. One that is not full does not wait: it grows meanwhile.
+    pub(super) async fn hand_over(&mut self, topic: &Arc<str>, settings: &BatchSettings) -> bool {
         if self.buffer.due_in(settings, Instant::now()) != Some(Duration::ZERO) {
-            return Handed::Open;
+            return false;
         }
         let full = self.buffer.is_full(settings.max_rows);
         let mut room = self.writer.try_reserve();
-        if room.is_none() && full && !patience.is_zero() {
-            room = timeout(patience, self.writer.reserve())
-                .await
-                .ok()
-                .flatten();
+        if room.is_none() && full && !self.paused {
+            let reserved = timeout(SHORT_WAIT, self.writer.reserve()).await;
+            room = reserved.ok().flatten();
         }
         match room {
+            None => full,
             Some(room) => {
                 fill(room, &mut self.buffer, &mut self.in_flight, topic);
-                Handed::Open
+                false
             }
-            None if full => Handed::NoRoom,
-            None => Handed::Open,
         }
     }
 

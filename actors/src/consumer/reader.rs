@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     assignment::{Assignment, Take},
-    lane::{Handed, Lane},
+    lane::Lane,
     source::{Change, Source},
 };
 use crate::{
@@ -34,9 +34,6 @@ use crate::{
 
 /// The longest that one poll waits, so that the other work of the loop is done in time.
 const POLL: Duration = Duration::from_millis(100);
-/// How long to wait for room at the writer before the partitions are paused: pausing throws away what was fetched ahead,
-/// so short waits are better sat out.
-const SHORT_WAIT: Duration = Duration::from_secs(1);
 /// How often a batch that is due is offered to a writer without room.
 const OFFER_AGAIN: Duration = Duration::from_millis(5);
 /// The most messages that are read in one turn: the loop's other work, and two looks at the clock, are shared by so many.
@@ -344,19 +341,14 @@ impl<S: Source> Reader<S> {
     /// polling goes on, so that the group does not believe this consumer dead and the other lanes do not wait.
     async fn hand_over(&mut self) {
         for place in 0..self.lanes.len() {
-            let (topic, settings) = (&self.topic, &self.settings);
             let lane = &mut self.lanes[place];
-            let mut handed = lane.hand_over(topic, settings, Duration::ZERO).await;
-            if handed == Handed::NoRoom && !lane.paused {
-                handed = lane.hand_over(topic, settings, SHORT_WAIT).await;
-            }
-            let (paused, pause) = (lane.paused, handed == Handed::NoRoom);
-            if paused == pause {
+            let stuck = lane.hand_over(&self.topic, &self.settings).await;
+            if lane.paused == stuck {
                 continue;
             }
-            lane.paused = pause;
+            lane.paused = stuck;
             let partitions = self.in_lane(place, self.assignment.located());
-            if pause {
+            if stuck {
                 info!(self.log, "the writer has no room, pausing"; "partitions" => ?partitions);
                 self.pause(&partitions);
             } else {

@@ -35,17 +35,10 @@ impl Default for DiskState {
     }
 }
 
-impl DiskState {
-    /// Whether it took results when it was asked last.
-    fn takes_results(&self) -> bool {
-        self.well && !self.full
-    }
-}
-
 impl<O: Outside> Publisher<O> {
     /// The disk has done what was asked, which may have been to take `count` results. None prove nothing to one that failed.
     pub(super) fn disk_is_well(&mut self, count: usize) {
-        if !self.disk.takes_results() {
+        if !self.disk.well || self.disk.full {
             // A full one that drains takes some now and then: it is no news before it has taken all.
             if count == 0 || (self.disk.full && self.arrivals.waiting() > 0) {
                 return;

@@ -93,7 +93,7 @@ where
     O: FnOnce() -> Result<D, OpenError>,
 {
     /// Does it.
-    pub(super) fn perform(mut self, kept: &Kept<D>) -> Done {
+    pub(super) fn perform(self, kept: &Kept<D>) -> Done {
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         let mut opened = None;
         // Taken out: what a panic leaves behind is not used again.
@@ -114,8 +114,14 @@ where
         for id in self.delivered {
             spool.acknowledge(id);
         }
-        let mut refused = std::mem::take(&mut self.refused);
-        let mut untidy = set_aside(&mut spool, &self.folder, &mut refused).err();
+        let mut untidy = None;
+        let set_aside = |(id, reason): &(Id, String)| {
+            let end = set_aside(&mut spool, &self.folder, *id, reason);
+            end.map_err(|problem| untidy = Some(problem)).ok()
+        };
+        let mut refused = self.refused;
+        let done = refused.iter().map_while(set_aside).count();
+        refused.drain(..done);
         if let Err(problem) = spool.tidy() {
             untidy = Some(problem.to_string());
         }
@@ -221,30 +227,26 @@ fn commit<D: Disk>(
     }
 }
 
-/// Puts what Kafka will never take into a file beside the spool, a line of JSON each, and lets go of it. What can't be written
-/// now stays in `refused`.
+/// Puts what Kafka will never take into a file beside the spool, as a line of JSON, and lets go of it.
 fn set_aside<D: Disk>(
     spool: &mut Spool<D>,
     folder: &Path,
-    refused: &mut Vec<(Id, String)>,
+    id: Id,
+    reason: &str,
 ) -> Result<(), String> {
-    while let Some((id, reason)) = refused.first() {
-        let id = *id;
-        let (entries, _) = spool
-            .read(id, Some(id.next()), usize::MAX)
-            .map_err(|problem| problem.to_string())?;
-        for entry in entries {
-            let line = serde_json::json!({
-                "reason": reason,
-                "site": String::from_utf8_lossy(&entry.key),
-                "message": String::from_utf8_lossy(&entry.payload),
-            });
-            append(folder, &format!("{line}\n"))
-                .map_err(|error| format!("{}: {error}", folder.join(REFUSED).display()))?;
-        }
-        spool.acknowledge(id);
-        refused.remove(0);
+    let (entries, _) = spool
+        .read(id, Some(id.next()), usize::MAX)
+        .map_err(|problem| problem.to_string())?;
+    for entry in entries {
+        let line = serde_json::json!({
+            "reason": reason,
+            "site": String::from_utf8_lossy(&entry.key),
+            "message": String::from_utf8_lossy(&entry.payload),
+        });
+        append(folder, &format!("{line}\n"))
+            .map_err(|error| format!("{}: {error}", folder.join(REFUSED).display()))?;
     }
+    spool.acknowledge(id);
     Ok(())
 }
 

@@ -158,8 +158,9 @@ pub(super) const MISSING: &str = "
       FROM judged GROUP BY 1, 2";
 
 /// Rows that no revision expects: between revisions, and inside those that hold such rows ($5 to $9: site, location, since,
-/// from, to), calendars' own slots left out ($10 to $12: site, location, slot). $13 grace, $14 so many are listed. What an earlier revision that was not ended
-/// would expect is not held against a row: another producer may still run it.
+/// from, to), calendars' own slots left out ($10 to $12: site, location, slot). $13 grace, $14 so many are listed.
+///
+/// What an earlier revision that was not ended would expect is not held against a row: another producer may still run it.
 pub(super) const UNSCHEDULED: &str = concat!(
     "WITH bounds AS (
         SELECT s.site_id, s.location_id, s.since, greatest(due_until, $1) AS lo,

@@ -68,10 +68,8 @@ impl Producer {
     pub(crate) async fn live(self) {
         loop {
             let alive = Arc::new(AtomicBool::new(true));
-            let polls = 20
-                + self
-                    .world
-                    .below([300, 1500, 6000][self.world.below(3) as usize]);
+            let most = [300, 1500, 6000][self.world.below(3) as usize];
+            let polls = 20 + self.world.below(most);
             let life = Mortal::new(self.one_life(&alive), polls, &self.world).await;
             alive.store(false, Ordering::Relaxed);
             match life {

@@ -50,8 +50,8 @@ impl Lives {
             .iter()
             .filter(|life| life.location == location)
             .collect();
-        let begun = |life: &&&Life| life.first.is_some_and(|first| first <= slot);
-        let Some(at) = mine.iter().rposition(|life| begun(&life)) else {
+        let begun = |life: &&Life| life.first.is_some_and(|first| first <= slot);
+        let Some(at) = mine.iter().rposition(begun) else {
             return false;
         };
         let died = at + 1 < mine.len();
