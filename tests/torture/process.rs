@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::small_disk;
+
 /// What still runs, and the signal that ends it for good.
 static RUNNING: Mutex<BTreeMap<u32, &str>> = Mutex::new(BTreeMap::new());
 
