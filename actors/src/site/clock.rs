@@ -6,10 +6,15 @@
 
 use std::{
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::Duration,
 };
 
-use crate::model::Slot;
+use tokio::time::Instant;
+
+use crate::{
+    model::Slot,
+    time::{WallClock, wall_clock},
+};
 
 /// How much slower it goes until the wall clock has caught up: by one part in so many.
 const SLOWER: i64 = 8;
@@ -18,8 +23,11 @@ const SLOWER: i64 = 8;
 const TOLERANCE_US: i64 = 1_000;
 
 /// The node's clock. Cheap to read.
-#[derive(Debug, Default)]
-pub struct Clock(Mutex<Option<Reading>>);
+#[derive(Debug)]
+pub struct Clock {
+    wall: WallClock,
+    last: Mutex<Option<Reading>>,
+}
 
 /// What both clocks said, and what the node's clock said then.
 #[derive(Clone, Copy, Debug)]
@@ -28,11 +36,25 @@ struct Reading {
     told: i64,
 }
 
+impl Default for Clock {
+    fn default() -> Self {
+        Self::by(wall_clock)
+    }
+}
+
 impl Clock {
+    /// A clock that follows `wall`.
+    pub fn by(wall: WallClock) -> Self {
+        Self {
+            wall,
+            last: Mutex::default(),
+        }
+    }
+
     /// The time of day.
     pub fn now(&self) -> Slot {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, wall) = (Instant::now(), wall());
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, wall) = (Instant::now(), set_by_tests((self.wall)().as_micros()));
         let told = match *last {
             None => wall,
             Some(last) => go_on(last, at, wall),
@@ -57,9 +79,8 @@ fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn wall() -> i64 {
-    let wall = Slot::from_system_time(SystemTime::now()).as_micros();
-    // Lets tests set the clock: by microseconds, from one reading on.
+/// Lets tests set the clock: by microseconds, from one reading on.
+fn set_by_tests(wall: i64) -> i64 {
     fail::fail_point!("clock::set", |step| wall
         + step
             .and_then(|step| step.parse::<i64>().ok())

@@ -11,8 +11,10 @@ mod excerpt;
 mod expect_body;
 mod expect_headers;
 mod gate;
+mod network;
 mod parts;
 mod probe;
+mod prober;
 mod schedule;
 mod sites;
 mod surroundings;
@@ -26,12 +28,13 @@ use std::{
     cell::{Cell, RefCell},
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix::prelude::*;
 use sitewatch_config::Site as SiteSettings;
 use slog::warn;
+use tokio::time::Instant;
 
 use self::{announce::Standing, gate::Pass};
 
@@ -40,6 +43,7 @@ pub use self::{
     clock::Clock,
     gate::Gate,
     parts::Parts,
+    prober::{Part, Prober},
     schedule::{Passed, Schedule},
     sites::{Sites, SitesOrder},
     surroundings::Surroundings,

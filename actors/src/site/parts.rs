@@ -11,9 +11,10 @@ use sitewatch_config::{Resolve, Site};
 
 use super::{
     attempt::{Attempt, Failure},
-    check::{Part, check_part},
+    check::check_part,
     gate::{Pass, host},
     probe::{Kept, addresses_of, micros},
+    prober::Part,
     surroundings::Surroundings,
     tls_clients::SiteClients,
     trial::{Checked, Trial},

@@ -1,10 +1,8 @@
 //! What all sites of a node share.
 
-use std::time::SystemTime;
-
 use slog::Logger;
 
-use super::{clock::Clock, gate::Gate, tls_clients::TlsClients, token::Tokens};
+use super::{clock::Clock, gate::Gate, network::Network, prober::Prober};
 use crate::{metrics::Metrics, model::Slot};
 
 /// What all sites of a node share.
@@ -21,13 +19,21 @@ pub struct Surroundings {
     pub clock: Clock,
     /// How many checks may run at once.
     pub gate: Gate,
-    pub(super) tls: TlsClients,
-    pub(super) tokens: Tokens,
+    pub(super) prober: Box<dyn Prober>,
 }
 
 impl Surroundings {
-    /// Surroundings at `location` where at most `max_checks` run at once, `per_host` of them at one host.
-    pub fn new(
+    /// Surroundings at `location` where at most `max_checks` run at once, `per_host` of them at one host. Sites are asked over
+    /// the network.
+    pub fn new(location: String, limits: (usize, usize), metrics: Metrics, log: Logger) -> Self {
+        let (prober, clock) = (Box::new(Network::new()), Clock::default());
+        Self::with(prober, clock, location, limits, metrics, log)
+    }
+
+    /// As [`Surroundings::new`], with another prober and another clock.
+    pub fn with(
+        prober: Box<dyn Prober>,
+        clock: Clock,
         location: String,
         (max_checks, per_host): (usize, usize),
         metrics: Metrics,
@@ -35,18 +41,12 @@ impl Surroundings {
     ) -> Self {
         Self {
             location,
-            run: Slot::from_system_time(SystemTime::now()),
+            run: clock.now(),
             metrics,
             log,
-            clock: Clock::default(),
+            clock,
             gate: Gate::new(max_checks, per_host),
-            tls: TlsClients::new(),
-            tokens: Tokens::default(),
+            prober,
         }
-    }
-
-    /// How many different TLS clients the sites need.
-    pub fn tls_clients(&self) -> usize {
-        self.tls.len()
     }
 }

@@ -1,6 +1,6 @@
 //! The running children of one supervising actor.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use actix_rt::ArbiterHandle;
 use futures_util::{Stream, future::LocalBoxFuture, stream};
@@ -27,7 +27,8 @@ pub struct Ended {
 
 /// The running children of one supervising actor. Dropping it ends all of them at once.
 pub struct Children {
-    running: HashMap<Arc<str>, Child>,
+    /// In an order, so that a simulation stops them alike each time.
+    running: BTreeMap<Arc<str>, Child>,
     /// One message a child that ends: bounded by the number of children.
     ended: mpsc::UnboundedSender<Ended>,
     generations: u64,
@@ -66,7 +67,7 @@ impl Children {
         });
         (
             Self {
-                running: HashMap::new(),
+                running: BTreeMap::new(),
                 ended,
                 generations: 0,
             },

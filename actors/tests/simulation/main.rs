@@ -1,12 +1,14 @@
-//! From a result to its row: the publisher with its spool, the consumer's reader and the writer as they are, on simulated
-//! disks, between a simulated Kafka and a simulated database, on a simulated clock. All that happens follows from a seed, so what fails once fails again: `SIM_SEED=n cargo test -p sitewatch-actors
-//! --test simulation one_seed -- --nocapture` shows it. The idea is FoundationDB's.
+//! From a slot to its row: the sites, the publisher with its spool, the consumer's reader and the writer as they are, between
+//! simulated sites' answers, disks, a simulated Kafka and a simulated database, on a simulated clock. All that happens follows
+//! from a seed, so what fails once fails again: `SIM_SEED=n cargo test -p sitewatch-actors --test simulation one_seed --
+//! --nocapture` shows it. The idea is FoundationDB's.
 
 #![allow(
     clippy::print_stderr,
     reason = "a simulation that is looked at prints its trace"
 )]
 
+mod checked;
 mod database;
 mod kafka;
 mod link;
@@ -14,6 +16,7 @@ mod mortal;
 mod process;
 mod producer;
 mod scenario;
+mod sites;
 mod world;
 
 use std::{
@@ -151,13 +154,17 @@ fn the_faults_do_happen() {
         ("a machine crashes", 30),
         ("a producer ends in order", 20),
         ("a producer is killed", 30),
-        ("a result is accepted", 10_000),
+        ("a check is interrupted", 30),
+        ("a result is accepted", 5_000),
+        ("a site is replaced", 100),
+        ("a slot is missed", 1000),
         ("a turn at a disk panics", 50),
         ("a turn at a disk panics at its end", 30),
         ("an acknowledgement is lost", 200),
         ("an outage of Kafka", 200),
         ("partitions change their owners", 100),
         ("the answer to a commit is lost", 30),
+        ("the clock is set", 50),
     ] {
         let count = counts.get(what).copied().unwrap_or_default();
         assert!(count >= least, "{what}: {count} times");

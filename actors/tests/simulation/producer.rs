@@ -3,7 +3,6 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeSet,
     io,
     path::Path,
     pin::pin,
@@ -15,18 +14,17 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{
-    FutureExt,
-    future::{self, Either, LocalBoxFuture},
-};
+use actix_rt::Arbiter;
+use futures_util::future::{self, Either, LocalBoxFuture};
 use sitewatch_actors::{
     intake::Intake,
     metrics::Metrics,
-    model::{CheckResult, Outcome, Report, Slot},
+    model::{CheckResult, ErrorKind, Report, Slot},
     publisher::{
         Ends, OpenDisk, Outside, Publisher, PublisherParts,
         spool::{DiskFault, Limits, MemoryDisk, Spool},
     },
+    site::{Clock, Sites, SitesOrder, Surroundings},
     supervision::{Exit, Supervision, Unborn},
 };
 use sitewatch_config::{KafkaSettings, QueueSettings, RestartSettings, SpoolSettings, WhenFull};
@@ -34,23 +32,13 @@ use slog::Logger;
 use tokio::{sync::oneshot, time::sleep};
 
 use super::{
-    database::Key,
+    checked::{Checked, End},
     kafka::Kafka,
     link::FakeLink,
     mortal::Mortal,
-    world::{World, wall_clock},
+    sites::{Answers, changed, sites},
+    world::{World, set_clock},
 };
-
-const SITES: u64 = 3;
-
-/// What a producer has told, over all its lives.
-#[derive(Default)]
-pub(crate) struct Checked {
-    /// Results that were handed to a publisher. They may be stored.
-    pub(crate) offered: BTreeSet<Key>,
-    /// Results that counted as checked. They must be stored.
-    pub(crate) accepted: BTreeSet<Key>,
-}
 
 /// A machine with a disk, on which one producer lives after the other.
 #[derive(Clone)]
@@ -64,28 +52,40 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    /// Lives again and again.
+    /// Lives again and again, for a last time when no fault happens any more.
     pub(crate) async fn live(self) {
-        loop {
+        let mut last = false;
+        while !last {
+            last = !self.world.has_faults();
             let alive = Arc::new(AtomicBool::new(true));
-            let most = [300, 1500, 6000][self.world.below(3) as usize];
+            let most = [150, 500, 2500][self.world.below(3) as usize];
             let polls = 20 + self.world.below(most);
-            let life = Mortal::new(self.one_life(&alive), polls, &self.world).await;
+            let number = self.checked.borrow_mut().new_life();
+            let life = Mortal::new(self.one_life(number, &alive), polls, &self.world).await;
             alive.store(false, Ordering::Relaxed);
-            match life {
-                Some(Exit::Stopped) => self.world.count("a producer ends in order"),
+            let end = match life {
+                Some((Exit::Stopped, end)) => {
+                    self.world.count("a producer ends in order");
+                    end
+                }
                 // As when a turn panics while all waits for its end: what is left is for the next life.
-                Some(exit) => {
+                Some((exit, _)) => {
                     self.world.note(format_args!("{exit}"));
                     self.world.count("a producer fails at its end");
+                    End::Killed
                 }
                 None if self.world.below(2) == 0 => {
                     self.world.count("a machine crashes");
                     let world = Rc::clone(&self.world);
                     self.disk.crash(&mut || world.below(u64::MAX));
+                    End::Killed
                 }
-                None => self.world.count("a producer is killed"),
-            }
+                None => {
+                    self.world.count("a producer is killed");
+                    End::Killed
+                }
+            };
+            self.checked.borrow_mut().end(number, end);
             // Down for a while; what was on the wire arrives or does not.
             sleep(self.world.millis(1500)).await;
         }
@@ -99,7 +99,8 @@ impl Producer {
         }
     }
 
-    async fn one_life(&self, alive: &Arc<AtomicBool>) -> Exit {
+    /// How the publisher ended, and how the life did.
+    async fn one_life(&self, life: usize, alive: &Arc<AtomicBool>) -> (Exit, End) {
         let world = &self.world;
         let metrics = Metrics::new().expect("the names are valid");
         // What decides how long an orderly end waits: the simulated Kafka answers.
@@ -129,58 +130,92 @@ impl Producer {
             metrics: metrics.clone(),
             log: self.log.clone(),
         };
-        let supervision = Arc::new(Supervision {
-            kind: "publisher",
+        let (stop, stopped) = oneshot::channel();
+        let publishing = publisher.live(
+            move |fault| Publisher::new(parts, fault),
+            self.supervision("publisher", &metrics),
+            stopped,
+        );
+        // The sites end first, as in the node.
+        let sites = async {
+            let end = self.check(life, results, metrics.clone()).await;
+            // One that has ended needs no word.
+            let _ = stop.send(());
+            end
+        };
+        match future::select(pin!(publishing), pin!(sites)).await {
+            Either::Left((exit, _)) => (exit, End::Killed),
+            Either::Right((end, publishing)) => (publishing.await, end),
+        }
+    }
+
+    fn supervision(&self, kind: &'static str, metrics: &Metrics) -> Arc<Supervision> {
+        Arc::new(Supervision {
+            kind,
             log: self.log.clone(),
             restart: RestartSettings {
                 max: 10_000,
                 ..RestartSettings::default()
             },
+            metrics: metrics.clone(),
+        })
+    }
+
+    /// The group of sites, whose settings change now and then, until they have ended in order.
+    async fn check(&self, life: usize, results: Intake<Report>, metrics: Metrics) -> End {
+        let (world, checked) = (&self.world, &self.checked);
+        let supervision = self.supervision("sites", &metrics);
+        let restart = supervision.restart.clone();
+        let around = Arc::new(Surroundings::with(
+            Box::new(Answers),
+            Clock::by(set_clock),
+            "here".to_owned(),
+            (1 + world.below(3) as usize, 1 + world.below(2) as usize),
             metrics,
-        });
+            self.log.clone(),
+        ));
+        let mut known = sites(self.number, world);
+        let group = Unborn::<Sites>::default();
+        let orders = Intake::new(group.address().recipient(), 4);
         let (stop, stopped) = oneshot::channel();
-        let life = publisher.live(
-            move |fault| Publisher::new(parts, fault),
+        let (first, shared) = (known.clone(), Arc::clone(&around));
+        let group = group.live(
+            move |fault| {
+                let workers = vec![Arbiter::current()];
+                Sites::new(first, shared, results, workers, restart, fault)
+            },
             supervision,
             stopped,
         );
-        let sites = future::join_all((0..SITES).map(|n| self.check(n, results.clone())));
-        let ending = async {
-            if world.chance(300) {
-                sleep(world.millis(20_000)).await;
-            } else {
-                future::pending::<()>().await;
+        for site in &known {
+            checked.borrow_mut().begin(life, site, around.clock.now());
+        }
+        let orders = async {
+            while world.has_faults() && !world.chance(200) {
+                sleep(world.millis(6000)).await;
+                if world.chance(500) {
+                    let one = world.below(known.len() as u64) as usize;
+                    known[one] = changed(&known[one], world);
+                    checked
+                        .borrow_mut()
+                        .begin(life, &known[one], around.clock.now());
+                    world.count("a site is replaced");
+                    orders.offer(SitesOrder::Replace(known.clone())).await;
+                }
             }
+            let end = match world.has_faults() {
+                true => End::InOrder,
+                false => End::Calm,
+            };
+            if end == End::Calm {
+                // What a fault holds up has gone on.
+                sleep(Duration::from_secs(2)).await;
+            }
+            let _ = stop.send(());
+            end
         };
-        let mut life = pin!(life);
-        // The sites end first, as in the node.
-        let others = pin!(future::select(
-            Box::pin(sites.then(|_| future::pending::<()>())),
-            Box::pin(ending)
-        ));
-        match future::select(life.as_mut(), others).await {
-            Either::Left((exit, _)) => exit,
-            Either::Right((others, _)) => {
-                drop(others);
-                // One that has ended needs no word.
-                let _ = stop.send(());
-                life.await
-            }
-        }
-    }
-
-    /// A site: a result now and then, each of its own slot, as long as there are faults.
-    async fn check(&self, n: u64, results: Intake<Report>) {
-        let world = &self.world;
-        let site = format!("producer-{}-site-{n}", self.number);
-        while world.has_faults() {
-            sleep(Duration::from_millis(20) + world.millis(400)).await;
-            let slot = wall_clock();
-            let key = (site.clone(), slot.as_micros());
-            self.checked.borrow_mut().offered.insert(key);
-            let result = CheckResult::of(&site, "http://site/", "here", slot, Outcome::Up);
-            results.offer(Report::Check(result)).await;
-        }
+        let (_, end) = future::join(group, orders).await;
+        end
     }
 }
 
@@ -239,14 +274,18 @@ impl Outside for Machine {
     }
 
     fn now(&self) -> Slot {
-        wall_clock()
+        set_clock()
     }
 
     fn accepted(&self, result: &CheckResult) {
         self.producer
             .world
             .note(format_args!("accepted {} {}", result.site, result.slot));
-        self.producer.world.count("a result is accepted");
+        self.producer.world.count(match result.error {
+            Some(ErrorKind::Missed) => "a slot is missed",
+            Some(ErrorKind::InternalError) => "a check is interrupted",
+            _ => "a result is accepted",
+        });
         let key = (result.site.to_string(), result.slot.as_micros());
         self.producer.checked.borrow_mut().accepted.insert(key);
     }

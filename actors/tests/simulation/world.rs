@@ -17,6 +17,9 @@ pub(crate) const EPOCH: i64 = 1_700_000_000_000_000;
 
 thread_local! {
     static START: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// By how much the producers' clocks are ahead, in microseconds.
+    static AHEAD: Cell<i64> = const { Cell::new(0) };
+    static CURRENT: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
 }
 
 /// The simulated wall clock: goes with tokio's.
@@ -25,6 +28,11 @@ pub(crate) fn wall_clock() -> Slot {
         .get()
         .map_or(Duration::ZERO, |start| Instant::now() - start);
     Slot::from_micros(EPOCH + passed.as_micros() as i64)
+}
+
+/// The producers' wall clock, which somebody sets now and then.
+pub(crate) fn set_clock() -> Slot {
+    Slot::from_micros(wall_clock().as_micros() + AHEAD.get())
 }
 
 pub(crate) struct World {
@@ -46,7 +54,8 @@ impl World {
     pub(crate) fn new(seed: u64, print: bool) -> Rc<Self> {
         let start = Instant::now();
         START.set(Some(start));
-        Rc::new(Self {
+        AHEAD.set(0);
+        let world = Rc::new(Self {
             rng: RefCell::new(Rng::with_seed(seed)),
             start,
             hash: Cell::new(0xcbf2_9ce4_8422_2325),
@@ -55,7 +64,29 @@ impl World {
             over: Cell::new(false),
             violations: RefCell::default(),
             counts: RefCell::default(),
-        })
+        });
+        CURRENT.set(Some(Rc::clone(&world)));
+        world
+    }
+
+    /// The world of this thread's simulation.
+    pub(crate) fn current() -> Rc<Self> {
+        let current = CURRENT.with_borrow(Clone::clone);
+        current.expect("there is a simulation")
+    }
+
+    /// Sets the producers' clocks now and then.
+    pub(crate) async fn set_clocks(self: Rc<Self>) {
+        loop {
+            sleep(Duration::from_secs(2) + self.millis(20_000)).await;
+            if !self.faults.get() {
+                return;
+            }
+            let ahead = self.below(20_000_000) as i64 - 10_000_000;
+            self.count("the clock is set");
+            self.note(format_args!("by {ahead} us"));
+            AHEAD.set(AHEAD.get() + ahead);
+        }
     }
 
     /// A number from 0 to before `end`.
