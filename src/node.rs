@@ -234,6 +234,7 @@ impl Tree {
                 kafka: settings.kafka.clone(),
                 spool: settings.spool.clone(),
                 patience: patience(&settings),
+                yields: true,
                 outside: Real {
                     client_id: client_id(&settings, "producer"),
                     metrics: metrics.clone(),

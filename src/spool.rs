@@ -152,6 +152,7 @@ fn drain(settings: Settings) -> Result<(), Failure> {
             kafka: settings.kafka.clone(),
             spool: settings.spool.clone(),
             patience: settings.node.drain_timeout,
+            yields: false,
             outside: Real {
                 client_id: format!(
                     "sitewatch-drain-{}-{}",

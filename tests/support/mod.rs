@@ -25,6 +25,7 @@ use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer as _},
     error::RDKafkaErrorCode,
     producer::{BaseRecord, Producer, ThreadedProducer},
 };
@@ -134,6 +135,19 @@ impl World {
             .create_topics([&topic], &AdminOptions::new())
             .await
             .unwrap();
+    }
+
+    /// How many messages have ever been in the topic.
+    pub fn topic_ends(&self, partitions: i32) -> i64 {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", required("KAFKA_SERVER"))
+            .create()
+            .unwrap();
+        let end = |partition| {
+            let ends = consumer.fetch_watermarks(&self.topic, partition, Duration::from_secs(10));
+            ends.unwrap().1
+        };
+        (0..partitions).map(end).sum()
     }
 
     pub async fn delete_topic(&self) {

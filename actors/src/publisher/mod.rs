@@ -7,16 +7,22 @@
 //! Where the disk does not take a result (it fails, or the spool is full), the result goes to Kafka straight from memory
 //! and counts as checked when Kafka has it. So checks go on as long as either works. If neither does, the sites wait
 //! for room in the intake, and report as `missed` what they could not check.
+//!
+//! After an outage the backlog goes to Kafka no faster than the consumers store it: fresh results overtake it in the spool,
+//! and would wait behind it in Kafka.
 
 mod arrivals;
+mod lookout;
 mod outbox;
 mod outside;
 mod pace;
 mod producer;
 mod sending;
 pub mod spool;
+mod throttle;
 mod trouble;
 mod turn;
+mod yielding;
 
 use std::time::Duration;
 
@@ -25,14 +31,16 @@ use sitewatch_config::{KafkaSettings, SpoolSettings};
 use slog::{Logger, error, info};
 use tokio::time::Instant;
 
-pub use self::outside::{End, Ends, Link, OpenDisk, Outside, Real, Refused, Ticket};
+pub use self::outside::{End, Ends, Link, OpenDisk, Outside, PartitionLag, Real, Refused, Ticket};
 use self::{
     arrivals::{Arrivals, Held},
-    outbox::{Outbox, Window},
+    outbox::{BACKLOG_PART, Outbox, Window},
     outside::Wake,
     spool::Id,
+    throttle::Throttle,
     trouble::DiskState,
     turn::Kept,
+    yielding::Yielding,
 };
 use crate::{
     intake::{Delivery, Intake},
@@ -78,6 +86,12 @@ pub struct Publisher<O: Outside = Real> {
     resend: Retry,
     resend_at: Option<Instant>,
     disk: DiskState,
+    /// Whether the backlog is to wait for the consumers at all.
+    yields: bool,
+    yielding: Yielding,
+    throttle: Throttle,
+    /// Whether a look at the consumers is under way or planned.
+    looking: bool,
     /// Since when this publisher is to end.
     ending: Option<Instant>,
     /// Nothing is known of what an earlier life had on its way: all that is in the spool is sent.
@@ -98,6 +112,8 @@ pub struct PublisherParts<O> {
     pub spool: SpoolSettings,
     /// How long an orderly end may take.
     pub patience: Duration,
+    /// Whether a backlog goes to Kafka no faster than it is stored. Without fresh results there is no reason to wait.
+    pub yields: bool,
     /// Disk, Kafka, threads and time.
     pub outside: O,
     /// The way to this actor, for the Kafka client's threads.
@@ -113,6 +129,10 @@ impl<O: Outside> Publisher<O> {
     pub fn new(parts: PublisherParts<O>, fault: Fault) -> Self {
         Self {
             outbox: Outbox::new(window(&parts.kafka)),
+            yields: parts.yields,
+            yielding: Yielding::default(),
+            throttle: throttle(&parts.kafka),
+            looking: false,
             kafka: parts.kafka,
             spool: parts.spool,
             patience: parts.patience,
@@ -218,6 +238,11 @@ fn window(kafka: &KafkaSettings) -> Window {
     }
 }
 
+/// What may wait in Kafka at first is what may be on its way.
+fn throttle(kafka: &KafkaSettings) -> Throttle {
+    Throttle::new(window(kafka).messages / BACKLOG_PART)
+}
+
 impl<O: Outside> Actor for Publisher<O> {
     type Context = Context<Self>;
 
@@ -225,7 +250,7 @@ impl<O: Outside> Actor for Publisher<O> {
         self.connect(ctx);
         // What an earlier life had begun is done again.
         self.arrivals.give_back();
-        (self.turning, self.planned) = (false, None);
+        (self.turning, self.planned, self.looking) = (false, None, false);
         self.take_in_again();
         self.start_over = true;
         self.plan(ctx, Duration::ZERO);
@@ -267,6 +292,7 @@ impl<O: Outside> Handler<Delivery<PublisherOrder>> for Publisher<O> {
                 info!(self.log, "Kafka settings changed, connecting anew");
                 self.kafka = *settings;
                 self.outbox.set_window(window(&self.kafka));
+                self.throttle = throttle(&self.kafka);
                 let closed = self
                     .disconnect()
                     .map(|(), me: &mut Self, ctx: &mut Context<Self>| {
@@ -295,6 +321,7 @@ impl<O: Outside> Handler<Stop> for Publisher<O> {
 
     fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
         self.ending = Some(Instant::now());
+        self.outbox.allow(None);
         ctx.run_interval(Duration::from_millis(20), |me, ctx| me.look_for_end(ctx));
         self.plan(ctx, Duration::ZERO);
     }

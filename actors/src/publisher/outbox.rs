@@ -3,10 +3,11 @@
 //! Results are sent in two lanes. A fresh one goes straight to Kafka as soon as it is durable, if there is room. If there is
 //! none, as in an outage, it is left in the spool and belongs to the backlog, which is read from the disk and sent, oldest
 //! first, beside the fresh ones. The backlog may use only a part of the room: fresh results do not stand in a queue behind it.
+//! Nor may it be sent faster than it is stored, so that they do not stand in a queue in Kafka either: see `throttle`.
 
 use std::collections::VecDeque;
 
-use super::spool::Id;
+use super::spool::{Id, Most};
 
 /// How much may be on its way to Kafka at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl Window {
 }
 
 /// The backlog may use one part in so many of the window.
-const BACKLOG_PART: usize = 4;
+pub(super) const BACKLOG_PART: usize = 4;
 
 /// Once the window has been full, the fresh lane opens again when so much of it is free: one part in so many.
 const OPEN_PART: usize = 2;
@@ -82,6 +83,8 @@ pub(super) struct Outbox {
     backlog: VecDeque<Span>,
     /// Whether fresh results go straight to Kafka.
     open: bool,
+    /// How many messages of the backlog may still be sent; as many as there is room for, if that is not said.
+    allowed: Option<u64>,
 }
 
 impl Outbox {
@@ -92,7 +95,14 @@ impl Outbox {
             of_backlog: Load::default(),
             backlog: VecDeque::new(),
             open: true,
+            allowed: None,
         }
+    }
+
+    /// So many messages of the backlog may be sent now, those included that are on their way; `None`: all.
+    pub(super) fn allow(&mut self, messages: Option<u64>) {
+        let flying = self.of_backlog.messages as u64;
+        self.allowed = messages.map(|messages| messages.saturating_sub(flying));
     }
 
     pub(super) fn set_window(&mut self, window: Window) {
@@ -142,17 +152,21 @@ impl Outbox {
         self.backlog = all.into_iter().collect();
     }
 
-    /// What is to be read next, and at most how many bytes of it; nothing where there is no backlog or no room.
-    pub(super) fn wants(&self) -> Option<(Span, usize)> {
+    /// What is to be read next, and at most how much of it; nothing where there is no backlog or no room.
+    pub(super) fn wants(&self) -> Option<(Span, Most)> {
         let part = self.window.part(BACKLOG_PART);
-        let room = self.of_backlog.fits(part) && self.all.fits(self.window);
-        let bytes = READ
-            .min(part.bytes.saturating_sub(self.of_backlog.bytes))
-            .max(1);
+        let room =
+            self.of_backlog.fits(part) && self.all.fits(self.window) && self.allowed != Some(0);
+        let most = Most {
+            records: usize::try_from(self.allowed.unwrap_or(u64::MAX)).unwrap_or(usize::MAX),
+            bytes: READ
+                .min(part.bytes.saturating_sub(self.of_backlog.bytes))
+                .max(1),
+        };
         self.backlog
             .front()
             .filter(|_| room)
-            .map(|span| (*span, bytes))
+            .map(|span| (*span, most))
     }
 
     /// `span` was read as far as `next`, to its end if there is none.
@@ -173,6 +187,7 @@ impl Outbox {
         self.all.add(bytes);
         if lane == Lane::Backlog {
             self.of_backlog.add(bytes);
+            self.allowed = self.allowed.map(|allowed| allowed.saturating_sub(1));
         }
     }
 
@@ -236,6 +251,31 @@ mod tests {
         assert!(outbox.takes_fresh(), "half of the window is free again");
         let (span, _) = outbox.wants().unwrap();
         assert_eq!((span.from, span.until), (id(8), id(24).next()));
+    }
+
+    #[test]
+    fn no_more_of_the_backlog_is_sent_than_is_allowed() {
+        let mut outbox = Outbox::new(WINDOW);
+        let all = Span {
+            from: id(0),
+            until: id(100),
+        };
+        outbox.start_over(Some(all));
+        outbox.allow(Some(2));
+        assert_eq!(outbox.wants().unwrap().1.records, 2);
+        outbox.sent(Lane::Backlog, 10);
+        outbox.sent(Lane::Fresh, 10);
+        assert_eq!(outbox.wants().unwrap().1.records, 1);
+        outbox.sent(Lane::Backlog, 10);
+        assert_eq!(outbox.wants(), None);
+        outbox.allow(Some(2));
+        assert_eq!(outbox.wants(), None, "two are on their way");
+        outbox.ended(Lane::Backlog, 10);
+        outbox.ended(Lane::Backlog, 10);
+        outbox.allow(Some(2));
+        assert_eq!(outbox.wants().unwrap().1.records, 2);
+        outbox.allow(None);
+        assert_eq!(outbox.wants().unwrap().1.records, usize::MAX);
     }
 
     #[test]

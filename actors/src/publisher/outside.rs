@@ -65,8 +65,36 @@ pub trait Link: Send + Unpin + 'static {
     /// If it is not taken; its end is not told then.
     fn send(&self, ticket: Ticket, key: &[u8], payload: &[u8]) -> Result<(), Refused>;
 
+    /// How far the consumers are in each partition to which this client has delivered something, and in which they have
+    /// committed an offset.
+    ///
+    /// # Errors
+    /// Why that can't be told, in words.
+    fn look(&self) -> LocalBoxFuture<'static, Result<Vec<PartitionLag>, String>>;
+
+    /// There will be no look for a while.
+    fn rest(&self);
+
     /// Waits until Kafka has answered for all messages, at most `patience`, and lets go of the client. Blocks.
     fn close(self, patience: Duration);
+}
+
+/// How far the consumers are in one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionLag {
+    /// The partition.
+    pub partition: i32,
+    /// The next offset that they will store, as they last said.
+    pub committed: i64,
+    /// The offset after the last message that was delivered.
+    pub end: i64,
+}
+
+impl PartitionLag {
+    /// Messages that wait to be stored.
+    pub(super) fn waiting(&self) -> u64 {
+        u64::try_from(self.end - self.committed).unwrap_or_default()
+    }
 }
 
 /// Why a message was not taken.

@@ -123,6 +123,7 @@ impl<O: Outside> Publisher<O> {
             self.outbox.start_over(all);
             self.start_over = false;
         }
+        self.look_out(ctx);
         self.tell_damage(&done.damage);
         if let Some(dropped) = done.dropped {
             error!(self.log, "the spool is full, the oldest results were dropped (spool.when_full)";

@@ -2,10 +2,14 @@
 
 use std::{
     error::Error,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use futures_util::future::LocalBoxFuture;
 use rdkafka::{
     ClientContext, Message, Statistics,
     client::OAuthToken,
@@ -21,11 +25,15 @@ use crate::{
     metrics::Metrics,
 };
 
-use super::outside::{End, Ends, Link, Refused, Ticket};
+use super::{
+    lookout::Lookout,
+    outside::{End, Ends, Link, PartitionLag, Refused, Ticket},
+};
 
 /// A producer to one topic.
 pub struct Producer {
     client: ThreadedProducer<Deliveries>,
+    lookout: Arc<Lookout>,
     topic: String,
     metrics: Metrics,
 }
@@ -72,8 +80,11 @@ impl Producer {
             log.clone(),
             metrics.kafka_up.with_label_values(&["producer"]),
         );
+        let client = Client::new(settings, reachability, log);
+        let lookout = Lookout::new(settings, client_id, client.clone());
         let deliveries = Deliveries {
-            client: Client::new(settings, reachability, log),
+            client,
+            lookout: Arc::clone(&lookout),
             metrics: metrics.clone(),
             failing: AtomicBool::new(false),
             ends,
@@ -81,6 +92,7 @@ impl Producer {
         let client = config.create_with_context(deliveries)?;
         Ok(Self {
             client,
+            lookout,
             topic: settings.topic.clone(),
             metrics: metrics.clone(),
         })
@@ -109,6 +121,17 @@ impl Link for Producer {
         }
     }
 
+    fn look(&self) -> LocalBoxFuture<'static, Result<Vec<PartitionLag>, String>> {
+        let lookout = Arc::clone(&self.lookout);
+        let looked = tokio::task::spawn_blocking(move || lookout.look());
+        Box::pin(async move { looked.await.unwrap_or_else(|panic| Err(panic.to_string())) })
+    }
+
+    fn rest(&self) {
+        let lookout = Arc::clone(&self.lookout);
+        tokio::task::spawn_blocking(move || lookout.rest());
+    }
+
     fn close(self, patience: Duration) {
         // What is left is purged when the client goes, and told as failed: it stays in the spool.
         let _ = self.client.flush(patience);
@@ -130,6 +153,7 @@ fn is_of_the_message(problem: &KafkaError) -> bool {
 /// Hears of every message's end.
 struct Deliveries {
     client: Client,
+    lookout: Arc<Lookout>,
     metrics: Metrics,
     /// Whether the last report was a failure: one log line for each change.
     failing: AtomicBool,
@@ -165,7 +189,9 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, report: &DeliveryResult<'_>, ticket: Box<Ticket>) {
         self.metrics.in_flight.dec();
         let end = match report {
-            Ok(_) => {
+            Ok(message) => {
+                self.lookout
+                    .delivered(message.partition(), message.offset());
                 self.metrics.delivered.inc();
                 self.client.reachability.seen_up();
                 self.failing.store(false, Ordering::Relaxed);

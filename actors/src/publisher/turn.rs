@@ -12,7 +12,9 @@ use sitewatch_config::WhenFull;
 
 use super::{
     outbox::Span,
-    spool::{CommitError, Damage, Disk, Dropped, Entry, Id, Limits, OpenError, Opened, Spool},
+    spool::{
+        CommitError, Damage, Disk, Dropped, Entry, Id, Limits, Most, OpenError, Opened, Spool,
+    },
 };
 
 /// The file of messages that Kafka will never take.
@@ -46,8 +48,8 @@ pub(super) struct Turn<O> {
     pub(super) delivered: Vec<Id>,
     /// Kafka will never take these: they are set aside.
     pub(super) refused: Vec<(Id, String)>,
-    /// To be read, at most so many bytes.
-    pub(super) read: Option<(Span, usize)>,
+    /// To be read, at most so much of it.
+    pub(super) read: Option<(Span, Most)>,
     /// The time of day, in microseconds since 1970.
     pub(super) now: i64,
 }
@@ -132,8 +134,8 @@ where
             })
         });
         let (durable, dropped) = commit(&mut spool, &self.records, self.when_full, self.now);
-        let read = self.read.map(|(span, bytes)| {
-            let (entries, next) = spool.read(span.from, Some(span.until), bytes)?;
+        let read = self.read.map(|(span, most)| {
+            let (entries, next) = spool.read(span.from, Some(span.until), most)?;
             Ok((span, entries, next))
         });
         let (read, unread) = match read.transpose() {
@@ -235,7 +237,7 @@ fn set_aside<D: Disk>(
     reason: &str,
 ) -> Result<(), String> {
     let (entries, _) = spool
-        .read(id, Some(id.next()), usize::MAX)
+        .read(id, Some(id.next()), Most::ALL)
         .map_err(|problem| problem.to_string())?;
     for entry in entries {
         let line = serde_json::json!({

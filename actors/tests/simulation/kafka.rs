@@ -16,6 +16,7 @@ use rdkafka::{
 use sitewatch_actors::{
     consumer::{Change, Source},
     model::Watermarks,
+    publisher::PartitionLag,
 };
 use tokio::time::{Instant, sleep};
 
@@ -74,6 +75,8 @@ pub(crate) struct Kafka {
     stale: u64,
     partitions: RefCell<Vec<Partition>>,
     group: RefCell<Group>,
+    /// What members said that is stored.
+    committed: RefCell<BTreeMap<i32, i64>>,
     /// Producers can't reach it.
     away: Cell<bool>,
 }
@@ -93,6 +96,7 @@ impl Kafka {
             stale,
             partitions: RefCell::new(partitions),
             group: RefCell::new(group),
+            committed: RefCell::default(),
             away: Cell::new(false),
         })
     }
@@ -110,6 +114,18 @@ impl Kafka {
         let partitions = self.partitions.borrow();
         let ends = partitions.iter().map(Partition::end);
         (0..).zip(ends).collect()
+    }
+
+    /// How far the group is in the partitions of which it has said so.
+    pub(crate) fn lags(&self) -> Vec<PartitionLag> {
+        let ends = self.ends();
+        let committed = self.committed.borrow();
+        let lag = |(partition, committed): (&i32, &i64)| PartitionLag {
+            partition: *partition,
+            committed: *committed,
+            end: ends[partition],
+        };
+        committed.iter().map(lag).collect()
     }
 
     pub(crate) fn partition_count(&self) -> u64 {
@@ -399,7 +415,11 @@ impl Source for Member {
         Ok(())
     }
 
-    fn hint(&self, _: &[(i32, i64)]) -> Result<(), KafkaError> {
+    fn hint(&self, positions: &[(i32, i64)]) -> Result<(), KafkaError> {
+        self.kafka
+            .committed
+            .borrow_mut()
+            .extend(positions.iter().copied());
         Ok(())
     }
 

@@ -11,9 +11,13 @@ use std::{
 };
 
 use fastrand::Rng;
-use sitewatch_actors::publisher::{End, Ends, Link, Refused, Ticket};
+use futures_util::future::LocalBoxFuture;
+use sitewatch_actors::publisher::{End, Ends, Link, PartitionLag, Refused, Ticket};
 use tokio::{
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        oneshot,
+    },
     time::sleep,
 };
 
@@ -21,10 +25,19 @@ use super::{kafka::Kafka, world::World};
 
 /// A client of the simulated Kafka. It may be sent to other threads, so what it draws is its own.
 pub(crate) struct FakeLink {
-    messages: UnboundedSender<Sent>,
+    orders: UnboundedSender<Order>,
     random: Mutex<Rng>,
     life: Life,
 }
+
+/// What a client wants of the broker.
+enum Order {
+    Send(Sent),
+    Look(oneshot::Sender<Seen>),
+}
+
+/// How far the consumers are, or why that can't be told.
+type Seen = Result<Vec<PartitionLag>, String>;
 
 struct Sent {
     ticket: Ticket,
@@ -53,7 +66,7 @@ impl FakeLink {
         ends: Ends,
         process: &Arc<AtomicBool>,
     ) -> Self {
-        let (messages, received) = unbounded_channel();
+        let (orders, received) = unbounded_channel();
         let life = Life {
             client: Arc::new(AtomicBool::new(true)),
             process: Arc::clone(process),
@@ -66,7 +79,7 @@ impl FakeLink {
         };
         actix_rt::spawn(Rc::new(wire).carry(received));
         Self {
-            messages,
+            orders,
             random: Mutex::new(Rng::with_seed(world.below(u64::MAX))),
             life,
         }
@@ -91,8 +104,22 @@ impl Link for FakeLink {
             payload: payload.to_vec(),
         };
         let gone = |_| Refused::Now("the simulation is over".to_owned());
-        self.messages.send(sent).map_err(gone)
+        self.orders.send(Order::Send(sent)).map_err(gone)
     }
+
+    fn look(&self) -> LocalBoxFuture<'static, Seen> {
+        let (seen, answer) = oneshot::channel();
+        let asked = self.orders.send(Order::Look(seen)).is_ok();
+        Box::pin(async move {
+            let gone = || Err("the simulation is over".to_owned());
+            match asked {
+                true => answer.await.unwrap_or_else(|_| gone()),
+                false => gone(),
+            }
+        })
+    }
+
+    fn rest(&self) {}
 
     fn close(self, _: Duration) {
         self.life.client.store(false, Ordering::Relaxed);
@@ -108,10 +135,26 @@ struct Wire {
 }
 
 impl Wire {
-    async fn carry(self: Rc<Self>, mut messages: UnboundedReceiver<Sent>) {
-        while let Some(sent) = messages.recv().await {
-            actix_rt::spawn(Rc::clone(&self).deliver(sent));
+    async fn carry(self: Rc<Self>, mut orders: UnboundedReceiver<Order>) {
+        while let Some(order) = orders.recv().await {
+            let me = Rc::clone(&self);
+            match order {
+                Order::Send(sent) => drop(actix_rt::spawn(me.deliver(sent))),
+                Order::Look(seen) => drop(actix_rt::spawn(me.tell_lag(seen))),
+            }
         }
+    }
+
+    async fn tell_lag(self: Rc<Self>, seen: oneshot::Sender<Seen>) {
+        sleep(self.world.millis(300)).await;
+        let lost = self.kafka.is_away() || self.world.chance(100);
+        let told = match lost {
+            true => Err("simulated: no answer".to_owned()),
+            false => Ok(self.kafka.lags()),
+        };
+        self.world.count("a producer looks at the consumers");
+        // A client that is gone hears nothing.
+        let _ = seen.send(told);
     }
 
     async fn deliver(self: Rc<Self>, sent: Sent) {

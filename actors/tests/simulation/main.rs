@@ -154,6 +154,7 @@ fn the_faults_do_happen() {
         ("a machine crashes", 30),
         ("a producer ends in order", 20),
         ("a producer is killed", 30),
+        ("a producer looks at the consumers", 500),
         ("a check is interrupted", 30),
         ("a result is accepted", 5_000),
         ("a site is replaced", 100),

@@ -122,6 +122,7 @@ impl Producer {
                 sync_interval: world.millis(60),
             },
             patience: Duration::from_secs(300),
+            yields: true,
             outside: Machine {
                 producer: self.clone(),
                 alive: Arc::clone(alive),

@@ -84,7 +84,7 @@ fn too_many_open_files_cost_no_result() {
     let (mut spool, _) = Spool::open(disk.clone(), SMALL).unwrap();
     commit(&mut spool, &["a", "b"]);
     disk.fail_next(DiskFault::Read(EMFILE));
-    assert!(spool.read(START, None, usize::MAX).is_err());
+    assert!(spool.read(START, None, Most::ALL).is_err());
     assert_eq!((spool.take_damage(), spool.waiting()), (vec![], 2));
     // At a start too. The first read is that of the checkpoint.
     disk.fail_next(DiskFault::Read(EMFILE));
@@ -133,7 +133,7 @@ fn damaged_files_that_are_kept_do_not_fill_the_spool() {
         ids.into_iter().for_each(|id| spool.acknowledge(id));
         drop(spool);
         let (mut spool, _) = Spool::open(disk.clone(), limits).unwrap();
-        let (entries, _) = spool.read(START, None, usize::MAX).unwrap();
+        let (entries, _) = spool.read(START, None, Most::ALL).unwrap();
         entries.iter().for_each(|entry| spool.acknowledge(entry.id));
         spool.tidy().unwrap();
     }

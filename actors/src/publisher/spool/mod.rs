@@ -70,6 +70,23 @@ pub struct Limits {
     pub segment_bytes: u64,
 }
 
+/// How much is read at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most {
+    /// Records.
+    pub records: usize,
+    /// Bytes of payload, about.
+    pub bytes: usize,
+}
+
+impl Most {
+    /// As much as there is.
+    pub const ALL: Self = Self {
+        records: usize::MAX,
+        bytes: usize::MAX,
+    };
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use super::{
-    Damage, Disk, Entry, Id, Spool,
+    Damage, Disk, Entry, Id, Most, Spool,
     files::{is_lost, name, of_file},
     segment,
 };
@@ -25,8 +25,8 @@ pub(super) fn missing(
 }
 
 impl<D: Disk> Spool<D> {
-    /// Reads the records from `from` on, `until` exclusive, in order, those left out that Kafka has: about `max_bytes` of
-    /// payload, at least one record. The second is where to go on, if the range goes on.
+    /// Reads the records from `from` on, `until` exclusive, in order, those left out that Kafka has: not more than
+    /// `most`, at least one record. The second is where to go on, if the range goes on.
     ///
     /// # Errors
     /// If a file can't be read now, as when too many are open: it is to be tried again. One whose bytes are lost is damage.
@@ -34,7 +34,7 @@ impl<D: Disk> Spool<D> {
         &mut self,
         from: Id,
         until: Option<Id>,
-        max_bytes: usize,
+        most: Most,
     ) -> io::Result<(Vec<Entry>, Option<Id>)> {
         let (mut entries, mut bytes) = (Vec::new(), 0);
         let numbers: Vec<u64> = self
@@ -73,7 +73,8 @@ impl<D: Disk> Spool<D> {
                 {
                     continue;
                 }
-                if bytes >= max_bytes && !entries.is_empty() {
+                let enough = bytes >= most.bytes || entries.len() >= most.records;
+                if enough && !entries.is_empty() {
                     return Ok((entries, Some(id)));
                 }
                 bytes += record.payload.len();

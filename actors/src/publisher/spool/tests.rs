@@ -26,7 +26,7 @@ pub(super) fn all<D: Disk>(spool: &mut Spool<D>) -> Vec<String> {
         segment: 0,
         index: 0,
     };
-    let (entries, next) = spool.read(from, None, usize::MAX).unwrap();
+    let (entries, next) = spool.read(from, None, Most::ALL).unwrap();
     assert_eq!(next, None);
     let text = |entry: Entry| String::from_utf8(entry.payload.into_vec()).unwrap();
     entries.into_iter().map(text).collect()
@@ -297,7 +297,8 @@ proptest! {
                     let mut from = Id { segment: 0, index: 0 };
                     let mut read = Vec::new();
                     loop {
-                        let (entries, next) = spool.read(from, None, bytes as usize).unwrap();
+                        let most = Most { records: 1 + bytes as usize / 7, bytes: bytes as usize };
+                        let (entries, next) = spool.read(from, None, most).unwrap();
                         read.extend(entries.into_iter().map(|it| it.id));
                         match next { Some(next) => from = next, None => break }
                     }
@@ -314,7 +315,7 @@ proptest! {
                     prop_assert_eq!(told.results, spool.waiting());
                 }
             }
-            let (entries, _) = spool.read(Id { segment: 0, index: 0 }, None, usize::MAX).unwrap();
+            let (entries, _) = spool.read(Id { segment: 0, index: 0 }, None, Most::ALL).unwrap();
             let there: BTreeMap<Id, String> =
                 entries.into_iter().map(|it| (it.id, String::from_utf8(it.payload.into_vec()).unwrap())).collect();
             for (id, payload) in &kept {
