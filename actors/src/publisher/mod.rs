@@ -17,6 +17,7 @@ mod outbox;
 mod outside;
 mod pace;
 mod producer;
+mod real;
 mod sending;
 pub mod spool;
 mod throttle;
@@ -31,7 +32,6 @@ use sitewatch_config::{KafkaSettings, SpoolSettings};
 use slog::{Logger, error, info};
 use tokio::time::Instant;
 
-pub use self::outside::{End, Ends, Link, OpenDisk, Outside, PartitionLag, Real, Refused, Ticket};
 use self::{
     arrivals::{Arrivals, Held},
     outbox::{BACKLOG_PART, Outbox, Window},
@@ -41,6 +41,10 @@ use self::{
     trouble::DiskState,
     turn::Kept,
     yielding::Yielding,
+};
+pub use self::{
+    outside::{End, Ends, Link, OpenDisk, Outside, PartitionLag, Refused, Ticket},
+    real::Real,
 };
 use crate::{
     intake::{Delivery, Intake},

@@ -1,5 +1,5 @@
 //! What the publisher needs from outside: a disk, a Kafka client, threads that may block, and the time of day. The node has
-//! the real ones ([`Real`]); the simulation has others, which fail as it wants.
+//! the real ones ([`super::Real`]); the simulation has others, which fail as it wants.
 
 use std::{
     path::Path,
@@ -7,23 +7,18 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use actix::prelude::*;
 use futures_util::future::LocalBoxFuture;
 use sitewatch_config::KafkaSettings;
-use slog::Logger;
 
 use super::{
     outbox::Lane,
-    producer::Producer,
-    spool::{Disk, Id, OpenError, RealDisk},
+    spool::{Disk, Id, OpenError},
 };
-use crate::{
-    metrics::Metrics,
-    model::{CheckResult, Slot},
-};
+use crate::model::{CheckResult, Slot};
 
 /// Opens a disk, on a thread that may block.
 pub type OpenDisk<D> = Box<dyn FnOnce() -> Result<D, OpenError> + Send>;
@@ -191,42 +186,5 @@ impl Ends {
         // Before the list is taken: what comes after wakes anew.
         self.0.woken.store(false, Ordering::Release);
         std::mem::take(&mut self.0.list.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// The real disk, the real Kafka, the real time.
-pub struct Real {
-    /// What this producer calls itself to Kafka.
-    pub client_id: String,
-    /// Counters.
-    pub metrics: Metrics,
-    /// Log.
-    pub log: Logger,
-}
-
-impl Outside for Real {
-    type Disk = RealDisk;
-    type Link = Producer;
-
-    fn disk(&self, folder: &Path) -> OpenDisk<RealDisk> {
-        let folder = folder.to_owned();
-        Box::new(move || RealDisk::open(&folder))
-    }
-
-    fn connect(&self, settings: &KafkaSettings, ends: Ends) -> Result<Producer, String> {
-        Producer::new(settings, &self.client_id, &self.metrics, &self.log, ends)
-            .map_err(|problem| crate::kafka::client_problem(&problem))
-    }
-
-    fn offload<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> LocalBoxFuture<'static, Option<T>> {
-        let work = tokio::task::spawn_blocking(work);
-        Box::pin(async move { work.await.ok() })
-    }
-
-    fn now(&self) -> Slot {
-        Slot::from_system_time(SystemTime::now())
     }
 }
