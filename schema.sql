@@ -3,10 +3,14 @@
 -- The consumer applies this file under an advisory lock when it connects, and so does `sitewatch-node migrate`. It may be
 -- run any number of times. Times are UTC in the database's own type; durations carry their unit in the name.
 
+-- A program that knows an older version works on with a newer one, if usable_from says that it can: so consumers of two versions
+-- can run beside each other while one after the other is replaced. What an older one needs is taken away a version later.
 CREATE TABLE IF NOT EXISTS schema_version (
-    version    int4 PRIMARY KEY,
-    applied_at timestamptz NOT NULL DEFAULT now()
+    version     int4 PRIMARY KEY,
+    applied_at  timestamptz NOT NULL DEFAULT now(),
+    usable_from int4                                -- programs that know this version can work with it
 );
+ALTER TABLE schema_version ADD COLUMN IF NOT EXISTS usable_from int4;
 
 -- What can be the outcome of a check, and what can be wrong with one. The numbers never change their meaning.
 CREATE TABLE IF NOT EXISTS outcome (
@@ -57,8 +61,8 @@ CREATE TABLE IF NOT EXISTS location (
     name        text NOT NULL UNIQUE
 );
 
--- One row a check; (site, location, slot) is its identity, whatever was retried or sent twice. Narrow on purpose: at 8
--- columns the null bitmap fits into the row's header. No foreign keys: they would cost a look-up a row, and the consumer
+-- One row a check; (site, location, slot) is its identity, whatever was retried or sent twice. Narrow on purpose: 60 bytes for
+-- a check that is up, which has no nulls (error is 0 then; before version 5 it was null). No foreign keys: they would cost a look-up a row, and the consumer
 -- writes the dimensions first. No default partition: it would block new partitions and DETACH CONCURRENTLY.
 CREATE TABLE IF NOT EXISTS check_result (
     slot        timestamptz NOT NULL,
@@ -69,8 +73,13 @@ CREATE TABLE IF NOT EXISTS check_result (
     status      int2,
     outcome     int2 NOT NULL,
     error       int2,
+    ttfb_bucket int2, -- time to the first byte of the answer: hist_value(ttfb_bucket) is it in microseconds, to 2 %
     PRIMARY KEY (site_id, location_id, slot)
 ) PARTITION BY RANGE (slot);
+-- Version 5.
+ALTER TABLE check_result ADD COLUMN IF NOT EXISTS ttfb_bucket int2;
+-- All sites of an hour, as the rollups want them: rows lie about in the order of their slots, and this index takes no room.
+CREATE INDEX IF NOT EXISTS check_result_slot ON check_result USING brin (slot) WITH (pages_per_range = 32, autosummarize = on);
 
 -- What was wrong, in words, or what had failed before a check that is up: rare, so kept apart. facts: what else the message
 -- says about it (reached, attempts, failures, failed_attempts, refused, final_url, hops). capture: what the site answered,
@@ -122,7 +131,7 @@ CREATE TABLE IF NOT EXISTS dead_letter (
     received_at    timestamptz NOT NULL DEFAULT now()
 );
 
--- Makes a partition of one of the two tables of checks, for slots from from_slot up to and without to_slot, and gives its
+-- Makes a partition of one of the tables that have some, for slots from from_slot up to and without to_slot, and gives its
 -- name. Made apart and then attached: unlike CREATE … PARTITION OF, that takes no ACCESS EXCLUSIVE lock on the parent, so
 -- writers and readers go on. Only a table's owner may attach to it: so this function has its owner's rights, and a consumer
 -- that may call it needs no more of its own (scripts/roles.sql). A name that a detached partition still has is left to it.
@@ -133,7 +142,7 @@ DECLARE
     made    text := stem;
     attempt int4 := 1;
 BEGIN
-    IF parent IS NULL OR parent NOT IN ('check_result', 'check_detail') THEN
+    IF parent IS NULL OR parent NOT IN ('check_result', 'check_detail', 'rollup_hour', 'rollup_day') THEN
         RAISE EXCEPTION 'make_partition: % is not a table that it knows', parent USING ERRCODE = 'insufficient_privilege';
     END IF;
     IF (isfinite(from_slot) AND isfinite(to_slot) AND from_slot < to_slot) IS NOT TRUE THEN
@@ -156,6 +165,122 @@ BEGIN
 END
 $block$;
 REVOKE ALL ON FUNCTION make_partition(text, timestamptz, timestamptz) FROM PUBLIC;
+
+-- ---- Rollups (version 5) ----
+-- A histogram of times is one number: eight decimal digits a bucket, the count of bucket b at the power 10^(8b). So sum() merges
+-- histograms, in one pass and inside the server, and nothing but PostgreSQL itself is needed. Bounds of buckets grow by a factor
+-- of e^0.04, so a value is known to 2 % (DDSketch: Masson, Rim, Lee, 2019). It counts up to 99,999,998 values.
+
+-- The bucket of a time in microseconds: 0 up to 100 µs, then one for each 4 %.
+CREATE OR REPLACE FUNCTION hist_bucket(us int8) RETURNS int4 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT CASE WHEN us <= 100 THEN 0 ELSE ceil(ln(us / 100.0::float8) / 0.04)::int4 END $$;
+
+-- The time that stands for a bucket, in microseconds.
+CREATE OR REPLACE FUNCTION hist_value(bucket int4) RETURNS float8 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT CASE WHEN bucket = 0 THEN 100 ELSE 200 * exp(0.04 * bucket) / (1 + exp(0.04)) END $$;
+
+-- A histogram of one value, by its bucket.
+CREATE OR REPLACE FUNCTION hist_of(bucket int4) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT ('1e' || 8 * bucket)::numeric $$;
+
+-- How many values there are in a histogram, from a bucket on: its groups of eight digits are summed by casting out 99,999,999s.
+CREATE OR REPLACE FUNCTION hist_count(hist numeric, from_bucket int4 DEFAULT 0) RETURNS int8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT mod(trunc(hist, -8 * from_bucket), 99999999)::int8 $$;
+
+-- The time in milliseconds that a part p (0 to 1) of the values does not exceed, to 2 %; null of an empty histogram. longest_us,
+-- where it is known, bounds the answer and the search.
+CREATE OR REPLACE FUNCTION hist_percentile(hist numeric, p float8, longest_us int8 DEFAULT 4000000000) RETURNS float8
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
+DECLARE
+    number numeric := mod(hist, 99999999);
+    rest   numeric;
+    bottom int4 := 0;
+    top    int4 := hist_bucket(longest_us);
+    middle int4;
+BEGIN
+    IF hist IS NULL OR hist = 0 THEN
+        RETURN NULL;
+    END IF;
+    -- The highest bucket above which, itself included, are at least so many values.
+    rest := number + 1 - greatest(ceil(p::numeric * number), 1);
+    WHILE bottom < top LOOP
+        middle := (bottom + top + 1) / 2;
+        IF mod(trunc(hist, -8 * middle), 99999999) >= rest THEN
+            bottom := middle;
+        ELSE
+            top := middle - 1;
+        END IF;
+    END LOOP;
+    RETURN least(hist_value(bottom), longest_us) / 1000;
+END
+$function$;
+
+-- Each site at each location by hour and by day (UTC). Times are those of checks that are up or degraded: how long a failure took
+-- says nothing of the site's speed. A row is computed from check_result when its hour or day is over, and again whenever rows came
+-- in late.
+CREATE TABLE IF NOT EXISTS rollup_hour (
+    hour         timestamptz NOT NULL,
+    site_id      int4 NOT NULL,
+    location_id  int4 NOT NULL,
+    up           int4 NOT NULL, -- checks by outcome
+    degraded     int4 NOT NULL,
+    down         int4 NOT NULL,
+    unknown      int4 NOT NULL,
+    total_min_us int4,
+    total_max_us int4,
+    total_sum_us int8,
+    total_hist   numeric,       -- of total_us; see hist_percentile
+    ttfb_hist    numeric,       -- of the time to the first byte
+    PRIMARY KEY (site_id, location_id, hour)
+) PARTITION BY RANGE (hour);
+
+CREATE TABLE IF NOT EXISTS rollup_day (
+    day          timestamptz NOT NULL,
+    site_id      int4 NOT NULL,
+    location_id  int4 NOT NULL,
+    up           int4 NOT NULL,
+    degraded     int4 NOT NULL,
+    down         int4 NOT NULL,
+    unknown      int4 NOT NULL,
+    total_min_us int4,
+    total_max_us int4,
+    total_sum_us int8,
+    total_hist   numeric,
+    ttfb_hist    numeric,
+    PRIMARY KEY (site_id, location_id, day)
+) PARTITION BY RANGE (day);
+
+-- Up to which hour rollups are made. A writer reads it with a lock, and notes in rollup_dirty what it adds before it; moving it on
+-- waits for the writers that have read it. So a row is either there when its hour is computed, or noted.
+CREATE TABLE IF NOT EXISTS rollup_state (
+    one          bool PRIMARY KEY DEFAULT true CHECK (one),
+    rolled_until timestamptz NOT NULL DEFAULT '1970-01-01 00:00+00',
+    raw_since    timestamptz NOT NULL DEFAULT '1970-01-01 00:00+00', -- checks before are dropped, or about to be
+    hours_since  timestamptz NOT NULL DEFAULT '1970-01-01 00:00+00'  -- the same of rollup_hour
+);
+INSERT INTO rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+-- What is to be computed, again or for the first time. Written in the transaction that adds the rows, deleted in the one that
+-- computes. The rollups of an hour without a row here are what check_result says.
+CREATE TABLE IF NOT EXISTS rollup_dirty (
+    period      text NOT NULL,        -- 'hour' or 'day'
+    start       timestamptz NOT NULL,
+    location_id int4,                 -- null: all
+    site_ids    int4[],               -- null: all
+    noted_at    timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX IF NOT EXISTS rollup_dirty_start ON rollup_dirty (period, start);
+
+-- ---- Retention (version 4) ----
+-- Partitions that are being dropped: noted before they are detached, so that one whose dropping was interrupted is dropped
+-- later, and one that somebody has detached to keep it never is.
+CREATE TABLE IF NOT EXISTS partition_drop (
+    name       text PRIMARY KEY,
+    parent     text NOT NULL,
+    reason     text NOT NULL, -- 'retention', or 'width': it was made ahead, is empty, and has not the width of new ones
+    begun_at   timestamptz NOT NULL DEFAULT now()
+);
+
 -- ---- Which rows must exist (version 3) ----
 -- What sites have announced: from the slot `since` on, and until the slot `until`, their slots are due. (site, location,
 -- since) is a revision's identity. A producer that ends in order sets until; after one that was killed, the next revision
@@ -222,4 +347,4 @@ SELECT s.name AS site,
   LEFT JOIN error_kind e ON e.error_id = c.error
   LEFT JOIN check_detail d ON d.site_id = c.site_id AND d.location_id = c.location_id AND d.slot = c.slot;
 
-INSERT INTO schema_version (version) VALUES (3) ON CONFLICT DO NOTHING;
+INSERT INTO schema_version (version, usable_from) VALUES (5, 5) ON CONFLICT DO NOTHING;

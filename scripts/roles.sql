@@ -8,7 +8,8 @@
 -- make them first, empty), those that are there are only granted to.
 --
 --   producer   none: a producer has no credentials of the database at all
---   consumer   stores: adds rows, moves offsets, makes partitions through make_partition; reads and changes no results
+--   consumer   stores: adds rows, moves offsets, makes partitions through make_partition; reads results for the rollups, and
+--              changes none
 --   web        reads results; not dead_letter, whose payloads may hold anything that was sent to the topic
 \set ON_ERROR_STOP on
 \if :{?consumer} \else \set consumer sitewatch_consumer \endif
@@ -29,14 +30,17 @@ GRANT USAGE ON SCHEMA :"schema" TO :"consumer", :"web";
 
 -- The consumer. A temporary table is where duplicates are absorbed.
 GRANT TEMPORARY ON DATABASE :"DBNAME" TO :"consumer";
-GRANT SELECT ON schema_version TO :"consumer";
+GRANT SELECT ON schema_version, due_span, partition_drop, check_result TO :"consumer";
 GRANT SELECT, INSERT, UPDATE (url) ON site TO :"consumer";
 GRANT SELECT, INSERT ON location TO :"consumer";
 GRANT INSERT ON check_result, check_detail, kafka_gap, dead_letter TO :"consumer";
 GRANT SELECT, INSERT, UPDATE ON kafka_offset, site_revision TO :"consumer";
+GRANT SELECT, INSERT, UPDATE ON rollup_hour, rollup_day TO :"consumer";
+GRANT SELECT, UPDATE ON rollup_state TO :"consumer";
+GRANT SELECT, INSERT, DELETE ON rollup_dirty TO :"consumer";
 GRANT EXECUTE ON FUNCTION make_partition(text, timestamptz, timestamptz) TO :"consumer";
 
 GRANT SELECT ON schema_version, outcome, error_kind, site, location, check_result, check_detail, kafka_offset, kafka_gap, checks,
-    site_revision, due_span
+    site_revision, due_span, rollup_hour, rollup_day, rollup_state, rollup_dirty
    TO :"web";
 COMMIT;

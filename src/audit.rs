@@ -10,8 +10,9 @@ use std::{
 use clap::Args;
 use serde_json::json;
 use sitewatch_actors::{
+    audit::{self, Audit, AuditQuestion, Counts, SiteAudit},
+    database::AskError,
     model::Slot,
-    writer::{self, Audit, AuditError, AuditQuestion, Counts, SiteAudit},
 };
 use sitewatch_config::{Sources, load_any};
 
@@ -77,7 +78,7 @@ pub(crate) fn audit(sources: &Sources, arguments: &AuditArguments) -> Result<Exi
         slots: arguments.slots,
     };
     let answer = actix_rt::System::new()
-        .block_on(writer::audit(&settings.postgres, &question))
+        .block_on(audit::audit(&settings.postgres, &question))
         .map_err(|error| failure(&error))?;
     let total = total(&answer);
     let text = if arguments.json {
@@ -91,12 +92,12 @@ pub(crate) fn audit(sources: &Sources, arguments: &AuditArguments) -> Result<Exi
 }
 
 /// How a question to the database ends when there is no answer.
-pub(crate) fn failure(error: &AuditError) -> Failure {
+pub(crate) fn failure(error: &AskError) -> Failure {
     match error {
-        AuditError::Session(session) if session.is_final() => Failure::config(session),
-        AuditError::Session(session) => Failure::unavailable(format!("PostgreSQL: {session}")),
-        AuditError::NoTable(_) => Failure::config(error),
-        AuditError::Unknown(..) => Failure::usage(error),
+        AskError::Session(session) if session.is_final() => Failure::config(session),
+        AskError::Session(session) => Failure::unavailable(format!("PostgreSQL: {session}")),
+        AskError::NoTable(_) => Failure::config(error),
+        AskError::Unknown(..) => Failure::usage(error),
     }
 }
 

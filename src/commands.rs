@@ -3,10 +3,18 @@
 use std::{
     io::{self, Write as _},
     path::Path,
+    time::{Duration, Instant},
 };
 
-use sitewatch_actors::writer;
-use sitewatch_config::{ImportFormat, LogFormat, LogLevel, LogSettings, Sources, load_any};
+use sitewatch_actors::{
+    database::{self, SessionError},
+    housekeeping::Keeper,
+    time::wall_clock,
+};
+use sitewatch_config::{
+    ImportFormat, LogFormat, LogLevel, LogSettings, PostgresSettings, Sources, load_any,
+};
+use slog::{Logger, info, warn};
 
 use crate::{SCHEMA, exit::Failure, logging::Logging};
 
@@ -32,13 +40,47 @@ pub(crate) fn import(format: ImportFormat, file: &Path) -> Result<(), Failure> {
 
 /// Brings the database's schema up to date.
 pub(crate) fn migrate(sources: &Sources) -> Result<(), Failure> {
+    with_database(sources, async |settings, log| {
+        database::migrate(&settings, SCHEMA, &log).await
+    })
+}
+
+/// How long `housekeep` waits for a consumer's.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Makes and drops partitions as due, and computes the rollups.
+pub(crate) fn housekeep(sources: &Sources) -> Result<(), Failure> {
+    with_database(sources, async |settings, log| {
+        let mut keeper = Keeper::open(settings, SCHEMA, log.clone()).await?;
+        let (mut last, mut dropped) = (Instant::now(), 0);
+        while last.elapsed() < PATIENCE {
+            if let Some(done) = keeper.pass(wall_clock()).await? {
+                dropped += done.dropped;
+                if !done.more {
+                    info!(log, "done"; "dropped" => dropped);
+                    return Ok(());
+                }
+                last = Instant::now();
+            } else {
+                actix_rt::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        warn!(log, "not done: others keep house all the time"; "dropped" => dropped);
+        Ok(())
+    })
+}
+
+fn with_database(
+    sources: &Sources,
+    work: impl AsyncFnOnce(PostgresSettings, Logger) -> Result<(), SessionError>,
+) -> Result<(), Failure> {
     let settings = load_any(sources).map_err(Failure::config)?;
     let logging = Logging::start(&LogSettings {
         format: LogFormat::Terminal,
         level: LogLevel::Info,
     });
     actix_rt::System::new()
-        .block_on(writer::migrate(&settings.postgres, SCHEMA, &logging.log))
+        .block_on(work(settings.postgres, logging.log.clone()))
         .map_err(|error| {
             if error.is_final() {
                 Failure::config(error)

@@ -52,6 +52,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         }
         (Some(Command::Import { format, file }), _) => commands::import(format, &file),
         (Some(Command::Migrate), _) => commands::migrate(&sources),
+        (Some(Command::Housekeep), _) => commands::housekeep(&sources),
         (Some(Command::Audit(what)), _) => match audit::audit(&sources, &what) {
             Ok(code) => return code,
             Err(failure) => Err(failure),

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use actix_rt::{Arbiter, ArbiterHandle, System};
 use sitewatch_actors::{
     consumer::Consumer,
+    housekeeping::Housekeeper,
     intake::Intake,
     kafka,
     metrics::Metrics,
@@ -292,6 +293,16 @@ impl Tree {
                     ..spec
                 });
             }
+            let housekeeper = Unborn::<Housekeeper>::default();
+            let controls = Intake::new(housekeeper.address().recipient(), CONTROL_INTAKE);
+            concerned.housekeeper = Some(controls);
+            let (postgres, metrics) = (settings.postgres.clone(), self.metrics.clone());
+            let log = self.log.new(o!("actor" => "housekeeping"));
+            specs.push(
+                self.child("housekeeping", &settings, housekeeper, move |fault| {
+                    Housekeeper::new(postgres, SCHEMA.into(), metrics, log, fault)
+                }),
+            );
         }
         let (role, sources, overlay) = (self.role, self.sources.clone(), Arc::clone(&self.overlay));
         let (in_force, logging) = (self.in_force.clone(), self.logging.clone());

@@ -8,6 +8,7 @@ use std::{
 use actix::prelude::*;
 use sitewatch_actors::{
     consumer::ConsumerControl,
+    housekeeping::HousekeepingControl,
     intake::Intake,
     kafka,
     metrics::Metrics,
@@ -50,6 +51,7 @@ pub(crate) struct Concerned {
     pub(crate) publisher: Option<Intake<PublisherOrder>>,
     pub(crate) consumer: Option<Intake<ConsumerControl>>,
     pub(crate) writers: Vec<Intake<WriterControl>>,
+    pub(crate) housekeeper: Option<Intake<HousekeepingControl>>,
 }
 
 /// What standalone lays over the settings that it reads: where its embedded parts are.
@@ -200,6 +202,11 @@ impl SettingsActor {
                 let order = WriterControl::Reconfigure(new.postgres.clone());
                 self.tell(Some(writer), "writer", order);
             }
+            self.tell(
+                self.concerned.housekeeper.as_ref(),
+                "housekeeping",
+                HousekeepingControl::Reconfigure(Box::new(new.postgres.clone())),
+            );
         }
         if new.kafka != old.kafka || new.postgres != old.postgres {
             let order = ConsumerControl::Reconfigure(new.kafka, new.postgres);

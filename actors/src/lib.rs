@@ -4,7 +4,10 @@
 //! Components never import one another: they share the types in [`model`], send through an [`intake::Intake`], and are
 //! connected by the node.
 
+pub mod audit;
 pub mod consumer;
+pub mod database;
+pub mod housekeeping;
 pub mod intake;
 pub mod kafka;
 pub mod metrics;

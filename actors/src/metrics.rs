@@ -50,6 +50,8 @@ pub struct Counters {
     pub batch_rows: Histogram,
     pub batch_seconds: Histogram,
     pub postgres_up: IntGauge,
+    pub partitions_dropped: IntCounter,
+    pub housekeeping_last_pass: IntGauge,
     pub restarts: IntCounterVec,
     pub reloads: IntCounterVec,
 }
@@ -157,6 +159,14 @@ impl Metrics {
                 seconds,
             )?,
             postgres_up: make.gauge("postgres_up", "1 while PostgreSQL answers.")?,
+            partitions_dropped: make.counter(
+                "partitions_dropped_total",
+                "Partitions of PostgreSQL that were dropped.",
+            )?,
+            housekeeping_last_pass: make.gauge(
+                "housekeeping_last_pass_timestamp_seconds",
+                "When this process last made and dropped partitions as due, in seconds since 1970.",
+            )?,
             restarts: make.counters(
                 "actor_restarts_total",
                 "Failures of actors, by actor and reason.",

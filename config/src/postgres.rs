@@ -7,6 +7,7 @@ use crate::fields::Fields;
 use crate::item::{Item, missing};
 use crate::mask::{mask_password, quote};
 use crate::postgres_url::PostgresUrl;
+use crate::retention::{self, Retention};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -27,13 +28,31 @@ pub struct PostgresSettings {
     /// How many transactions are under way at once, each with a connection of its own; partition p of the topic has writer
     /// p modulo this. Unless set, one for two cores, at most four.
     pub writers: Option<usize>,
-    /// The width of a partition of `check_result`, in days.
-    pub partition_days: u16,
+    /// The width of a partition of the checks; unless set, it follows the number of checks that the sites announce.
+    pub partition_width: Option<PartitionWidth>,
+    /// How long rows are kept.
+    pub retention: Retention,
     /// Results with an older slot are taken for mistakes and go to `dead_letter`.
     pub max_slot_age: Duration,
     /// Results with a slot further in the future are taken for mistakes and go to `dead_letter`.
     pub max_slot_ahead: Duration,
 }
+
+/// The width of a partition: a day, a week from Monday on, or a month, each from midnight UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the words say it")]
+pub enum PartitionWidth {
+    Day,
+    Week,
+    Month,
+}
+
+const WIDTHS: [(&str, Option<PartitionWidth>); 4] = [
+    ("auto", None),
+    ("day", Some(PartitionWidth::Day)),
+    ("week", Some(PartitionWidth::Week)),
+    ("month", Some(PartitionWidth::Month)),
+];
 
 impl Default for PostgresSettings {
     fn default() -> Self {
@@ -44,7 +63,8 @@ impl Default for PostgresSettings {
             idle_in_transaction_timeout: Duration::from_secs(60),
             batch: BatchSettings::default(),
             writers: None,
-            partition_days: 7,
+            partition_width: None,
+            retention: Retention::default(),
             max_slot_age: 90 * DAY,
             max_slot_ahead: DAY,
         }
@@ -57,6 +77,8 @@ pub(crate) fn read(root: &Fields<'_>) -> PostgresSettings {
     let duration = |name, range| postgres.item(name).and_then(|item| item.duration(range));
     let timeout =
         |name, default| duration(name, Duration::from_millis(100)..=24 * HOUR).unwrap_or(default);
+    let max_slot_age =
+        duration("max_slot_age", HOUR..=36_525 * DAY).unwrap_or(default.max_slot_age);
     let settings = PostgresSettings {
         url: postgres.item("url").and_then(|item| url(&item)),
         statement_timeout: timeout("statement_timeout", default.statement_timeout),
@@ -67,11 +89,12 @@ pub(crate) fn read(root: &Fields<'_>) -> PostgresSettings {
         ),
         batch: batch::read(&postgres),
         writers: postgres.item("writers").and_then(|item| item.whole(1..=64)),
-        partition_days: postgres
-            .item("partition_days")
-            .and_then(|item| item.whole(1..=366))
-            .unwrap_or(default.partition_days),
-        max_slot_age: duration("max_slot_age", HOUR..=36_525 * DAY).unwrap_or(default.max_slot_age),
+        partition_width: postgres
+            .item("partition_width")
+            .and_then(|item| item.choice(&WIDTHS))
+            .unwrap_or(default.partition_width),
+        retention: retention::read(&postgres, max_slot_age),
+        max_slot_age,
         max_slot_ahead: duration("max_slot_ahead", HOUR / 60..=366 * DAY)
             .unwrap_or(default.max_slot_ahead),
     };

@@ -114,9 +114,10 @@ fn the_full_example_tells_the_defaults() {
     assert_eq!(example.kafka.queue, default.kafka.queue);
     assert_eq!(example.postgres.batch, default.postgres.batch);
     assert_eq!(
-        example.postgres.partition_days,
-        default.postgres.partition_days
+        example.postgres.partition_width,
+        default.postgres.partition_width
     );
+    assert_eq!(example.postgres.retention, default.postgres.retention);
     assert_eq!(example.postgres.max_slot_age, default.postgres.max_slot_age);
     assert_eq!(
         example.postgres.max_slot_ahead,

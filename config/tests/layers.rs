@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use sitewatch_config::{LogFormat, LogLevel, Role, Sasl, SaslMechanism, Secret};
+use sitewatch_config::{LogFormat, LogLevel, Retention, Role, Sasl, SaslMechanism, Secret};
 use support::{certificate, folder};
 
 #[test]
@@ -26,7 +26,8 @@ fn without_any_source_there_are_defaults() {
     assert_eq!(settings.kafka.queue.max_messages, 100_000);
     assert_eq!(settings.postgres.url, None);
     assert_eq!(settings.postgres.batch.max_rows, 5000);
-    assert_eq!(settings.postgres.partition_days, 7);
+    assert_eq!(settings.postgres.partition_width, None);
+    assert_eq!(settings.postgres.retention, Retention::default());
     assert_eq!(
         settings.postgres.max_slot_age,
         Duration::from_secs(90 * 86_400)

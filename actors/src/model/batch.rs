@@ -32,6 +32,8 @@ pub struct Row {
     pub status: Option<i16>,
     /// Total time in microseconds.
     pub total_us: Option<i32>,
+    /// Time to the first byte of the answer, as the number of its [`bucket`](super::bucket()).
+    pub ttfb_bucket: Option<i16>,
     /// Actual start minus slot, in milliseconds.
     pub lateness_ms: i32,
     /// What is stored beside the row, if there is more to say than it has columns.

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Content, DeadLetter, DeadReason, ErrorKind, Origin, Outcome, Row, SiteRevision, Slot,
+    bucket::bucket,
     detail::Facts,
     revision::{self, fits},
 };
@@ -40,6 +41,7 @@ struct Wire<'a> {
     error: Option<ErrorKind>,
     error_detail: Option<String>,
     status: Option<u32>,
+    ttfb_us: Option<u64>,
     total_us: Option<u64>,
     #[serde(borrow)]
     reached: Option<&'a RawValue>,
@@ -175,6 +177,7 @@ impl Decoder {
             error: wire.error,
             status,
             total_us,
+            ttfb_bucket: wire.ttfb_us.map(bucket),
             lateness_ms,
             detail: wire
                 .facts()

@@ -1,6 +1,7 @@
 //! The types that the components share: what a check is, what it found, and how it travels.
 
 mod batch;
+mod bucket;
 mod detail;
 mod error_kind;
 mod message;
@@ -14,6 +15,7 @@ pub use batch::{
     Batch, BatchEnd, Content, DeadLetter, DeadReason, Locate, OffsetRange, Origin, Receipt, Row,
     Watermarks, WriterOrder,
 };
+pub use bucket::bucket;
 pub use detail::Detail;
 pub use error_kind::ErrorKind;
 pub use message::{Decoder, MESSAGE_VERSION};

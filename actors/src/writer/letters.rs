@@ -15,12 +15,13 @@ use slog::Logger;
 use tokio_postgres::{Client, Error, Row as Columns, Transaction, types::ToSql};
 
 use super::{
-    audit::open,
-    audit_answer::AuditError,
     session::Session,
     store::{End, Try},
 };
-use crate::model::{Batch, Content, DeadLetter, Decoder, Receipt, Slot};
+use crate::{
+    database::{AskError, ask},
+    model::{Batch, Content, DeadLetter, Decoder, Receipt, Slot},
+};
 
 /// So many letters are read and stored at a time.
 const PAGE: i64 = 200;
@@ -117,15 +118,15 @@ impl Letters {
     ///
     /// # Errors
     /// If PostgreSQL does not answer or refuses, or has no such table.
-    pub async fn open(settings: &PostgresSettings) -> Result<Self, AuditError> {
-        open(settings, &["dead_letter"]).await.map(Self)
+    pub async fn open(settings: &PostgresSettings) -> Result<Self, AskError> {
+        ask(settings, &["dead_letter"]).await.map(Self)
     }
 
     /// How many match.
     ///
     /// # Errors
     /// What the database says.
-    pub async fn count(&self, filter: &LetterFilter) -> Result<i64, AuditError> {
+    pub async fn count(&self, filter: &LetterFilter) -> Result<i64, AskError> {
         let sql = format!("SELECT count(*) FROM dead_letter WHERE {WHERE}");
         let since = filter.since.map(Slot::to_system_time);
         let row = self
@@ -143,7 +144,7 @@ impl Letters {
         &self,
         filter: &LetterFilter,
         limit: i64,
-    ) -> Result<Vec<StoredLetter>, AuditError> {
+    ) -> Result<Vec<StoredLetter>, AskError> {
         let sql = format!(
             "SELECT dead_letter_id, topic, partition, kafka_offset, reason, detail, key, ''::bytea AS payload,
                     length(payload)::int8 AS size, received_at
@@ -165,7 +166,7 @@ impl Letters {
         &self,
         filter: &LetterFilter,
         after: i64,
-    ) -> Result<Vec<StoredLetter>, AuditError> {
+    ) -> Result<Vec<StoredLetter>, AskError> {
         page(&self.0, filter, after).await.map_err(Into::into)
     }
 
@@ -173,7 +174,7 @@ impl Letters {
     ///
     /// # Errors
     /// What the database says.
-    pub async fn discard(&self, filter: &LetterFilter) -> Result<u64, AuditError> {
+    pub async fn discard(&self, filter: &LetterFilter) -> Result<u64, AskError> {
         let sql = format!("DELETE FROM dead_letter WHERE {WHERE}");
         let since = filter.since.map(Slot::to_system_time);
         Ok(self
@@ -253,7 +254,7 @@ pub async fn replay(
     schema: &str,
     order: &ReplayOrder,
     log: &Logger,
-) -> Result<Replayed, AuditError> {
+) -> Result<Replayed, AskError> {
     drop(Letters::open(settings).await?);
     let up = IntGauge::new("unused", "not registered")
         .unwrap_or_else(|_| unreachable!("the name is valid"));

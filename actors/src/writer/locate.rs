@@ -5,9 +5,9 @@ use tokio::time::Instant;
 
 use super::{
     position::{Break, Doubts, reconcile},
-    seam::{StoreError, StoreSession, StoreTransaction},
+    seam::{StoreSession, StoreTransaction},
 };
-use crate::{metrics::Metrics, model::Locate};
+use crate::{database::StoreError, metrics::Metrics, model::Locate};
 
 /// What answering a question needs.
 pub(super) struct Locating<'a, S> {

@@ -4,26 +4,18 @@
 //! whatever fails in between. While PostgreSQL is away the writer tries on for ever with its batch in its hands; its
 //! intake stays full meanwhile, and the consumer pauses.
 
-mod audit;
-mod audit_answer;
-mod audit_sql;
-mod error;
-mod expected;
 mod jsonb;
+mod late;
 mod letters;
 mod locate;
 mod offsets;
 mod origins;
-mod partitions;
 mod position;
 mod postgres;
 mod revisions;
 mod rows;
-mod schema;
 mod seam;
-mod secure;
 mod session;
-mod sqlstate;
 mod store;
 
 use std::time::Duration;
@@ -34,14 +26,10 @@ use slog::{Logger, debug, info, warn};
 use tokio::time::Instant;
 
 pub use self::{
-    audit::audit,
-    audit_answer::{Audit, AuditError, AuditQuestion, Counts, SiteAudit},
-    error::{Difference, SessionError},
     letters::{LetterFilter, Letters, ReplayOrder, Replayed, StoredLetter, replay},
     postgres::{Postgres, PostgresTransaction},
-    seam::{Store, StoreError, StoreSession, StoreTransaction, ToldRevision},
-    session::{SchemaText, Session, migrate},
-    sqlstate::Remedy,
+    seam::{Store, StoreSession, StoreTransaction, ToldRevision},
+    session::Session,
 };
 use self::{
     locate::Locating,
@@ -49,6 +37,7 @@ use self::{
     store::{End, Try},
 };
 use crate::{
+    database::SessionError,
     intake::Delivery,
     metrics::Metrics,
     model::{Batch, BatchEnd, Locate, WriterOrder},

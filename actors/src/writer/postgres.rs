@@ -3,27 +3,20 @@
 use prometheus::IntGauge;
 use sitewatch_config::PostgresSettings;
 use slog::Logger;
-use tokio_postgres::{Error, Transaction};
+use tokio_postgres::Transaction;
 
 use super::{
-    error::{SessionError, plain},
+    late::Late,
     letters, offsets,
     origins::Origins,
     revisions, rows,
-    seam::{Store, StoreError, StoreSession, StoreTransaction, ToldRevision},
-    session::{SchemaText, Session},
-    sqlstate::{Remedy, remedy_of},
+    seam::{Store, StoreSession, StoreTransaction, ToldRevision},
+    session::Session,
 };
-use crate::model::{Batch, DeadLetter, Row, Watermarks};
-
-impl From<Error> for StoreError {
-    fn from(error: Error) -> Self {
-        Self {
-            remedy: remedy_of(&error),
-            told: plain(&error),
-        }
-    }
-}
+use crate::{
+    database::{Remedy, SchemaText, SessionError, StoreError},
+    model::{Batch, DeadLetter, Row, Watermarks},
+};
 
 /// The PostgreSQL of the settings.
 #[derive(Clone)]
@@ -79,6 +72,7 @@ impl StoreSession for Session {
         Ok(PostgresTransaction {
             transaction: self.client.transaction().await?,
             origins: &self.origins,
+            late: Late::default(),
         })
     }
 }
@@ -87,6 +81,7 @@ impl StoreSession for Session {
 pub struct PostgresTransaction<'a> {
     transaction: Transaction<'a>,
     origins: &'a Origins,
+    late: Late,
 }
 
 impl StoreTransaction for PostgresTransaction<'_> {
@@ -103,13 +98,20 @@ impl StoreTransaction for PostgresTransaction<'_> {
     }
 
     async fn copy(&mut self, rows: &[Row]) -> Result<u64, StoreError> {
-        Ok(rows::copy_direct(&self.transaction, rows, self.origins).await?)
+        let stored = rows::copy_direct(&self.transaction, rows, self.origins).await?;
+        self.late
+            .note(&self.transaction, rows, self.origins)
+            .await?;
+        Ok(stored)
     }
 
     async fn absorb(&mut self, rows: &[Row]) -> Result<u64, StoreError> {
         self.transaction.batch_execute("SAVEPOINT part").await?;
         match rows::store_part(&self.transaction, rows, self.origins).await {
             Ok(new) => {
+                self.late
+                    .note(&self.transaction, rows, self.origins)
+                    .await?;
                 self.transaction
                     .batch_execute("RELEASE SAVEPOINT part")
                     .await?;

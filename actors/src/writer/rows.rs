@@ -11,12 +11,13 @@ use tokio_postgres::{
 use super::{jsonb::Jsonb, origins::Origins};
 use crate::model::Row;
 
-const RESULT_TYPES: [Type; 8] = [
+const RESULT_TYPES: [Type; 9] = [
     Type::TIMESTAMPTZ,
     Type::INT4,
     Type::INT4,
     Type::INT4,
     Type::INT4,
+    Type::INT2,
     Type::INT2,
     Type::INT2,
     Type::INT2,
@@ -32,7 +33,7 @@ pub(super) async fn copy_direct(
 ) -> Result<u64, tokio_postgres::Error> {
     let sink = transaction
         .copy_in(
-            "COPY check_result (slot, site_id, location_id, total_us, lateness_ms, status, outcome, error)
+            "COPY check_result (slot, site_id, location_id, total_us, lateness_ms, status, outcome, error, ttfb_bucket)
              FROM STDIN BINARY",
         )
         .await?;
@@ -94,6 +95,7 @@ pub(super) async fn store_part(
             status,
             outcome,
             error,
+            ttfb,
         ] = columns.narrow();
         copy.as_mut()
             .write(&[
@@ -105,6 +107,7 @@ pub(super) async fn store_part(
                 status,
                 outcome,
                 error,
+                ttfb,
                 &columns.detail,
                 &columns.facts,
                 &columns.capture,
@@ -114,8 +117,8 @@ pub(super) async fn store_part(
     copy.finish().await?;
     let new = transaction
         .execute(
-            "INSERT INTO check_result (slot, site_id, location_id, total_us, lateness_ms, status, outcome, error)
-             SELECT slot, site_id, location_id, total_us, lateness_ms, status, outcome, error FROM staged_check
+            "INSERT INTO check_result (slot, site_id, location_id, total_us, lateness_ms, status, outcome, error, ttfb_bucket)
+             SELECT slot, site_id, location_id, total_us, lateness_ms, status, outcome, error, ttfb_bucket FROM staged_check
              ON CONFLICT DO NOTHING",
             &[],
         )
@@ -137,7 +140,7 @@ struct Columns<'a> {
     site: Option<i32>,
     location: Option<i32>,
     outcome: i16,
-    error: Option<i16>,
+    error: i16,
     detail: Option<&'a str>,
     facts: Option<Jsonb<'a>>,
     capture: Option<Jsonb<'a>>,
@@ -155,7 +158,8 @@ impl<'a> Columns<'a> {
             site,
             location,
             outcome: row.outcome.id(),
-            error: row.error.map(crate::model::ErrorKind::id),
+            // Without a null a row has no bitmap of them, which would cost 8 bytes.
+            error: row.error.map_or(0, crate::model::ErrorKind::id),
             detail: detail.map(|detail| detail.text.as_str()),
             facts: detail.and_then(|detail| json(&detail.facts)),
             capture: detail.and_then(|detail| json(&detail.capture)),
@@ -163,7 +167,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    fn narrow(&self) -> [&(dyn ToSql + Sync); 8] {
+    fn narrow(&self) -> [&(dyn ToSql + Sync); 9] {
         let row = self.row;
         [
             &self.slot,
@@ -174,6 +178,7 @@ impl<'a> Columns<'a> {
             &row.status,
             &self.outcome,
             &self.error,
+            &row.ttfb_bucket,
         ]
     }
 }

@@ -6,20 +6,11 @@
 use slog::Logger;
 
 use sitewatch_config::PostgresSettings;
-use thiserror::Error;
 
-use super::{error::SessionError, sqlstate::Remedy};
-use crate::model::{Batch, DeadLetter, Revision, Row, Slot, Watermarks};
-
-/// An error of the database, with what it calls for.
-#[derive(Clone, Debug, Error)]
-#[error("{told}")]
-pub struct StoreError {
-    /// What to do about it.
-    pub remedy: Remedy,
-    /// What a person is told.
-    pub told: String,
-}
+use crate::{
+    database::{SessionError, StoreError},
+    model::{Batch, DeadLetter, Revision, Row, Slot, Watermarks},
+};
 
 /// A revision with its end, if any message of the batch tells it.
 #[derive(Clone, Copy)]
@@ -109,19 +100,19 @@ pub trait StoreTransaction {
     /// Adds rows, fast. Gives their number.
     ///
     /// # Errors
-    /// What the database says; also [`Remedy::Absorb`] if one of them is there already.
+    /// What the database says; also [`crate::database::Remedy::Absorb`] if one of them is there already.
     async fn copy(&mut self, rows: &[Row]) -> Result<u64, StoreError>;
 
     /// Adds those of the rows that are not there yet. Gives the number of new ones.
     ///
     /// # Errors
-    /// What the database says. After [`Remedy::SetAside`] the transaction is as it was before and can go on.
+    /// What the database says. After [`crate::database::Remedy::SetAside`] the transaction is as it was before and can go on.
     async fn absorb(&mut self, rows: &[Row]) -> Result<u64, StoreError>;
 
     /// Adds revisions that are not there yet, and ends that are not known yet. Each revision is named once.
     ///
     /// # Errors
-    /// What the database says. After [`Remedy::SetAside`] and [`Remedy::Absorb`] the transaction is as it was before and can
+    /// What the database says. After [`crate::database::Remedy::SetAside`] and [`crate::database::Remedy::Absorb`] the transaction is as it was before and can
     /// go on.
     async fn add_revisions(&mut self, told: &[ToldRevision<'_>]) -> Result<(), StoreError>;
 

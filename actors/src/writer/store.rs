@@ -5,12 +5,11 @@ use std::{collections::HashMap, time::Duration};
 
 use slog::{Logger, debug, warn};
 
-use super::{
-    error::SessionError,
-    seam::{StoreError, StoreSession, StoreTransaction, ToldRevision},
-    sqlstate::Remedy,
+use super::seam::{StoreSession, StoreTransaction, ToldRevision};
+use crate::{
+    database::{Remedy, SessionError, StoreError},
+    model::{Batch, DeadLetter, DeadReason, Revision, Row},
 };
-use crate::model::{Batch, DeadLetter, DeadReason, Revision, Row};
 
 /// What a stored batch brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,10 +9,9 @@ use std::{
 };
 
 use sitewatch_actors::{
+    database::{Remedy, SessionError, StoreError},
     model::{Batch, DeadLetter, Row, Watermarks},
-    writer::{
-        Remedy, SessionError, Store, StoreError, StoreSession, StoreTransaction, ToldRevision,
-    },
+    writer::{Store, StoreSession, StoreTransaction, ToldRevision},
 };
 use sitewatch_config::PostgresSettings;
 use slog::Logger;

@@ -1,24 +1,23 @@
 //! Compares what is stored with what must be: counted in the database, a site's range at a time, in one read-only snapshot.
 //!
-//! The statements are in [`super::audit_sql`]; what each category means is in docs/reliability.md.
+//! The statements are in [`sql`]; what each category means is in docs/reliability.md.
+
+mod answer;
+mod sql;
 
 use std::{
     collections::{BTreeSet, HashMap},
     time::SystemTime,
 };
 
-use prometheus::IntGauge;
 use sitewatch_config::{Cron, PostgresSettings};
-use slog::{Discard, Logger, o};
-use tokio_postgres::{Client, Row, Transaction};
+use tokio_postgres::{Row, Transaction};
 
-use super::{
-    audit_answer::{Audit, AuditError, AuditQuestion, Counts, SiteAudit},
-    audit_sql as sql,
-    error::SessionError,
-    session::connect,
+pub use self::answer::{Audit, AuditQuestion, Counts, SiteAudit};
+use crate::{
+    database::{AskError, ask},
+    model::Slot,
 };
-use crate::model::Slot;
 
 type Pair = (i32, i32);
 
@@ -41,8 +40,8 @@ struct Span {
 pub async fn audit(
     settings: &PostgresSettings,
     question: &AuditQuestion,
-) -> Result<Audit, AuditError> {
-    let mut client = open(settings, &["site_revision", "check_result"]).await?;
+) -> Result<Audit, AskError> {
+    let mut client = ask(settings, &["site_revision", "check_result"]).await?;
     // One snapshot: what comes in meanwhile is neither missing nor there.
     let transaction = client
         .build_transaction()
@@ -72,7 +71,7 @@ pub async fn audit(
                 .await?
                 .get::<_, bool>(0)
         {
-            return Err(AuditError::Unknown(what, name.clone()));
+            return Err(AskError::Unknown(what, name.clone()));
         }
     }
     let mut work = Work {
@@ -93,24 +92,6 @@ pub async fn audit(
         .sites
         .sort_by(|a, b| (&a.site, &a.location).cmp(&(&b.site, &b.location)));
     Ok(answer)
-}
-
-/// A connection to a database with these tables; nothing is changed there.
-pub(super) async fn open(
-    settings: &PostgresSettings,
-    tables: &[&'static str],
-) -> Result<Client, AuditError> {
-    let url = settings.url.as_ref().ok_or(SessionError::NoUrl)?;
-    let up = IntGauge::new("unused", "not registered")
-        .unwrap_or_else(|_| unreachable!("the name is valid"));
-    let (client, _) = connect(url, &up, &Logger::root(Discard, o!())).await?;
-    for table in tables {
-        let there = "SELECT to_regclass($1) IS NOT NULL";
-        if !client.query_one(there, &[table]).await?.get::<_, bool>(0) {
-            return Err(AuditError::NoTable(table));
-        }
-    }
-    Ok(client)
 }
 
 struct Work<'a> {
@@ -134,7 +115,7 @@ impl Work<'_> {
         self.sites.entry(pair).or_default()
     }
 
-    async fn count(&mut self) -> Result<Vec<Span>, AuditError> {
+    async fn count(&mut self) -> Result<Vec<Span>, AskError> {
         let (from, to) = self.range();
         let rows = self
             .transaction
@@ -214,7 +195,7 @@ impl Work<'_> {
     }
 
     /// Finds the slots without a row and tells why there is none.
-    async fn find_missing(&mut self, spans: &[Span]) -> Result<(), AuditError> {
+    async fn find_missing(&mut self, spans: &[Span]) -> Result<(), AskError> {
         let bad: Vec<_> = spans
             .iter()
             .filter(|span| span.stored < span.expected)
@@ -269,7 +250,7 @@ impl Work<'_> {
     }
 
     /// Finds the rows that no revision expects.
-    async fn find_unscheduled(&mut self, spans: &[Span]) -> Result<(), AuditError> {
+    async fn find_unscheduled(&mut self, spans: &[Span]) -> Result<(), AskError> {
         let (from, to) = self.range();
         let with_strays: Vec<_> = spans.iter().filter(|span| span.strays).collect();
         let mut own = Given::default();
@@ -312,7 +293,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn tell_facts(&mut self) -> Result<(), AuditError> {
+    async fn tell_facts(&mut self) -> Result<(), AskError> {
         let (from, to) = self.range();
         let unannounced = self
             .transaction

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// The schema that this program writes.
-pub(super) const VERSION: i32 = 3;
+pub(super) const VERSION: i32 = 5;
 
 /// The advisory lock under which the schema is applied.
 const LOCK: i64 = 0x7369_7465_0001;
@@ -33,14 +33,23 @@ pub(super) async fn apply(
     transaction
         .execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK])
         .await?;
-    let found = version(&transaction).await?;
-    if let Some(found) = found.filter(|found| *found > VERSION) {
+    let (found, usable_from) = version(&transaction).await?;
+    let newer = found.filter(|found| *found > VERSION);
+    if let Some(found) = newer.filter(|_| usable_from.is_none_or(|from| from > VERSION)) {
         return Err(SessionError::NewerSchema {
             found,
             known: VERSION,
         });
     }
     let drift = compare(&transaction).await?;
+    if let Some(found) = newer {
+        if !drift.is_empty() {
+            return Err(SessionError::Drift(drift));
+        }
+        info!(log, "the database's schema is newer than this program, which can work with it"; "known" => VERSION, "version" => found);
+        transaction.commit().await?;
+        return Ok(());
+    }
     if found == Some(VERSION) {
         if drift.is_empty() {
             transaction.commit().await?;
@@ -74,17 +83,21 @@ pub(super) async fn apply(
     Ok(())
 }
 
-/// The version that the database says it has.
-async fn version(transaction: &Transaction<'_>) -> Result<Option<i32>, tokio_postgres::Error> {
+/// The version that the database says it has, and the oldest whose programs can work with it.
+async fn version(
+    transaction: &Transaction<'_>,
+) -> Result<(Option<i32>, Option<i32>), tokio_postgres::Error> {
     let known: bool = transaction
         .query_one("SELECT to_regclass('schema_version') IS NOT NULL", &[])
         .await?
         .get(0);
     if !known {
-        return Ok(None);
+        return Ok((None, None));
     }
-    let row = transaction.query_one("SELECT max(version) FROM schema_version", &[]);
-    Ok(row.await?.get(0))
+    // As JSON: versions before 5 have no such column.
+    let newest = "SELECT version, (to_jsonb(s) ->> 'usable_from')::int4 FROM schema_version s ORDER BY version DESC LIMIT 1";
+    let row = transaction.query_opt(newest, &[]).await?;
+    Ok(row.map_or((None, None), |row| (row.get(0), row.get(1))))
 }
 
 const COLUMNS: &str = "
@@ -111,7 +124,8 @@ const DEFAULT_PARTITIONS: &str = "
 /// What else `schema.sql` makes.
 const OTHERS: &str = "
     SELECT to_regclass('checks') IS NOT NULL,
-           to_regprocedure('make_partition(text, timestamptz, timestamptz)') IS NOT NULL";
+           to_regprocedure('make_partition(text, timestamptz, timestamptz)') IS NOT NULL,
+           to_regprocedure('hist_of(int4)') IS NOT NULL AND to_regprocedure('hist_bucket(int8)') IS NOT NULL";
 
 async fn compare(transaction: &Transaction<'_>) -> Result<Vec<Difference>, tokio_postgres::Error> {
     let wanted = tables();
@@ -138,9 +152,13 @@ async fn compare(transaction: &Transaction<'_>) -> Result<Vec<Difference>, tokio
     }
     let mut all = differences(&found);
     let others = transaction.query_one(OTHERS, &[]).await?;
-    for (n, (place, right)) in [("checks", "a view"), ("make_partition", "a function")]
-        .into_iter()
-        .enumerate()
+    for (n, (place, right)) in [
+        ("checks", "a view"),
+        ("make_partition", "a function"),
+        ("hist_of, hist_bucket", "functions"),
+    ]
+    .into_iter()
+    .enumerate()
     {
         if !others.get::<_, bool>(n) {
             all.push(Difference {

@@ -2,9 +2,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use thiserror::Error;
-
-use super::error::SessionError;
 use crate::model::Slot;
 
 /// What is to be compared.
@@ -24,28 +21,6 @@ pub struct AuditQuestion {
     pub grace: Duration,
     /// At most so many slots of each kind are listed for a site.
     pub slots: u16,
-}
-
-/// Why there is no answer.
-#[derive(Debug, Error)]
-pub enum AuditError {
-    /// No session.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    /// The schema is not there, or of an earlier version.
-    #[error(
-        "the database has no table {0}: bring its schema up to date with `sitewatch-node migrate`"
-    )]
-    NoTable(&'static str),
-    /// Nothing of that name.
-    #[error("no {0} {1:?} has ever been announced or stored")]
-    Unknown(&'static str, String),
-}
-
-impl From<tokio_postgres::Error> for AuditError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Session(error.into())
-    }
 }
 
 /// Numbers of rows, by what they are; see docs/reliability.md.

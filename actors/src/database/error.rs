@@ -4,9 +4,30 @@ use std::{error::Error as _, time::Duration};
 
 use thiserror::Error;
 
-pub use super::expected::Difference;
-use super::seam::StoreError;
+use super::{
+    expected::Difference,
+    sqlstate::{Remedy, remedy_of},
+};
 use crate::tls::TlsError;
+
+/// An error of the database, with what it calls for.
+#[derive(Clone, Debug, Error)]
+#[error("{told}")]
+pub struct StoreError {
+    /// What to do about it.
+    pub remedy: Remedy,
+    /// What a person is told.
+    pub told: String,
+}
+
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self {
+            remedy: remedy_of(&error),
+            told: plain(&error),
+        }
+    }
+}
 
 /// Why there is no session, or why it has ended.
 #[derive(Debug, Error)]

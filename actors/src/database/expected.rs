@@ -38,6 +38,7 @@ const TABLES: &[Table] = &[
             ("status", "smallint"),
             ("outcome", "smallint"),
             ("error", "smallint"),
+            ("ttfb_bucket", "smallint"),
         ],
         key: &["site_id", "location_id", "slot"],
         partitioned: true,
@@ -108,6 +109,71 @@ const TABLES: &[Table] = &[
             ("run", TIME),
         ],
         key: &["site_id", "location_id", "since"],
+        partitioned: false,
+    },
+    Table {
+        name: "partition_drop",
+        columns: &[("name", "text"), ("parent", "text"), ("reason", "text")],
+        key: &["name"],
+        partitioned: false,
+    },
+    Table {
+        name: "rollup_hour",
+        columns: &[
+            ("hour", TIME),
+            ("site_id", "integer"),
+            ("location_id", "integer"),
+            ("up", "integer"),
+            ("degraded", "integer"),
+            ("down", "integer"),
+            ("unknown", "integer"),
+            ("total_min_us", "integer"),
+            ("total_max_us", "integer"),
+            ("total_sum_us", "bigint"),
+            ("total_hist", "numeric"),
+            ("ttfb_hist", "numeric"),
+        ],
+        key: &["site_id", "location_id", "hour"],
+        partitioned: true,
+    },
+    Table {
+        name: "rollup_day",
+        columns: &[
+            ("day", TIME),
+            ("site_id", "integer"),
+            ("location_id", "integer"),
+            ("up", "integer"),
+            ("degraded", "integer"),
+            ("down", "integer"),
+            ("unknown", "integer"),
+            ("total_min_us", "integer"),
+            ("total_max_us", "integer"),
+            ("total_sum_us", "bigint"),
+            ("total_hist", "numeric"),
+            ("ttfb_hist", "numeric"),
+        ],
+        key: &["site_id", "location_id", "day"],
+        partitioned: true,
+    },
+    Table {
+        name: "rollup_state",
+        columns: &[
+            ("rolled_until", TIME),
+            ("raw_since", TIME),
+            ("hours_since", TIME),
+        ],
+        key: &[],
+        partitioned: false,
+    },
+    Table {
+        name: "rollup_dirty",
+        columns: &[
+            ("period", "text"),
+            ("start", TIME),
+            ("location_id", "integer"),
+            ("site_ids", "integer[]"),
+        ],
+        key: &[],
         partitioned: false,
     },
 ];
@@ -256,7 +322,7 @@ pub(super) mod tests {
     use super::*;
 
     /// A database that has all of it.
-    pub(in crate::writer) fn complete() -> BTreeMap<String, FoundTable> {
+    pub(in crate::database) fn complete() -> BTreeMap<String, FoundTable> {
         let table = |table: &Table| FoundTable {
             columns: table
                 .columns

@@ -1,0 +1,49 @@
+//! Questions of people to the database: a connection that changes nothing, and why there may be no answer.
+
+use prometheus::IntGauge;
+use sitewatch_config::PostgresSettings;
+use slog::{Discard, Logger, o};
+use thiserror::Error;
+use tokio_postgres::Client;
+
+use super::{error::SessionError, session::connect};
+
+/// Why a question to the database has no answer.
+#[derive(Debug, Error)]
+pub enum AskError {
+    /// No session.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The schema is not there, or of an earlier version.
+    #[error(
+        "the database has no table {0}: bring its schema up to date with `sitewatch-node migrate`"
+    )]
+    NoTable(&'static str),
+    /// Nothing of that name.
+    #[error("no {0} {1:?} has ever been announced or stored")]
+    Unknown(&'static str, String),
+}
+
+impl From<tokio_postgres::Error> for AskError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Session(error.into())
+    }
+}
+
+/// A connection to a database with these tables; nothing is changed there.
+pub(crate) async fn ask(
+    settings: &PostgresSettings,
+    tables: &[&'static str],
+) -> Result<Client, AskError> {
+    let url = settings.url.as_ref().ok_or(SessionError::NoUrl)?;
+    let up = IntGauge::new("unused", "not registered")
+        .unwrap_or_else(|_| unreachable!("the name is valid"));
+    let (client, _) = connect(url, &up, &Logger::root(Discard, o!())).await?;
+    for table in tables {
+        let there = "SELECT to_regclass($1) IS NOT NULL";
+        if !client.query_one(there, &[table]).await?.get::<_, bool>(0) {
+            return Err(AskError::NoTable(table));
+        }
+    }
+    Ok(client)
+}

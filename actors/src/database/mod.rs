@@ -1,0 +1,28 @@
+//! What all that work with PostgreSQL share: sessions on the right schema, partitions, and what its errors mean.
+
+mod ask;
+mod error;
+mod expected;
+mod partitions;
+mod schema;
+mod secure;
+mod session;
+mod sqlstate;
+mod width;
+
+/// The advisory lock around `rollup_state`: shared by writers until their transaction ends, exclusive to move it on.
+pub(crate) const ROLLUP_LOCK: i64 = 0x7369_7465_0004;
+
+pub use self::{
+    ask::AskError,
+    error::{SessionError, StoreError},
+    expected::Difference,
+    session::{SchemaText, migrate},
+    sqlstate::Remedy,
+};
+pub(crate) use self::{
+    ask::ask,
+    partitions::{CHECKS, Partition, Partitions, existing},
+    session::open,
+    width::Span,
+};

@@ -1,0 +1,179 @@
+//! The housekeeping actor: makes partitions ahead, computes rollups, and drops what is too old.
+//!
+//! Each consumer has one, and a pass is made under an advisory lock. It has a session of its own and blocks no writer:
+//! partitions are attached and detached without a lock that one waits for.
+//! Nothing depends on its being in time: a writer makes for itself a partition that is missing.
+
+mod keeper;
+mod retention;
+mod rollup;
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use sitewatch_config::PostgresSettings;
+use slog::{Logger, debug, info, warn};
+use tokio::time::Instant;
+
+pub use self::keeper::{Done, Keeper};
+use crate::{
+    database::{SchemaText, SessionError},
+    intake::Delivery,
+    metrics::Metrics,
+    retry::Retry,
+    supervision::{Fault, Stop},
+    time::{WallClock, wall_clock},
+};
+
+/// From the end of one pass to the next.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// The same, as a multiple of what the pass took, where it has left work: most of the time is the writers'.
+const REST: u32 = 9;
+
+/// What the settings actor tells the housekeeper.
+pub enum HousekeepingControl {
+    /// Use these settings from now on, with a new connection.
+    Reconfigure(Box<PostgresSettings>),
+}
+
+/// Keeps the tables in order.
+pub struct Housekeeper {
+    settings: PostgresSettings,
+    schema: SchemaText,
+    clock: WallClock,
+    /// Absent while a pass is under way, and without a session.
+    keeper: Option<Keeper>,
+    /// The next pass; absent while one is under way.
+    next: Option<SpawnHandle>,
+    retry: Retry,
+    /// Whether the last pass failed: one log line for each change.
+    failing: bool,
+    /// Counts the settings: a pass that began under others keeps no session.
+    generation: u64,
+    metrics: Metrics,
+    log: Logger,
+    fault: Fault,
+}
+
+impl Housekeeper {
+    /// A housekeeper of the database of `settings`.
+    pub fn new(
+        settings: PostgresSettings,
+        schema: SchemaText,
+        metrics: Metrics,
+        log: Logger,
+        fault: Fault,
+    ) -> Self {
+        Self {
+            settings,
+            schema,
+            clock: wall_clock,
+            keeper: None,
+            next: None,
+            retry: Retry::for_connections(),
+            failing: false,
+            generation: 0,
+            metrics,
+            log,
+            fault,
+        }
+    }
+
+    /// One pass, and then the next one after a while.
+    fn work(&mut self, ctx: &mut Context<Self>) {
+        fail::fail_point!("housekeeping::work");
+        self.next = None;
+        let (keeper, generation, now) = (self.keeper.take(), self.generation, (self.clock)());
+        let (settings, schema) = (self.settings.clone(), SchemaText::clone(&self.schema));
+        let (log, begin) = (self.log.clone(), Instant::now());
+        let pass = async move {
+            let mut keeper = match keeper {
+                Some(keeper) => keeper,
+                None => Keeper::open(settings, &schema, log).await?,
+            };
+            let done = keeper.pass(now).await?;
+            Ok::<_, SessionError>((keeper, done))
+        };
+        ctx.spawn(pass.into_actor(self).map(move |end, me, ctx| {
+            let after = match end {
+                Ok::<_, SessionError>((keeper, done)) => {
+                    me.keeper = Some(keeper).filter(|_| generation == me.generation);
+                    let more = done.is_some_and(|done| done.more);
+                    me.told(done);
+                    match (generation == me.generation, more) {
+                        (false, _) => Duration::ZERO,
+                        (true, true) => (begin.elapsed() * REST).min(PAUSE),
+                        (true, false) => PAUSE,
+                    }
+                }
+                Err(problem) if problem.is_final() => {
+                    me.fault.refuse(problem);
+                    return ctx.stop();
+                }
+                Err(problem) => me.failed(&problem),
+            };
+            me.next = Some(ctx.run_later(after, Self::work));
+        }));
+    }
+
+    fn told(&mut self, done: Option<Done>) {
+        self.retry.reset();
+        if std::mem::take(&mut self.failing) {
+            info!(self.log, "housekeeping works again");
+        }
+        // Another consumer's does it.
+        let Some(done) = done else { return };
+        self.metrics.partitions_dropped.inc_by(done.dropped);
+        self.metrics
+            .housekeeping_last_pass
+            .set((self.clock)().as_micros() / 1_000_000);
+    }
+
+    fn failed(&mut self, problem: &SessionError) -> Duration {
+        if std::mem::replace(&mut self.failing, true) {
+            debug!(self.log, "housekeeping still does not work"; "reason" => %problem);
+        } else {
+            warn!(self.log, "housekeeping does not work, trying on"; "reason" => %problem);
+        }
+        self.retry.next_delay()
+    }
+}
+
+impl Actor for Housekeeper {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        (self.keeper, self.next) = (None, None);
+        self.work(ctx);
+    }
+}
+
+impl Supervised for Housekeeper {}
+
+impl Handler<Delivery<HousekeepingControl>> for Housekeeper {
+    type Result = ();
+
+    fn handle(&mut self, control: Delivery<HousekeepingControl>, ctx: &mut Self::Context) {
+        match control.message {
+            HousekeepingControl::Reconfigure(settings) => {
+                self.settings = *settings;
+                self.generation += 1;
+                self.keeper = None;
+                if let Some(next) = self.next.take() {
+                    ctx.cancel_future(next);
+                    self.work(ctx);
+                }
+            }
+        }
+    }
+}
+
+impl Handler<Stop> for Housekeeper {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        // What is under way is rolled back, or gone on with by the next one.
+        ctx.stop();
+    }
+}
