@@ -271,6 +271,64 @@ CREATE TABLE IF NOT EXISTS rollup_dirty (
 );
 CREATE INDEX IF NOT EXISTS rollup_dirty_start ON rollup_dirty (period, start);
 
+-- What there is from one instant to before another, of each site at each location: from rollups as far as they reach and are right,
+-- else from the checks themselves. So the answer is the same as of the checks, whatever comes late; where these are dropped, hours are the
+-- finest that is known. total_hist and ttfb_hist: see hist_percentile. It is one plain SELECT, so that a condition on site_id beside it
+-- reaches the tables.
+CREATE OR REPLACE FUNCTION site_stats(from_time timestamptz, to_time timestamptz)
+RETURNS TABLE (site_id int4, location_id int4, up int8, degraded int8, down int8, unknown int8, total_min_us int4, total_max_us int4,
+               total_sum_us numeric, total_hist numeric, ttfb_hist numeric)
+LANGUAGE sql STABLE ROWS 1000 AS $function$
+WITH hours AS MATERIALIZED (    -- whole hours whose rollups are made: from h0 to before h1
+    SELECT date_bin('1 hour', from_time + interval '1 hour' - interval '1 microsecond', '2000-01-01 00:00+00') AS h0,
+           date_bin('1 hour', least(to_time, rolled_until), '2000-01-01 00:00+00') AS h1
+      FROM rollup_state LIMIT 1 -- there is but one; so the planner knows, too
+), days AS MATERIALIZED (       -- whole days: from d0 to before d1; none, if d0 is not before d1
+    SELECT h0, greatest(h0, h1) AS h1,
+           date_bin('1 day', h0 + interval '1 day' - interval '1 microsecond', '2000-01-01 00:00+00') AS d0,
+           date_bin('1 day', greatest(h0, h1), '2000-01-01 00:00+00') AS d1
+      FROM hours
+), bounds AS MATERIALIZED (     -- hours before and after the whole days: from h0 to before e0, from e1 to before h1
+    SELECT h0, h1, d0, d1, CASE WHEN d0 < d1 THEN d0 ELSE h1 END AS e0, CASE WHEN d0 < d1 THEN d1 ELSE h1 END AS e1 FROM days
+), dirty_hour AS MATERIALIZED ( -- hours whose rollups are not right now
+    SELECT DISTINCT start AS hour FROM rollup_dirty, bounds WHERE period = 'hour' AND start >= h0 AND start < h1
+), dirty_day AS MATERIALIZED (
+    SELECT DISTINCT date_bin('1 day', start, '2000-01-01 00:00+00') AS day FROM rollup_dirty, bounds WHERE start >= d0 AND start < d1
+), part AS (
+    SELECT r.site_id, r.location_id, r.up, r.degraded, r.down, r.unknown, r.total_min_us, r.total_max_us, r.total_sum_us,
+           r.total_hist, r.ttfb_hist
+      FROM rollup_day r
+     WHERE day >= (SELECT d0 FROM bounds) AND day < (SELECT d1 FROM bounds) AND day NOT IN (TABLE dirty_day)
+    UNION ALL
+    SELECT r.site_id, r.location_id, r.up, r.degraded, r.down, r.unknown, r.total_min_us, r.total_max_us, r.total_sum_us,
+           r.total_hist, r.ttfb_hist
+      FROM rollup_hour r
+     WHERE hour >= (SELECT h0 FROM bounds) AND hour < (SELECT e0 FROM bounds) AND hour NOT IN (TABLE dirty_hour)
+    UNION ALL
+    SELECT r.site_id, r.location_id, r.up, r.degraded, r.down, r.unknown, r.total_min_us, r.total_max_us, r.total_sum_us,
+           r.total_hist, r.ttfb_hist
+      FROM rollup_hour r
+     WHERE hour >= (SELECT e1 FROM bounds) AND hour < (SELECT h1 FROM bounds) AND hour NOT IN (TABLE dirty_hour)
+    UNION ALL
+    SELECT r.site_id, r.location_id, r.up, r.degraded, r.down, r.unknown, r.total_min_us, r.total_max_us, r.total_sum_us,
+           r.total_hist, r.ttfb_hist
+      FROM dirty_day CROSS JOIN LATERAL (
+               SELECT * FROM rollup_hour WHERE hour >= day AND hour < day + interval '1 day') AS r
+     WHERE hour NOT IN (TABLE dirty_hour)
+    UNION ALL
+    SELECT c.site_id, c.location_id, (outcome = 0)::int4, (outcome = 1)::int4, (outcome = 2)::int4, (outcome = 3)::int4,
+           CASE WHEN outcome < 2 THEN total_us END, CASE WHEN outcome < 2 THEN total_us END, CASE WHEN outcome < 2 THEN total_us END,
+           CASE WHEN outcome < 2 THEN hist_of(hist_bucket(total_us)) END, CASE WHEN outcome < 2 THEN hist_of(ttfb_bucket) END
+      FROM (SELECT from_time AS since, least(to_time, h0) AS until FROM bounds
+            UNION ALL SELECT greatest(from_time, h1), to_time FROM bounds WHERE to_time > h0
+            UNION ALL SELECT hour, hour + interval '1 hour' FROM dirty_hour) AS span
+     CROSS JOIN LATERAL (SELECT * FROM check_result WHERE slot >= since AND slot < until) AS c
+)
+SELECT site_id, location_id, sum(up), sum(degraded), sum(down), sum(unknown), min(total_min_us), max(total_max_us),
+       sum(total_sum_us), sum(total_hist), sum(ttfb_hist)
+  FROM part GROUP BY site_id, location_id
+$function$;
+
 -- ---- Retention (version 4) ----
 -- Partitions that are being dropped: noted before they are detached, so that one whose dropping was interrupted is dropped
 -- later, and one that somebody has detached to keep it never is.

@@ -39,31 +39,7 @@ const ROWS: &str = "
         SELECT 'hour', date_bin('1 hour', $1, '2000-01-01 00:00+00'), 1, '{1}' FROM rollup_state WHERE rolled_until > $1)
     INSERT INTO check_detail (slot, site_id, location_id, detail) SELECT slot, 1, 1, 'x' FROM added LIMIT 3";
 
-/// Rollups that are not what the checks say, and rollups of days that are not what those of hours say.
-const WRONG: &str = "
-    WITH state AS (SELECT *, date_bin('1 day', rolled_until, '2000-01-01 00:00+00') AS days_until FROM rollup_state),
-    hours AS (
-        SELECT hour, site_id, location_id, up, degraded, down, unknown, total_min_us, total_max_us, total_sum_us::numeric,
-               total_hist, ttfb_hist
-          FROM rollup_hour, state WHERE hour >= raw_since),
-    days AS (
-        SELECT day, site_id, location_id, up, degraded, down, unknown, total_min_us, total_max_us, total_sum_us::numeric,
-               total_hist, ttfb_hist
-          FROM rollup_day, state WHERE day >= hours_since),
-    of_checks AS (
-        SELECT date_bin('1 hour', slot, '2000-01-01 00:00+00') AS hour, site_id, location_id,
-               sum((outcome = 0)::int4), sum((outcome = 1)::int4), sum((outcome = 2)::int4), sum((outcome = 3)::int4),
-               min(CASE WHEN outcome IN (0, 1) THEN total_us END), max(CASE WHEN outcome IN (0, 1) THEN total_us END),
-               sum(CASE WHEN outcome IN (0, 1) THEN total_us END),
-               sum(CASE WHEN outcome IN (0, 1) THEN 10::numeric ^ (8 * hist_bucket(total_us)) END),
-               sum(CASE WHEN outcome IN (0, 1) THEN 10::numeric ^ (8 * ttfb_bucket) END)
-          FROM check_result, state WHERE slot >= raw_since AND slot < rolled_until GROUP BY 1, 2, 3),
-    of_hours AS (
-        SELECT date_bin('1 day', hour, '2000-01-01 00:00+00') AS day, site_id, location_id, sum(up), sum(degraded), sum(down),
-               sum(unknown), min(total_min_us), max(total_max_us), sum(total_sum_us), sum(total_hist), sum(ttfb_hist)
-          FROM rollup_hour, state WHERE hour >= hours_since AND hour < days_until GROUP BY 1, 2, 3)
-    SELECT (SELECT count(*) FROM ((TABLE hours EXCEPT TABLE of_checks) UNION ALL (TABLE of_checks EXCEPT TABLE hours)) AS h)
-         + (SELECT count(*) FROM ((TABLE days EXCEPT TABLE of_hours) UNION ALL (TABLE of_hours EXCEPT TABLE days)) AS d)";
+const WRONG: &str = include_str!("support/wrong_rollups.sql");
 
 const DIRTY: &str = "SELECT count(*) FROM rollup_dirty WHERE period = 'hour'";
 
@@ -304,6 +280,65 @@ async fn rollups_are_what_the_checks_say_whatever_comes_late_and_crashes() {
     assert!(world.number(WRONG).await > 0);
     world.db.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
+}
+
+#[actix_rt::test]
+async fn a_range_has_the_same_answer_from_rollups_as_from_checks() {
+    let (world, settings) = migrated("ranges").await;
+    world.db.batch_execute(ANNOUNCED).await.unwrap();
+    let mut housekeeper = keeper(&settings).await;
+    pass(&mut housekeeper, slot(0)).await;
+    let some = "
+        INSERT INTO check_result (slot, site_id, location_id, total_us, lateness_ms, outcome, error, ttfb_bucket)
+        SELECT '2027-01-01 00:00+00'::timestamptz + random() * $1 * interval '1 day', 1 + n % 2, 1, (1000 * exp(5 * random()))::int4, 0,
+               (random() * 3)::int2, 0, (random() * 200)::int2
+          FROM generate_series(1, 4000) AS n";
+    let up_to = |days: f64| (Slot::from_micros(START + (days * DAY as f64) as i64), days);
+    let (now, until) = up_to(12.73);
+    world.db.execute(some, &[&until]).await.unwrap();
+    pass(&mut housekeeper, now).await;
+    // Late ones, in all hours of two days, that are noted and not computed yet.
+    let late = "
+        WITH added AS (
+            INSERT INTO check_result (slot, site_id, location_id, total_us, lateness_ms, outcome, error)
+            SELECT '2027-01-04 12:34:56+00'::timestamptz + random() * interval '2 days', 1, 1, 5000, 0, 0, 0 FROM generate_series(1, 200)
+            RETURNING slot)
+        INSERT INTO rollup_dirty (period, start, location_id, site_ids)
+        SELECT DISTINCT 'hour', date_bin('1 hour', slot, '2000-01-01 00:00+00'), 1, '{1}'::int4[] FROM added";
+    world.db.batch_execute(late).await.unwrap();
+    let compare = "
+        WITH told AS (SELECT * FROM site_stats($1, $2)),
+        checks AS (
+            SELECT site_id, location_id, sum((outcome = 0)::int4), sum((outcome = 1)::int4), sum((outcome = 2)::int4),
+                   sum((outcome = 3)::int4), min(total_us) FILTER (WHERE outcome < 2), max(total_us) FILTER (WHERE outcome < 2),
+                   (sum(total_us) FILTER (WHERE outcome < 2))::numeric, sum(10::numeric ^ (8 * hist_bucket(total_us))) FILTER (WHERE outcome < 2),
+                   sum(10::numeric ^ (8 * ttfb_bucket)) FILTER (WHERE outcome < 2)
+              FROM check_result WHERE slot >= $1 AND slot < $2 GROUP BY 1, 2)
+        SELECT (SELECT count(*) FROM told), (SELECT count(*) FROM ((TABLE told EXCEPT TABLE checks) UNION ALL (TABLE checks EXCEPT TABLE told)) AS d)";
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut answers = 0;
+    for round in 0..150 {
+        // Long ones, short ones, empty ones, whole hours and whole days.
+        let grain = [1, 3_600_000_000, DAY][round % 3];
+        let mut draw = |most: i64| START - DAY + random.i64(0..most) / grain * grain;
+        let (from, width) = (draw(15 * DAY), [DAY / 100, 15 * DAY][round % 2]);
+        let to = from + (draw(width.max(grain)) - START + DAY);
+        let range = [from, to].map(|slot| Slot::from_micros(slot).to_system_time());
+        let row = world
+            .db
+            .query_one(compare, &[&range[0], &range[1]])
+            .await
+            .unwrap();
+        assert_eq!(
+            row.get::<_, i64>(1),
+            0,
+            "{} {}",
+            Slot::from_micros(from),
+            Slot::from_micros(to)
+        );
+        answers += row.get::<_, i64>(0);
+    }
+    assert!(answers > 150, "{answers}");
 }
 
 #[actix_rt::test]

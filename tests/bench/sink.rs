@@ -22,7 +22,8 @@ use tokio::runtime::Handle;
 
 const SITES: u64 = 500;
 const PARTITIONS: i32 = 3;
-const COLUMNS: &str = "slot, site_id, location_id, total_us, lateness_ms, status, outcome, error";
+const COLUMNS: &str =
+    "slot, site_id, location_id, total_us, lateness_ms, status, outcome, error, ttfb_bucket";
 
 /// One consumer's work.
 struct Sunk {

@@ -160,6 +160,10 @@ impl World {
     /// Deletes the topic and the database: what a benchmark leaves would be large.
     pub async fn drop_all(&self) {
         self.delete_topic().await;
+        self.drop_database().await;
+    }
+
+    pub async fn drop_database(&self) {
         let maintenance = connect(&required("POSTGRES_URL")).await;
         maintenance
             .batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.topic))

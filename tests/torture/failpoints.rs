@@ -18,6 +18,7 @@ const CONSUMER: &str = "consumer::turn=0.01%panic(torture);\
     writer::fault=0.5%return;\
     writer::before_commit=0.5%panic(torture)->2%sleep(300);\
     housekeeping::work=20%panic(torture);\
+    housekeeping::rollup=3%panic(torture);\
     settings::reload=15%panic(torture);\
     settings::fault=15%return";
 

@@ -95,6 +95,7 @@ impl Report<'_> {
         let sums = self.judged.audit.iter();
         let sums = sums.map(|(name, sum)| format!("{name} {sum}"));
         writeln!(out, "audit: {}", sums.collect::<Vec<_>>().join(", "))?;
+        writeln!(out, "rollups of hours {}", self.judged.rollups)?;
         writeln!(out, "accepted {}", heard.accepted.lines)?;
         let Findings {
             lost,

@@ -1,7 +1,10 @@
 //! Partitions: made ahead, and on demand for late slots.
 
+use std::time::Duration;
+
 use sitewatch_config::PartitionWidth;
 use slog::info;
+use tokio::time::Instant;
 use tokio_postgres::{Client, GenericClient, Row, Transaction};
 
 use super::{
@@ -16,6 +19,9 @@ const AHEAD: usize = 7;
 /// The same as long as no site is announced: their width is a guess.
 const AHEAD_OF_UNKNOWN: usize = 1;
 
+/// How long the number of checks a day is taken for what it was: it takes a look at all revisions of all sites.
+const COUNTED_FOR: Duration = Duration::from_secs(3600);
+
 /// The checks: two tables that are partitioned alike.
 pub(crate) const CHECKS: &[&str] = &["check_result", "check_detail"];
 
@@ -27,6 +33,8 @@ pub(crate) struct Partitions {
     tables: &'static [&'static str],
     /// The width of new ones, if somebody has set it.
     width: Option<PartitionWidth>,
+    /// The number of checks a day, when it was last counted.
+    counted: Option<(Instant, f64)>,
     /// Of each partitioned table: somebody may have dropped or detached one of the one only.
     known: Vec<Vec<Span>>,
 }
@@ -37,6 +45,7 @@ impl Partitions {
         Self {
             tables,
             width,
+            counted: None,
             known: vec![Vec::new(); tables.len()],
         }
     }
@@ -122,13 +131,22 @@ impl Partitions {
 
     /// The width of new partitions, and whether that is no guess.
     async fn width(
-        &self,
+        &mut self,
         transaction: &Transaction<'_>,
     ) -> Result<(PartitionWidth, bool), tokio_postgres::Error> {
         if let Some(width) = self.width {
             return Ok((width, true));
         }
-        let checks_a_day: f64 = transaction.query_one(CHECKS_A_DAY, &[]).await?.get(0);
+        // That there are none is nothing that lasts.
+        let lately = |(at, number): &(Instant, f64)| at.elapsed() < COUNTED_FOR && *number > 0.0;
+        let checks_a_day = match self.counted.filter(lately) {
+            Some((_, known)) => known,
+            None => {
+                let counted: f64 = transaction.query_one(CHECKS_A_DAY, &[]).await?.get(0);
+                self.counted = Some((Instant::now(), counted));
+                counted
+            }
+        };
         Ok((width_for(checks_a_day), checks_a_day > 0.0))
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod accepted;
 pub(crate) mod audit;
 pub(crate) mod lives;
+pub(crate) mod rollups;
 pub(crate) mod table;
 pub(crate) mod topic;
 mod trial;
@@ -61,6 +62,8 @@ pub(crate) struct Judged {
     pub(crate) heard: Heard,
     /// The sums of the audit's figures.
     pub(crate) audit: Vec<(String, u64)>,
+    /// How many rollups of hours there are.
+    pub(crate) rollups: i64,
     pub(crate) findings: Findings,
     /// What else is wrong.
     pub(crate) problems: Vec<String>,
@@ -83,12 +86,15 @@ pub(crate) async fn judge(rig: &Rig, since: jiff::Timestamp) -> Result<Judged, F
     if heard.accepted.lines == 0 {
         problems.push("no producer has said what is durable".to_owned());
     }
+    let (wrong, rollups) = rollups::judge(&rig.folder, &url, &db).await?;
+    problems.extend(wrong);
     problems.extend(trial::try_judges(rig, &mut db, &findings).await?);
     Ok(Judged {
         table,
         read,
         heard,
         audit,
+        rollups,
         findings,
         problems,
     })
