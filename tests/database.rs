@@ -626,11 +626,11 @@ async fn each_role_has_what_it_needs_and_no_more() {
     for (role, expected) in [
         (
             &consumer_role,
-            "check_detail I\ncheck_result IS\ndead_letter I\ndue_span S\nkafka_gap I\nkafka_offset ISU\nlocation IS\npartition_drop S\nrollup_day ISU\nrollup_dirty DIS\nrollup_hour ISU\nrollup_state SU\nschema_version S\nsite IS\nsite_revision ISU",
+            "check_detail I\ncheck_result IS\ndead_letter I\ndue_span S\nkafka_gap I\nkafka_offset ISU\nlocation IS\npartition_drop S\nrollup_day ISU\nrollup_dirty DIS\nrollup_hour ISU\nrollup_state SU\nschema_version S\nsite IS\nsite_location IS\nsite_revision ISU",
         ),
         (
             &web_role,
-            "check_detail S\ncheck_result S\nchecks S\ndue_span S\nerror_kind S\nkafka_gap S\nkafka_offset S\nlocation S\noutcome S\nrollup_day S\nrollup_dirty S\nrollup_hour S\nrollup_state S\nschema_version S\nsite S\nsite_revision S",
+            "check_detail S\ncheck_result S\nchecks S\ndue_span S\nerror_kind S\nkafka_gap S\nkafka_offset S\nlocation S\noutcome S\nrollup_day S\nrollup_dirty S\nrollup_hour S\nrollup_state S\nschema_version S\nsite S\nsite_location S\nsite_revision S",
         ),
     ] {
         let row = world.db.query_one(granted, &[role]).await.unwrap();

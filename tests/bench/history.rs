@@ -123,6 +123,7 @@ async fn fill(world: &World, sites: u64, days: u64, interval: u64) -> u64 {
     let announce = format!(
         "INSERT INTO location (name) VALUES ('here');
          INSERT INTO site (name, url) SELECT 'site-' || n, 'http://site-' || n FROM generate_series(1, {sites}) AS n;
+         INSERT INTO site_location SELECT site_id, 1 FROM site;
          INSERT INTO site_revision (site_id, location_id, since, interval_us, phase_us, check_limit_us, config_hash, run)
          SELECT site_id, 1, now() - interval '{days} days', {interval}000000, 0, 1000000, '', now() FROM site"
     );

@@ -156,6 +156,12 @@ const TABLES: &[Table] = &[
         partitioned: true,
     },
     Table {
+        name: "site_location",
+        columns: &[("site_id", "integer"), ("location_id", "integer")],
+        key: &["site_id", "location_id"],
+        partitioned: false,
+    },
+    Table {
         name: "rollup_state",
         columns: &[
             ("rolled_until", TIME),

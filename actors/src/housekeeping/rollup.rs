@@ -51,7 +51,7 @@ const HOURS: Level = Level {
         count(*) FILTER (WHERE outcome = 3), min(total_us) FILTER (WHERE outcome < 2), max(total_us) FILTER (WHERE outcome < 2),
         sum(total_us) FILTER (WHERE outcome < 2), sum(hist_of(hist_bucket(total_us))) FILTER (WHERE outcome < 2),
         sum(hist_of(ttfb_bucket)) FILTER (WHERE outcome < 2)",
-    from: "check_result",
+    from: "site_location AS p JOIN check_result USING (site_id, location_id)",
     at: "slot",
 };
 

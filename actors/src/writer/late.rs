@@ -1,9 +1,10 @@
 //! Rows that come after the rollups of their hour were made: noted in the transaction that adds them, so that the hour is
 //! computed again. `rollup_state` and `rollup_dirty` of `schema.sql` say how the two keep out of each other's way.
 
-use std::{collections::BTreeSet, time::SystemTime};
+use std::fmt::Write as _;
 
-use tokio_postgres::{Error, Transaction};
+use futures_util::future::join;
+use tokio_postgres::{Error, SimpleQueryMessage, Transaction, error::SqlState};
 
 use super::origins::Origins;
 use crate::{
@@ -13,63 +14,69 @@ use crate::{
 
 const HOUR: i64 = 3_600_000_000;
 
-/// What a transaction knows of the rollups.
-#[derive(Default)]
-pub(super) struct Late {
-    /// Up to where they are made. Known from the first look on, and the same until the transaction's end.
-    rolled_until: Option<Slot>,
-}
-
-impl Late {
-    /// Notes what of `rows` is late.
-    pub(super) async fn note(
-        &mut self,
-        transaction: &Transaction<'_>,
-        rows: &[Row],
-        origins: &Origins,
-    ) -> Result<(), Error> {
-        let rolled_until = match self.rolled_until {
-            Some(known) => known,
-            None => *self.rolled_until.insert(look(transaction).await?),
-        };
-        let late = rows.iter().filter(|row| row.slot < rolled_until);
-        // A row without numbers is refused before this.
-        let notes: BTreeSet<(i64, i32, i32)> = late
-            .filter_map(|row| {
-                let (site, location) = origins.ids(&row.origin)?;
-                let slot = row.slot.as_micros();
-                Some((slot - slot.rem_euclid(HOUR), location, site))
-            })
-            .collect();
-        if notes.is_empty() {
-            return Ok(());
+/// Two things asked of the database on one way: neither waits for the other's answer.
+pub(super) async fn together<T, U>(
+    one: impl Future<Output = Result<T, Error>>,
+    other: impl Future<Output = Result<U, Error>>,
+) -> Result<(T, U), Error> {
+    match join(one, other).await {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        // After the first error the transaction takes nothing more: what comes then says only that.
+        (Err(error), Err(other)) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
+            Err(other)
         }
-        let (mut hours, mut locations, mut sites) = (Vec::new(), Vec::new(), Vec::new());
-        for (hour, location, site) in notes {
-            hours.push(Slot::from_micros(hour).to_system_time());
-            locations.push(location);
-            sites.push(site);
-        }
-        transaction
-            .execute(NOTE, &[&hours, &locations, &sites])
-            .await
-            .map(drop)
+        (Err(error), _) | (_, Err(error)) => Err(error),
     }
 }
 
-/// Two statements, not one: a statement sees what was committed when it began, and this one may have waited for the lock.
-async fn look(transaction: &Transaction<'_>) -> Result<Slot, Error> {
-    let (lock, read) = (
-        "SELECT pg_advisory_xact_lock_shared($1)",
-        "SELECT rolled_until FROM rollup_state",
+/// Up to where rollups are made, until the end of the transaction. Two statements in one message: a statement sees what was committed when it began, and the first may wait for its lock.
+pub(super) async fn rolled_until(transaction: &Transaction<'_>) -> Result<Slot, Error> {
+    let statements = format!(
+        "SELECT pg_advisory_xact_lock_shared({ROLLUP_LOCK});
+         SELECT (extract(epoch FROM rolled_until) * 1000000)::int8 FROM rollup_state"
     );
-    transaction.execute(lock, &[&ROLLUP_LOCK]).await?;
-    let until: SystemTime = transaction.query_one(read, &[]).await?.get(0);
-    Ok(Slot::from_system_time(until))
+    let answer = transaction.simple_query(&statements).await?;
+    let micros = answer.iter().rev().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        _ => None,
+    });
+    // Without its row nothing is known to be made, so housekeeping will compute all: it makes the row at its next start.
+    Ok(Slot::from_micros(micros.unwrap_or(0)))
 }
 
-const NOTE: &str = "
-    INSERT INTO rollup_dirty (period, start, location_id, site_ids)
-    SELECT 'hour', hour, location, array_agg(site)
-      FROM unnest($1::timestamptz[], $2::int4[], $3::int4[]) AS late (hour, location, site)
-     GROUP BY hour, location";
+/// Notes what of `rows` is late.
+pub(super) async fn note(
+    transaction: &Transaction<'_>,
+    rolled_until: Slot,
+    rows: &[Row],
+    origins: &Origins,
+) -> Result<(), Error> {
+    let late = rows.iter().filter(|row| row.slot < rolled_until);
+    // A row without numbers is refused before this.
+    let mut late: Vec<(i64, i32, i32)> = late
+        .filter_map(|row| {
+            let (site, location) = origins.ids(&row.origin)?;
+            let slot = row.slot.as_micros();
+            Some((slot - slot.rem_euclid(HOUR), location, site))
+        })
+        .collect();
+    if late.is_empty() {
+        return Ok(());
+    }
+    late.sort_unstable();
+    late.dedup();
+    let mut notes =
+        "INSERT INTO rollup_dirty (period, start, location_id, site_ids) VALUES ".to_owned();
+    for (n, group) in late.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)).enumerate() {
+        let (hour, location, first) = group[0];
+        let comma = if n == 0 { "" } else { "," };
+        // Numbers and a time only. Writing into a String can't fail.
+        let hour = Slot::from_micros(hour);
+        let _ = write!(notes, "{comma}('hour','{hour}',{location},'{{{first}");
+        for (_, _, site) in &group[1..] {
+            let _ = write!(notes, ",{site}");
+        }
+        notes.push_str("}')");
+    }
+    transaction.batch_execute(&notes).await
+}

@@ -98,6 +98,15 @@ impl Origins {
                 ))
             })
             .collect();
+        let (sites, locations): (Vec<i32>, Vec<i32>) = learnt.iter().map(|(_, ids)| *ids).unzip();
+        transaction
+            .execute(
+                "INSERT INTO site_location (site_id, location_id)
+                 SELECT DISTINCT * FROM unnest($1::int4[], $2::int4[]) AS new(site, location) ORDER BY 1, 2
+                 ON CONFLICT DO NOTHING",
+                &[&sites, &locations],
+            )
+            .await?;
         transaction.commit().await?;
         self.known.extend(learnt);
         Ok(())

@@ -6,8 +6,7 @@ use slog::Logger;
 use tokio_postgres::Transaction;
 
 use super::{
-    late::Late,
-    letters, offsets,
+    late, letters, offsets,
     origins::Origins,
     revisions, rows,
     seam::{Store, StoreSession, StoreTransaction, ToldRevision},
@@ -15,7 +14,7 @@ use super::{
 };
 use crate::{
     database::{Remedy, SchemaText, SessionError, StoreError},
-    model::{Batch, DeadLetter, Row, Watermarks},
+    model::{Batch, DeadLetter, Row, Slot, Watermarks},
 };
 
 /// The PostgreSQL of the settings.
@@ -72,7 +71,7 @@ impl StoreSession for Session {
         Ok(PostgresTransaction {
             transaction: self.client.transaction().await?,
             origins: &self.origins,
-            late: Late::default(),
+            rolled_until: Slot::from_micros(i64::MAX),
         })
     }
 }
@@ -81,12 +80,17 @@ impl StoreSession for Session {
 pub struct PostgresTransaction<'a> {
     transaction: Transaction<'a>,
     origins: &'a Origins,
-    late: Late,
+    /// Up to where rollups are made.
+    rolled_until: Slot,
 }
 
 impl StoreTransaction for PostgresTransaction<'_> {
     async fn move_offsets(&mut self, batch: &Batch) -> Result<bool, StoreError> {
-        Ok(offsets::move_offsets(&self.transaction, batch).await?)
+        let moving = offsets::move_offsets(&self.transaction, batch);
+        let looking = late::rolled_until(&self.transaction);
+        let (moved, rolled_until) = late::together(moving, looking).await?;
+        self.rolled_until = rolled_until;
+        Ok(moved)
     }
 
     async fn moved_already(&mut self, batch: &Batch) -> Result<bool, StoreError> {
@@ -98,20 +102,16 @@ impl StoreTransaction for PostgresTransaction<'_> {
     }
 
     async fn copy(&mut self, rows: &[Row]) -> Result<u64, StoreError> {
-        let stored = rows::copy_direct(&self.transaction, rows, self.origins).await?;
-        self.late
-            .note(&self.transaction, rows, self.origins)
-            .await?;
-        Ok(stored)
+        let copying = rows::copy_direct(&self.transaction, rows, self.origins);
+        let noting = late::note(&self.transaction, self.rolled_until, rows, self.origins);
+        Ok(late::together(copying, noting).await?.0)
     }
 
     async fn absorb(&mut self, rows: &[Row]) -> Result<u64, StoreError> {
         self.transaction.batch_execute("SAVEPOINT part").await?;
         match rows::store_part(&self.transaction, rows, self.origins).await {
             Ok(new) => {
-                self.late
-                    .note(&self.transaction, rows, self.origins)
-                    .await?;
+                late::note(&self.transaction, self.rolled_until, rows, self.origins).await?;
                 self.transaction
                     .batch_execute("RELEASE SAVEPOINT part")
                     .await?;
