@@ -185,31 +185,36 @@ $$ SELECT ('1e' || (8 * bucket)::text)::numeric $$; -- with the cast all of it i
 CREATE OR REPLACE FUNCTION hist_count(hist numeric, from_bucket int4 DEFAULT 0) RETURNS int8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT mod(trunc(hist, -8 * from_bucket), 99999999)::int8 $$;
 
--- The time in milliseconds that a part p (0 to 1) of the values does not exceed, to 2 %; null of an empty histogram. longest_us,
--- where it is known, bounds the answer and the search.
-CREATE OR REPLACE FUNCTION hist_percentile(hist numeric, p float8, longest_us int8 DEFAULT 4000000000) RETURNS float8
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
+-- The time in milliseconds that a part p (0 to 1) of the values does not exceed, to 2 %; null of an empty histogram. longest_us and
+-- shortest_us, where they are known, bound the answer and the search.
+CREATE OR REPLACE FUNCTION hist_percentile(hist numeric, p float8, longest_us int8 DEFAULT 4000000000, shortest_us int8 DEFAULT 0)
+RETURNS float8 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
 DECLARE
-    number numeric := mod(hist, 99999999);
+    base   int4 := hist_bucket(shortest_us);
+    above  numeric;
+    number numeric;
     rest   numeric;
     bottom int4 := 0;
-    top    int4 := hist_bucket(longest_us);
+    top    int4 := hist_bucket(longest_us) - base;
     middle int4;
 BEGIN
     IF hist IS NULL OR hist = 0 THEN
         RETURN NULL;
     END IF;
+    -- Without the empty buckets at its lower end: the shorter the number, the quicker is what follows.
+    above := div(hist, hist_of(base));
+    number := mod(above, 99999999);
     -- The highest bucket above which, itself included, are at least so many values.
     rest := number + 1 - greatest(ceil(p::numeric * number), 1);
     WHILE bottom < top LOOP
         middle := (bottom + top + 1) / 2;
-        IF mod(trunc(hist, -8 * middle), 99999999) >= rest THEN
+        IF mod(trunc(above, -8 * middle), 99999999) >= rest THEN
             bottom := middle;
         ELSE
             top := middle - 1;
         END IF;
     END LOOP;
-    RETURN least(hist_value(bottom), longest_us) / 1000;
+    RETURN least(hist_value(base + bottom), longest_us) / 1000;
 END
 $function$;
 
@@ -280,66 +285,69 @@ CREATE TABLE IF NOT EXISTS rollup_dirty (
 );
 CREATE INDEX IF NOT EXISTS rollup_dirty_start ON rollup_dirty (period, start);
 
--- What there is from one instant to before another, of each site at each location: from rollups as far as they reach and are right,
--- else from the checks themselves. So the answer is the same as of the checks, whatever comes late; where these are dropped, hours are the
--- finest that is known. total_hist and ttfb_hist: see hist_percentile. It is one plain SELECT, so that a condition on site_id beside it
--- reaches the tables.
-CREATE OR REPLACE FUNCTION site_stats(from_time timestamptz, to_time timestamptz)
+-- What there is from one instant to before another, of each site at each location, or of one site: from rollups as far as they reach
+-- and are right, else from the checks themselves. So the answer is the same as of the checks, whatever comes late; where these are dropped,
+-- hours are the finest that is known. total_hist and ttfb_hist: see hist_percentile.
+--
+-- The statement is made with the bounds in it, so that the planner knows which partitions to look into; compiling it (jit) would take
+-- seconds. Hours and checks are looked up site by site, by their keys.
+CREATE OR REPLACE FUNCTION site_stats(from_time timestamptz, to_time timestamptz, only_site int4 DEFAULT NULL)
 RETURNS TABLE (site_id int4, location_id int4, up int8, degraded int8, down int8, unknown int8, total_min_us int4, total_max_us int4,
                total_sum_us numeric, total_hist numeric, ttfb_hist numeric)
-LANGUAGE sql STABLE ROWS 1000 AS $function$
-WITH hours AS MATERIALIZED (    -- whole hours whose rollups are made: from h0 to before h1
-    SELECT date_bin('1 hour', from_time + interval '1 hour' - interval '1 microsecond', '2000-01-01 00:00+00') AS h0,
-           date_bin('1 hour', least(to_time, rolled_until), '2000-01-01 00:00+00') AS h1
-      FROM rollup_state LIMIT 1 -- there is but one; so the planner knows, too
-), days AS MATERIALIZED (       -- whole days: from d0 to before d1; none, if d0 is not before d1
-    SELECT h0, greatest(h0, h1) AS h1,
-           date_bin('1 day', h0 + interval '1 day' - interval '1 microsecond', '2000-01-01 00:00+00') AS d0,
-           date_bin('1 day', greatest(h0, h1), '2000-01-01 00:00+00') AS d1
-      FROM hours
-), bounds AS MATERIALIZED (     -- hours before and after the whole days: from h0 to before e0, from e1 to before h1
-    SELECT h0, h1, d0, d1, CASE WHEN d0 < d1 THEN d0 ELSE h1 END AS e0, CASE WHEN d0 < d1 THEN d1 ELSE h1 END AS e1 FROM days
-), dirty_hour AS MATERIALIZED ( -- hours whose rollups are not right now
-    SELECT DISTINCT start AS hour FROM rollup_dirty, bounds WHERE period = 'hour' AND start >= h0 AND start < h1
-), dirty_day AS MATERIALIZED (
-    SELECT DISTINCT date_bin('1 day', start, '2000-01-01 00:00+00') AS day FROM rollup_dirty, bounds WHERE start >= d0 AND start < d1
-), part AS (
-    SELECT r.site_id, r.location_id, r.up, r.degraded, r.down, r.unknown, r.total_min_us, r.total_max_us, r.total_sum_us,
-           r.total_hist, r.ttfb_hist
-      FROM rollup_day r
-     WHERE day >= (SELECT d0 FROM bounds) AND day < (SELECT d1 FROM bounds) AND day NOT IN (TABLE dirty_day)
-    UNION ALL
-    SELECT r.site_id, r.location_id, r.up, r.degraded, r.down, r.unknown, r.total_min_us, r.total_max_us, r.total_sum_us,
-           r.total_hist, r.ttfb_hist
-      FROM rollup_hour r
-     WHERE hour >= (SELECT h0 FROM bounds) AND hour < (SELECT e0 FROM bounds) AND hour NOT IN (TABLE dirty_hour)
-    UNION ALL
-    SELECT r.site_id, r.location_id, r.up, r.degraded, r.down, r.unknown, r.total_min_us, r.total_max_us, r.total_sum_us,
-           r.total_hist, r.ttfb_hist
-      FROM rollup_hour r
-     WHERE hour >= (SELECT e1 FROM bounds) AND hour < (SELECT h1 FROM bounds) AND hour NOT IN (TABLE dirty_hour)
-    UNION ALL
-    SELECT r.site_id, r.location_id, r.up, r.degraded, r.down, r.unknown, r.total_min_us, r.total_max_us, r.total_sum_us,
-           r.total_hist, r.ttfb_hist
-      FROM dirty_day CROSS JOIN LATERAL (
-               SELECT * FROM rollup_hour WHERE hour >= day AND hour < day + interval '1 day') AS r
-     WHERE hour NOT IN (TABLE dirty_hour)
-    UNION ALL
-    SELECT p.site_id, p.location_id, (outcome = 0)::int4, (outcome = 1)::int4, (outcome = 2)::int4, (outcome = 3)::int4,
-           CASE WHEN outcome < 2 THEN total_us END, CASE WHEN outcome < 2 THEN total_us END, CASE WHEN outcome < 2 THEN total_us END,
-           CASE WHEN outcome < 2 THEN hist_of(hist_bucket(total_us)) END, CASE WHEN outcome < 2 THEN hist_of(ttfb_bucket) END
-      FROM (SELECT from_time AS since, least(to_time, h0) AS until FROM bounds
-            UNION ALL SELECT greatest(from_time, h1), to_time FROM bounds WHERE to_time > h0
-            UNION ALL SELECT hour, hour + interval '1 hour' FROM dirty_hour) AS span
-     CROSS JOIN site_location AS p
-     -- OFFSET 0: by the key, for each span and site, and only in the partitions of the span, whatever the planner would rather do.
-     CROSS JOIN LATERAL (SELECT * FROM check_result AS c
-                          WHERE c.site_id = p.site_id AND c.location_id = p.location_id AND slot >= since AND slot < until
-                         OFFSET 0) AS c
-)
-SELECT site_id, location_id, sum(up), sum(degraded), sum(down), sum(unknown), min(total_min_us), max(total_max_us),
-       sum(total_sum_us), sum(total_hist), sum(ttfb_hist)
-  FROM part GROUP BY site_id, location_id
+LANGUAGE plpgsql STABLE ROWS 1000 SET jit = off AS $function$
+DECLARE
+    epoch      timestamptz := '2000-01-01 00:00+00';
+    instant    interval := '1 microsecond';
+    h0         timestamptz; -- whole hours whose rollups are made: from h0 to before h1
+    h1         timestamptz;
+    d0         timestamptz; -- whole days: from d0 to before d1
+    d1         timestamptz;
+    dirty      timestamptz[]; -- hours whose rollups are not right now
+    dirty_days timestamptz[];
+    parts      text[];
+    day_part   text := 'SELECT r.* FROM rollup_day r WHERE day >= %L AND day < %L AND day <> ALL (%L::timestamptz[]) AND %s';
+    hour_part  text := 'SELECT r.* FROM site_location p CROSS JOIN LATERAL (SELECT * FROM rollup_hour r WHERE r.site_id = p.site_id
+        AND r.location_id = p.location_id AND hour >= %L AND hour < %L AND hour <> ALL (%L::timestamptz[]) OFFSET 0) r WHERE %s';
+    check_part text := 'SELECT slot, c.site_id, c.location_id, (outcome = 0)::int4, (outcome = 1)::int4, (outcome = 2)::int4,
+        (outcome = 3)::int4, total_us, total_us, total_us, hist_of(hist_bucket(total_us)), hist_of(ttfb_bucket)
+        FROM site_location p CROSS JOIN LATERAL (SELECT slot, c.site_id, c.location_id, outcome,
+        CASE WHEN outcome < 2 THEN total_us END AS total_us, CASE WHEN outcome < 2 THEN ttfb_bucket END AS ttfb_bucket
+        FROM check_result c WHERE c.site_id = p.site_id AND c.location_id = p.location_id AND slot >= %L AND slot < %L OFFSET 0) c WHERE %s';
+    of_day     text := CASE WHEN only_site IS NULL THEN 'true' ELSE format('r.site_id = %s', only_site) END;
+    of_pair    text := CASE WHEN only_site IS NULL THEN 'true' ELSE format('p.site_id = %s', only_site) END;
+    this       timestamptz;
+BEGIN
+    SELECT date_bin('1 hour', from_time + interval '1 hour' - instant, epoch), date_bin('1 hour', least(to_time, rolled_until), epoch)
+      INTO STRICT h0, h1 FROM rollup_state;
+    IF h0 >= h1 THEN    -- not one whole hour
+        parts := ARRAY[format(check_part, from_time, to_time, of_pair)];
+    ELSE
+        d0 := date_bin('1 day', h0 + interval '1 day' - instant, epoch);
+        d1 := greatest(date_bin('1 day', h1, epoch), d0);
+        SELECT coalesce(array_agg(DISTINCT start) FILTER (WHERE period = 'hour'), '{}'),
+               coalesce(array_agg(DISTINCT date_bin('1 day', start, epoch)) FILTER (WHERE start >= d0 AND start < d1), '{}')
+          INTO dirty, dirty_days FROM rollup_dirty WHERE start >= h0 AND start < h1;
+        parts := ARRAY[
+            format(check_part, from_time, h0, of_pair),
+            format(hour_part, h0, least(d0, h1), dirty, of_pair),
+            format(day_part, d0, d1, dirty_days, of_day),
+            format(hour_part, greatest(d1, h0), h1, dirty, of_pair),
+            format(check_part, h1, to_time, of_pair)];
+        IF d0 >= d1 THEN -- no whole day: hours, once
+            parts := ARRAY[parts[1], format(hour_part, h0, h1, dirty, of_pair), parts[5]];
+        END IF;
+        FOREACH this IN ARRAY dirty_days LOOP
+            parts := parts || format(hour_part, this, this + interval '1 day', dirty, of_pair);
+        END LOOP;
+        FOREACH this IN ARRAY dirty LOOP
+            parts := parts || format(check_part, this, this + interval '1 hour', of_pair);
+        END LOOP;
+    END IF;
+    RETURN QUERY EXECUTE format(
+        'SELECT site, location, sum(u), sum(g), sum(d), sum(n), min(least_us), max(most_us), sum(sum_us)::numeric, sum(hist), sum(first_hist)
+           FROM (%s) AS part (start, site, location, u, g, d, n, least_us, most_us, sum_us, hist, first_hist)
+          GROUP BY site, location', array_to_string(parts, ' UNION ALL '));
+END
 $function$;
 
 -- ---- Retention (version 4) ----

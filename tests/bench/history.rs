@@ -67,7 +67,7 @@ async fn main() {
 const QUESTIONS: [(&str, &str, &str); 4] = [
     (
         "uptime and p95 of all sites, 30 days",
-        "SELECT site_id, 100.0 * (up + degraded) / nullif(up + degraded + down, 0), hist_percentile(total_hist, 0.95, total_max_us)
+        "SELECT site_id, 100.0 * (up + degraded) / nullif(up + degraded + down, 0), hist_percentile(total_hist, 0.95, total_max_us, total_min_us)
            FROM site_stats(now() - interval '30 days', now())",
         "50 ms",
     ),
@@ -78,14 +78,14 @@ const QUESTIONS: [(&str, &str, &str); 4] = [
     ),
     (
         "a site's year: uptime and four percentiles",
-        "SELECT 100.0 * (up + degraded) / nullif(up + degraded + down, 0), hist_percentile(total_hist, p, total_max_us)
-           FROM site_stats(now() - interval '1 year', now()), unnest('{0.5, 0.9, 0.95, 0.99}'::float8[]) AS p
-          WHERE site_id = (SELECT site_id FROM site WHERE name = 'site-77')",
+        "SELECT 100.0 * (up + degraded) / nullif(up + degraded + down, 0), hist_percentile(total_hist, p, total_max_us, total_min_us)
+           FROM site_stats(now() - interval '1 year', now(), (SELECT site_id FROM site WHERE name = 'site-77')),
+                unnest('{0.5, 0.9, 0.95, 0.99}'::float8[]) AS p",
         "50 ms",
     ),
     (
         "a site's year, day by day",
-        "SELECT day, 100.0 * (up + degraded) / nullif(up + degraded + down, 0), hist_percentile(total_hist, 0.95, total_max_us)
+        "SELECT day, 100.0 * (up + degraded) / nullif(up + degraded + down, 0), hist_percentile(total_hist, 0.95, total_max_us, total_min_us)
            FROM rollup_day WHERE site_id = (SELECT site_id FROM site WHERE name = 'site-77') AND day > now() - interval '1 year'
           ORDER BY day",
         "50 ms",

@@ -51,7 +51,7 @@ const HOURS: Level = Level {
         count(*) FILTER (WHERE outcome = 3), min(total_us) FILTER (WHERE outcome < 2), max(total_us) FILTER (WHERE outcome < 2),
         sum(total_us) FILTER (WHERE outcome < 2), sum(hist_of(hist_bucket(total_us))) FILTER (WHERE outcome < 2),
         sum(hist_of(ttfb_bucket)) FILTER (WHERE outcome < 2)",
-    from: "site_location AS p JOIN check_result USING (site_id, location_id)",
+    from: "check_result",
     at: "slot",
 };
 
@@ -79,13 +79,18 @@ impl Level {
             at,
             ..
         } = self;
-        let sites = if some { "AND site_id = ANY ($2)" } else { "" };
+        let sites = if some { "AND p.site_id = ANY ($2)" } else { "" };
+        // Site by site, by the key: however little is known of a table that has grown since it was last analysed, it is not read whole.
         format!(
             "INSERT INTO {table} ({start}, site_id, location_id, up, degraded, down, unknown, total_min_us, total_max_us,
                                   total_sum_us, total_hist, ttfb_hist)
-             SELECT $1, site_id, location_id, {columns}
-               FROM {from} WHERE {at} >= $1 AND {at} < $1 + interval '{width}' {sites}
-              GROUP BY site_id, location_id
+             SELECT $1, p.site_id, p.location_id, s.*
+               FROM site_location AS p CROSS JOIN LATERAL (
+                        SELECT {columns}
+                          FROM {from} AS c
+                         WHERE c.site_id = p.site_id AND c.location_id = p.location_id
+                           AND {at} >= $1 AND {at} < $1 + interval '{width}') AS s (up, degraded, down, unknown)
+              WHERE s.up + s.degraded + s.down + s.unknown > 0 {sites}
              ON CONFLICT (site_id, location_id, {start}) DO UPDATE
                 SET up = EXCLUDED.up, degraded = EXCLUDED.degraded, down = EXCLUDED.down, unknown = EXCLUDED.unknown,
                     total_min_us = EXCLUDED.total_min_us, total_max_us = EXCLUDED.total_max_us,
