@@ -80,7 +80,7 @@ impl Level {
             ..
         } = self;
         let sites = if some { "AND p.site_id = ANY ($2)" } else { "" };
-        // Site by site, by the key: however little is known of a table that has grown since it was last analysed, it is not read whole.
+        // Site by site, by the key: a table that has grown since it was last analysed would be read whole else.
         format!(
             "INSERT INTO {table} ({start}, site_id, location_id, up, degraded, down, unknown, total_min_us, total_max_us,
                                   total_sum_us, total_hist, ttfb_hist)

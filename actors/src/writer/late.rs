@@ -14,7 +14,7 @@ use crate::{
 
 const HOUR: i64 = 3_600_000_000;
 
-/// Two things asked of the database on one way: neither waits for the other's answer.
+/// Two things asked of the database on one way, the first one first: neither waits for the other's answer.
 pub(super) async fn together<T, U>(
     one: impl Future<Output = Result<T, Error>>,
     other: impl Future<Output = Result<U, Error>>,
@@ -29,7 +29,8 @@ pub(super) async fn together<T, U>(
     }
 }
 
-/// Up to where rollups are made, until the end of the transaction. Two statements in one message: a statement sees what was committed when it began, and the first may wait for its lock.
+/// Up to where rollups are made, until the end of the transaction. Two statements in one message: a statement sees what was
+/// committed when it began, and the first may wait for its lock.
 pub(super) async fn rolled_until(transaction: &Transaction<'_>) -> Result<Slot, Error> {
     let statements = format!(
         "SELECT pg_advisory_xact_lock_shared({ROLLUP_LOCK});

@@ -102,9 +102,10 @@ impl StoreTransaction for PostgresTransaction<'_> {
     }
 
     async fn copy(&mut self, rows: &[Row]) -> Result<u64, StoreError> {
-        let copying = rows::copy_direct(&self.transaction, rows, self.origins);
+        // Noted first: in the middle of a COPY nothing else can be said.
         let noting = late::note(&self.transaction, self.rolled_until, rows, self.origins);
-        Ok(late::together(copying, noting).await?.0)
+        let copying = rows::copy_direct(&self.transaction, rows, self.origins);
+        Ok(late::together(noting, copying).await?.1)
     }
 
     async fn absorb(&mut self, rows: &[Row]) -> Result<u64, StoreError> {
