@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer that has vanished without a word is noticed within about this time.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Connects and brings the schema up to date.
+/// Connects and brings the schema up to date. Gives the name of the server, too.
 ///
 /// # Errors
 /// If PostgreSQL does not answer, refuses, or has a schema that this program can't use.
@@ -34,13 +34,19 @@ pub(crate) async fn open(
     schema: &str,
     up: &IntGauge,
     log: &Logger,
-) -> Result<Client, SessionError> {
+) -> Result<(Client, String), SessionError> {
     let url = settings.url.as_ref().ok_or(SessionError::NoUrl)?;
     let (mut client, server) = connect(url, up, log).await?;
     client.batch_execute(&session_settings(settings)).await?;
     schema::apply(&mut client, schema, log).await?;
     end_abandoned(&client, settings.statement_timeout, log).await?;
     up.set(1);
+    Ok((client, server))
+}
+
+/// Says that there is a session, with which of several servers, and what should be looked at.
+pub(crate) fn tell_connected(settings: &PostgresSettings, server: &str, log: &Logger) {
+    let Some(url) = &settings.url else { return };
     info!(log, "connected to PostgreSQL"; "url" => %url);
     if url.servers().len() > 1 {
         info!(log, "PostgreSQL server in use"; "server" => server);
@@ -49,7 +55,6 @@ pub(crate) async fn open(
         warn!(log, "others can read the private key of the database's client certificate"; "right" => "chmod 600",
             "mode" => format!("{mode:o}"), "file" => %file.display());
     }
-    Ok(client)
 }
 
 /// Connects and brings the schema up to date, once: the command `migrate`.
@@ -63,7 +68,9 @@ pub async fn migrate(
 ) -> Result<(), SessionError> {
     let up = IntGauge::new("unused", "not registered")
         .unwrap_or_else(|_| unreachable!("the name is valid"));
-    open(settings, schema, &up, log).await.map(drop)
+    let (_, server) = open(settings, schema, &up, log).await?;
+    tell_connected(settings, &server, log);
+    Ok(())
 }
 
 /// Connects to the first server that takes writes, each in its turn, and gives its name.

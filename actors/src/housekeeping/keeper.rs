@@ -54,7 +54,7 @@ impl Keeper {
         // Whether PostgreSQL can be used is the writers' to tell.
         let up = IntGauge::new("unused", "not registered")
             .unwrap_or_else(|_| unreachable!("the name is valid"));
-        let client = open(&settings, schema, &up, &log).await?;
+        let (client, _) = open(&settings, schema, &up, &log).await?;
         // Compiling a rollup's statement takes a quarter of a second, each time.
         client.batch_execute("SET jit = off").await?;
         Ok(Self {

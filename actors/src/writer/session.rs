@@ -6,7 +6,7 @@ use slog::Logger;
 use tokio_postgres::Client;
 
 use super::origins::Origins;
-use crate::database::{CHECKS, Partitions, SessionError, open};
+use crate::database::{CHECKS, Partitions, SessionError, open, tell_connected};
 
 /// Where rows wait on the slower way that absorbs duplicates. Its rows go with each transaction.
 const STAGE: &str = "
@@ -30,7 +30,8 @@ impl Session {
         up: &IntGauge,
         log: &Logger,
     ) -> Result<Self, SessionError> {
-        let client = open(settings, schema, up, log).await?;
+        let (client, server) = open(settings, schema, up, log).await?;
+        tell_connected(settings, &server, log);
         client.batch_execute(STAGE).await?;
         Ok(Self {
             client,
