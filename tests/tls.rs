@@ -337,9 +337,12 @@ async fn postgresql_is_verified_in_full() {
     let authority = "sslmode=verify-full&sslrootcert=TLS/ca.pem";
     let mut node = consumer(&world, &database(&world, "localhost", authority));
     node.wait_for_log("connected to PostgreSQL").await;
-    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
-        WHERE ssl AND application_name = 'sitewatch-node' AND datname = current_database()";
-    assert_eq!(world.number(encrypted).await, 1);
+    // The writer's, and the housekeeper's, if it has one already.
+    let encrypted = "SELECT count(*) FILTER (WHERE ssl) - 100 * count(*) FILTER (WHERE NOT ssl)
+        FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+        WHERE application_name = 'sitewatch-node' AND datname = current_database()";
+    let encrypted = world.number(encrypted).await;
+    assert!((1..=2).contains(&encrypted), "{encrypted}");
     assert_eq!(node.stop(), Some(0));
 }
 
