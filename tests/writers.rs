@@ -30,7 +30,13 @@ async fn each_partition_is_stored_once_by_its_own_writer_though_one_panics() {
     world.wait_for("rows", ROWS, 20_000).await;
     let sessions = "SELECT count(*) FROM pg_stat_activity
          WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    assert_eq!(world.number(sessions).await, 3, "{}", consumer.log());
+    // One for each writer, and the housekeeper's.
+    let sessions = world.number(sessions).await;
+    assert!(
+        (3..=4).contains(&sessions),
+        "{sessions}\n{}",
+        consumer.log()
+    );
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     let log = consumer.log();
     assert_eq!(log.matches("actor failed, restarting").count(), 1, "{log}");
