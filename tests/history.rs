@@ -119,10 +119,10 @@ async fn pass(keeper: &mut Keeper, now: Slot) -> u64 {
     }
 }
 
-/// Partitions of long ago with rows, one of each table: 2020-02-01 to 2020-03-01.
+/// Partitions of long ago with rows, one of each table: 2020-02-15.
 async fn make_old(world: &World) {
     for table in ["check_result", "check_detail"] {
-        let make = format!("SELECT make_partition('{table}', '2020-02-01', '2020-03-01')");
+        let make = format!("SELECT make_partition('{table}', '2020-02-15', '2020-02-16')");
         world.db.batch_execute(&make).await.unwrap();
     }
     let day = Slot::from_micros(1_581_724_800_000_000).to_system_time();
@@ -543,14 +543,14 @@ async fn writers_go_on_while_a_reader_holds_up_a_drop_and_a_killed_one_is_finish
 async fn what_somebody_detached_to_keep_it_is_kept() {
     let (world, _) = migrated("kept").await;
     make_old(&world).await;
-    let detach = "ALTER TABLE check_result DETACH PARTITION check_result_2020020100";
+    let detach = "ALTER TABLE check_result DETACH PARTITION check_result_2020021500";
     world.db.batch_execute(detach).await.unwrap();
     let done = housekeeping(&world, &["housekeep"]).output().unwrap();
     assert!(done.status.success(), "{}", told(&done));
     assert!(told(&done).contains("dropped: 1"), "{}", told(&done));
     assert_eq!(
         world
-            .number("SELECT count(*) FROM check_result_2020020100")
+            .number("SELECT count(*) FROM check_result_2020021500")
             .await,
         60
     );

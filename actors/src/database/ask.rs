@@ -1,12 +1,14 @@
 //! Questions of people to the database: a connection that changes nothing, and why there may be no answer.
 
-use prometheus::IntGauge;
 use sitewatch_config::PostgresSettings;
 use slog::{Discard, Logger, o};
 use thiserror::Error;
 use tokio_postgres::Client;
 
-use super::{error::SessionError, session::connect};
+use super::{
+    error::SessionError,
+    session::{connect, untold},
+};
 
 /// Why a question to the database has no answer.
 #[derive(Debug, Error)]
@@ -36,8 +38,7 @@ pub(crate) async fn ask(
     tables: &[&'static str],
 ) -> Result<Client, AskError> {
     let url = settings.url.as_ref().ok_or(SessionError::NoUrl)?;
-    let up = IntGauge::new("unused", "not registered")
-        .unwrap_or_else(|_| unreachable!("the name is valid"));
+    let up = untold();
     let (client, _) = connect(url, &up, &Logger::root(Discard, o!())).await?;
     for table in tables {
         let there = "SELECT to_regclass($1) IS NOT NULL";

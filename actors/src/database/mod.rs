@@ -23,6 +23,6 @@ pub use self::{
 pub(crate) use self::{
     ask::ask,
     partitions::{CHECKS, Partition, Partitions, existing},
-    session::{open, tell_connected},
+    session::{open, tell_connected, untold},
     width::Span,
 };

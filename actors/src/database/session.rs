@@ -57,6 +57,11 @@ pub(crate) fn tell_connected(settings: &PostgresSettings, server: &str, log: &Lo
     }
 }
 
+/// A gauge that nobody reads: whether PostgreSQL can be used is the writers' to tell.
+pub(crate) fn untold() -> IntGauge {
+    IntGauge::new("unused", "not registered").unwrap_or_else(|_| unreachable!("the name is valid"))
+}
+
 /// Connects and brings the schema up to date, once: the command `migrate`.
 ///
 /// # Errors
@@ -66,8 +71,7 @@ pub async fn migrate(
     schema: &str,
     log: &Logger,
 ) -> Result<(), SessionError> {
-    let up = IntGauge::new("unused", "not registered")
-        .unwrap_or_else(|_| unreachable!("the name is valid"));
+    let up = untold();
     let (_, server) = open(settings, schema, &up, log).await?;
     tell_connected(settings, &server, log);
     Ok(())

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use prometheus::IntGauge;
 use sitewatch_config::PostgresSettings;
 use slog::{Logger, debug};
 use tokio_postgres::Client;
@@ -12,7 +11,7 @@ use super::{
     rollup::Rollups,
 };
 use crate::{
-    database::{CHECKS, Partitions, SessionError, Span, existing, open},
+    database::{CHECKS, Partitions, SessionError, Span, existing, open, untold},
     model::Slot,
 };
 
@@ -51,9 +50,7 @@ impl Keeper {
         schema: &str,
         log: Logger,
     ) -> Result<Self, SessionError> {
-        // Whether PostgreSQL can be used is the writers' to tell.
-        let up = IntGauge::new("unused", "not registered")
-            .unwrap_or_else(|_| unreachable!("the name is valid"));
+        let up = untold();
         let (client, _) = open(&settings, schema, &up, &log).await?;
         // Compiling a rollup's statement takes a quarter of a second, each time.
         client.batch_execute("SET jit = off").await?;

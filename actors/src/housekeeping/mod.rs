@@ -22,7 +22,7 @@ use crate::{
     metrics::Metrics,
     retry::Retry,
     supervision::{Fault, Stop},
-    time::{WallClock, wall_clock},
+    time::wall_clock,
 };
 
 /// From the end of one pass to the next.
@@ -41,7 +41,6 @@ pub enum HousekeepingControl {
 pub struct Housekeeper {
     settings: PostgresSettings,
     schema: SchemaText,
-    clock: WallClock,
     /// Absent while a pass is under way, and without a session.
     keeper: Option<Keeper>,
     /// The next pass; absent while one is under way.
@@ -68,7 +67,6 @@ impl Housekeeper {
         Self {
             settings,
             schema,
-            clock: wall_clock,
             keeper: None,
             next: None,
             retry: Retry::for_connections(),
@@ -84,7 +82,7 @@ impl Housekeeper {
     fn work(&mut self, ctx: &mut Context<Self>) {
         fail::fail_point!("housekeeping::work");
         self.next = None;
-        let (keeper, generation, now) = (self.keeper.take(), self.generation, (self.clock)());
+        let (keeper, generation, now) = (self.keeper.take(), self.generation, wall_clock());
         let (settings, schema) = (self.settings.clone(), SchemaText::clone(&self.schema));
         let (log, begin) = (self.log.clone(), Instant::now());
         let pass = async move {
@@ -97,7 +95,7 @@ impl Housekeeper {
         };
         ctx.spawn(pass.into_actor(self).map(move |end, me, ctx| {
             let after = match end {
-                Ok::<_, SessionError>((keeper, done)) => {
+                Ok((keeper, done)) => {
                     me.keeper = Some(keeper).filter(|_| generation == me.generation);
                     let more = done.is_some_and(|done| done.more);
                     me.told(done);
@@ -127,7 +125,7 @@ impl Housekeeper {
         self.metrics.partitions_dropped.inc_by(done.dropped);
         self.metrics
             .housekeeping_last_pass
-            .set((self.clock)().as_micros() / 1_000_000);
+            .set(wall_clock().as_micros() / 1_000_000);
     }
 
     fn failed(&mut self, problem: &SessionError) -> Duration {

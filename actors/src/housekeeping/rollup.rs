@@ -16,8 +16,7 @@ use crate::{
 /// So long after its end an hour is computed for the first time: most of what is late has come by then.
 const GRACE: i64 = 5 * 60 * 1_000_000;
 
-const HOUR: i64 = 3_600_000_000;
-const DAY: i64 = 24 * HOUR;
+const DAY: i64 = 24 * Slot::HOUR;
 
 /// How long a pass computes, about. The housekeeper rests longer than that between two: see [`super::REST`].
 const LONGEST: Duration = Duration::from_millis(200);
@@ -151,7 +150,7 @@ async fn compute_hour(client: &mut Client, hour: Slot, state: &State) -> Result<
     // What is gone can't be computed again. What there is of it stays as it was.
     if hour >= state.raw_since.max(state.hours_since) {
         compute(&transaction, &HOURS, hour, &sites).await?;
-        let day = floor(hour, DAY).to_system_time();
+        let day = hour.floor(DAY).to_system_time();
         transaction.execute(NOTE_DAY, &[&day, &sites]).await?;
     }
     fail::fail_point!("housekeeping::rollup");
@@ -177,15 +176,16 @@ async fn move_on(client: &mut Client, now: Slot, log: &Logger) -> Result<State, 
         raw_since: slot(1),
         hours_since: slot(2),
     };
-    let until = floor(Slot::from_micros(now.as_micros() - GRACE), HOUR);
+    let until = Slot::from_micros(now.as_micros() - GRACE).floor(Slot::HOUR);
     if until <= state.rolled_until {
         return Ok(state);
     }
     // Only where there may be checks: when rollups are new, history may be long and have holes.
     let (mut from, mut to) = (Vec::new(), Vec::new());
     for partition in existing(client, &CHECKS[..1]).await? {
-        let first =
-            floor(Slot::from_micros(partition.span.from.max(0)), HOUR).max(state.rolled_until);
+        let first = Slot::from_micros(partition.span.from.max(0))
+            .floor(Slot::HOUR)
+            .max(state.rolled_until);
         let end = Slot::from_micros(partition.span.to).min(until);
         if first < end {
             from.push(first.to_system_time());
@@ -215,11 +215,6 @@ async fn move_on(client: &mut Client, now: Slot, log: &Logger) -> Result<State, 
     transaction.commit().await?;
     state.rolled_until = until;
     Ok(state)
-}
-
-fn floor(slot: Slot, width: i64) -> Slot {
-    let micros = slot.as_micros();
-    Slot::from_micros(micros - micros.rem_euclid(width))
 }
 
 async fn next(

@@ -14,6 +14,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Slot(i64);
 
 impl Slot {
+    /// Microseconds of an hour.
+    pub const HOUR: i64 = 3_600_000_000;
+
     /// From microseconds since 1970 UTC.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
@@ -47,6 +50,11 @@ impl Slot {
         } else {
             UNIX_EPOCH + distance
         }
+    }
+
+    /// The start of the stretch of `micros` microseconds, counted from 1970 UTC, in which this is.
+    pub fn floor(self, micros: i64) -> Self {
+        Self(self.0 - self.0.rem_euclid(micros))
     }
 
     /// How far `self` is after `earlier`, in microseconds; negative if it is before.

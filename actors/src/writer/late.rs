@@ -12,8 +12,6 @@ use crate::{
     model::{Row, Slot},
 };
 
-const HOUR: i64 = 3_600_000_000;
-
 /// Two things asked of the database on one way, the first one first: neither waits for the other's answer.
 pub(super) async fn together<T, U>(
     one: impl Future<Output = Result<T, Error>>,
@@ -54,11 +52,10 @@ pub(super) async fn note(
 ) -> Result<(), Error> {
     let late = rows.iter().filter(|row| row.slot < rolled_until);
     // A row without numbers is refused before this.
-    let mut late: Vec<(i64, i32, i32)> = late
+    let mut late: Vec<(Slot, i32, i32)> = late
         .filter_map(|row| {
             let (site, location) = origins.ids(&row.origin)?;
-            let slot = row.slot.as_micros();
-            Some((slot - slot.rem_euclid(HOUR), location, site))
+            Some((row.slot.floor(Slot::HOUR), location, site))
         })
         .collect();
     if late.is_empty() {
@@ -72,7 +69,6 @@ pub(super) async fn note(
         let (hour, location, first) = group[0];
         let comma = if n == 0 { "" } else { "," };
         // Numbers and a time only. Writing into a String can't fail.
-        let hour = Slot::from_micros(hour);
         let _ = write!(notes, "{comma}('hour','{hour}',{location},'{{{first}");
         for (_, _, site) in &group[1..] {
             let _ = write!(notes, ",{site}");

@@ -9,7 +9,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use prometheus::IntGauge;
 use sitewatch_config::PostgresSettings;
 use slog::Logger;
 use tokio_postgres::{Client, Error, Row as Columns, Transaction, types::ToSql};
@@ -19,7 +18,7 @@ use super::{
     store::{End, Try},
 };
 use crate::{
-    database::{AskError, ask},
+    database::{AskError, ask, untold},
     model::{Batch, Content, DeadLetter, Decoder, Receipt, Slot},
 };
 
@@ -256,8 +255,7 @@ pub async fn replay(
     log: &Logger,
 ) -> Result<Replayed, AskError> {
     drop(Letters::open(settings).await?);
-    let up = IntGauge::new("unused", "not registered")
-        .unwrap_or_else(|_| unreachable!("the name is valid"));
+    let up = untold();
     let mut session = Session::open(settings, schema, &up, log).await?;
     let mut decoder = Decoder::new(order.max_slot_age, settings.max_slot_ahead);
     let mut replayed = Replayed::default();
