@@ -101,8 +101,11 @@ CREATE TABLE IF NOT EXISTS kafka_offset (
     partition  int4 NOT NULL,
     next       int8 NOT NULL,
     updated_at timestamptz NOT NULL DEFAULT now(),
+    judged     int8,        -- the offset up to which checks were judged (see incident); behind next where an older program stored
     PRIMARY KEY (topic, partition)
 );
+-- Version 6.
+ALTER TABLE kafka_offset ADD COLUMN IF NOT EXISTS judged int8;
 
 -- Breaks in a topic's offsets. reason: 'recreated' (the topic ends before the stored offset: it was deleted and made
 -- again), 'retention' (it begins after it: messages expired unread), 'absent' (Kafka skipped offsets, as compaction does).
@@ -258,10 +261,12 @@ CREATE TABLE IF NOT EXISTS rollup_day (
 CREATE TABLE IF NOT EXISTS site_location (
     site_id     int4 NOT NULL,
     location_id int4 NOT NULL,
+    partition   int4, -- of Kafka, from which its checks come: who reads it judges them (see incident)
     PRIMARY KEY (site_id, location_id)
 );
+ALTER TABLE site_location ADD COLUMN IF NOT EXISTS partition int4;
 -- Of rows that are older than this table.
-INSERT INTO site_location SELECT DISTINCT site_id, location_id FROM check_result
+INSERT INTO site_location (site_id, location_id) SELECT DISTINCT site_id, location_id FROM check_result
  WHERE NOT EXISTS (SELECT FROM site_location) ON CONFLICT DO NOTHING;
 
 -- Up to which hour rollups are made. A writer reads it with a lock, and notes in rollup_dirty what it adds before it; moving it on
@@ -270,8 +275,10 @@ CREATE TABLE IF NOT EXISTS rollup_state (
     one          bool PRIMARY KEY DEFAULT true CHECK (one),
     rolled_until timestamptz NOT NULL DEFAULT '1970-01-01 00:00+00',
     raw_since    timestamptz NOT NULL DEFAULT '1970-01-01 00:00+00', -- checks before are dropped, or about to be
-    hours_since  timestamptz NOT NULL DEFAULT '1970-01-01 00:00+00'  -- the same of rollup_hour
-);
+    hours_since  timestamptz NOT NULL DEFAULT '1970-01-01 00:00+00', -- the same of rollup_hour
+    judged_again int8 NOT NULL DEFAULT 0                             -- counts changes of incidents by judging again: who judges by what
+);                                                                   -- it remembers looks at it in each transaction
+ALTER TABLE rollup_state ADD COLUMN IF NOT EXISTS judged_again int8 NOT NULL DEFAULT 0;
 INSERT INTO rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING;
 
 -- What is to be computed, again or for the first time. Written in the transaction that adds the rows, deleted in the one that
@@ -377,8 +384,13 @@ CREATE TABLE IF NOT EXISTS site_revision (
     labels         jsonb,
     run            timestamptz NOT NULL, -- when the producer process started; with the location, it names the run
     received_at    timestamptz NOT NULL DEFAULT now(),
+    failure_threshold int2,              -- when its failures are an incident; null: 3, 2 and 5 minutes
+    success_threshold int2,
+    flap_window_us    int8,
     PRIMARY KEY (site_id, location_id, since)
 );
+ALTER TABLE site_revision ADD COLUMN IF NOT EXISTS failure_threshold int2, ADD COLUMN IF NOT EXISTS success_threshold int2,
+    ADD COLUMN IF NOT EXISTS flap_window_us int8;
 
 -- Each revision with the instant at which it ends, `infinity` for one that stands.
 CREATE OR REPLACE VIEW due_span AS
@@ -406,6 +418,59 @@ RETURNS TABLE (site_id int4, location_id int4, slot timestamptz) LANGUAGE sql ST
      WHERE s.interval_us IS NOT NULL AND s.since < to_time AND s.due_until > from_time
 $$;
 
+-- ---- Incidents (version 6) ----
+-- failure_threshold checks in a row that are down open an incident of a site at a location, success_threshold that are up or degraded
+-- close it; unknown ones are passed over. Written in the transaction that stores the check which decides. (site, location, began) is its
+-- identity. They are a function of the checks in the order of their slots: `sitewatch-node` judges again from a check on that comes late.
+CREATE TABLE IF NOT EXISTS incident (
+    site_id     int4 NOT NULL,
+    location_id int4 NOT NULL,
+    began       timestamptz NOT NULL, -- the slot of the first failure
+    opened      timestamptz NOT NULL, -- of the failure with which the threshold was reached
+    ended       timestamptz,          -- of the first success after the last failure; null while it lasts
+    closed      timestamptz,          -- of the success with which the threshold was reached
+    flaps       int4 NOT NULL,        -- how often it was closed and went on, since the site failed again within its flap_window
+    error       int2,                 -- of the first failure
+    detail      text,
+    PRIMARY KEY (site_id, location_id, began)
+);
+CREATE INDEX IF NOT EXISTS incident_began ON incident (began);
+
+-- Checks that came after later ones had been judged: written in the transaction that adds them. Judging again goes from this slot on.
+CREATE TABLE IF NOT EXISTS incident_late (
+    since       timestamptz NOT NULL,
+    location_id int4 NOT NULL,
+    site_ids    int4[] NOT NULL
+);
+
+-- What is to be judged again, by site and location: taken from incident_late, deleted in the transaction that judges.
+CREATE TABLE IF NOT EXISTS incident_again (
+    site_id     int4 NOT NULL,
+    location_id int4 NOT NULL,
+    since       timestamptz NOT NULL,
+    PRIMARY KEY (site_id, location_id)
+);
+-- All that was stored before there were incidents.
+INSERT INTO incident_again SELECT site_id, location_id, '1970-01-01 00:00+00' FROM site_location
+ WHERE NOT EXISTS (SELECT FROM schema_version WHERE version >= 6) ON CONFLICT DO NOTHING;
+
+CREATE OR REPLACE VIEW incidents AS
+SELECT s.name AS site,
+       l.name AS location,
+       i.began,
+       i.ended,
+       coalesce(i.ended, now()) - i.began AS lasted,
+       i.closed IS NULL AS open,
+       e.name AS error,
+       i.detail,
+       i.flaps,
+       i.opened,
+       i.closed
+  FROM incident i
+  JOIN site s USING (site_id)
+  JOIN location l USING (location_id)
+  LEFT JOIN error_kind e ON e.error_id = i.error;
+
 -- The stable face for people and dashboards.
 CREATE OR REPLACE VIEW checks AS
 SELECT s.name AS site,
@@ -426,4 +491,4 @@ SELECT s.name AS site,
   LEFT JOIN error_kind e ON e.error_id = c.error
   LEFT JOIN check_detail d ON d.site_id = c.site_id AND d.location_id = c.location_id AND d.slot = c.slot;
 
-INSERT INTO schema_version (version, usable_from) VALUES (5, 5) ON CONFLICT DO NOTHING;
+INSERT INTO schema_version (version, usable_from) VALUES (6, 5) ON CONFLICT DO NOTHING;

@@ -30,17 +30,20 @@ GRANT USAGE ON SCHEMA :"schema" TO :"consumer", :"web";
 
 -- The consumer. A temporary table is where duplicates are absorbed.
 GRANT TEMPORARY ON DATABASE :"DBNAME" TO :"consumer";
-GRANT SELECT ON schema_version, due_span, partition_drop, check_result TO :"consumer";
+GRANT SELECT ON schema_version, due_span, partition_drop, check_result, check_detail TO :"consumer";
 GRANT SELECT, INSERT, UPDATE (url) ON site TO :"consumer";
-GRANT SELECT, INSERT ON location, site_location TO :"consumer";
+GRANT SELECT, INSERT ON location TO :"consumer";
+GRANT SELECT, INSERT, UPDATE ON site_location TO :"consumer";
 GRANT INSERT ON check_result, check_detail, kafka_gap, dead_letter TO :"consumer";
 GRANT SELECT, INSERT, UPDATE ON kafka_offset, site_revision TO :"consumer";
 GRANT SELECT, INSERT, UPDATE ON rollup_hour, rollup_day TO :"consumer";
 GRANT SELECT, UPDATE ON rollup_state TO :"consumer";
-GRANT SELECT, INSERT, DELETE ON rollup_dirty TO :"consumer";
+GRANT SELECT, INSERT, DELETE ON rollup_dirty, incident_late TO :"consumer";
+GRANT SELECT, INSERT, UPDATE, DELETE ON incident, incident_again TO :"consumer";
 GRANT EXECUTE ON FUNCTION make_partition(text, timestamptz, timestamptz) TO :"consumer";
 
 GRANT SELECT ON schema_version, outcome, error_kind, site, location, check_result, check_detail, kafka_offset, kafka_gap, checks,
-    site_revision, due_span, site_location, rollup_hour, rollup_day, rollup_state, rollup_dirty
+    site_revision, due_span, site_location, rollup_hour, rollup_day, rollup_state, rollup_dirty,
+    incident, incidents
    TO :"web";
 COMMIT;

@@ -7,20 +7,22 @@ use std::process::Command;
 use support::{World, message};
 
 /// As it was when the version was new: what each has changed since is in the git history of schema.sql.
-const VERSIONS: [(i32, &str); 3] = [
+const VERSIONS: [(i32, &str); 4] = [
     (1, include_str!("schema/version-1.sql")),
     (2, include_str!("schema/version-2.sql")),
     (3, include_str!("schema/version-3.sql")),
+    (5, include_str!("schema/version-5.sql")),
 ];
 
-/// What is in a database of any version: a check that is up, one that was not, and their partition.
+/// What is in a database of any version: a check that is up, three that were not, and their partition.
 const DATA: &str = "
     INSERT INTO site (name, url) VALUES ('old', 'http://old/');
     INSERT INTO location (name) VALUES ('there');
     CREATE TABLE check_result_old PARTITION OF check_result FOR VALUES FROM ('2026-01-01') TO ('2026-01-08');
     CREATE TABLE check_detail_old PARTITION OF check_detail FOR VALUES FROM ('2026-01-01') TO ('2026-01-08');
     INSERT INTO check_result (slot, site_id, location_id, total_us, lateness_ms, status, outcome, error)
-    VALUES ('2026-01-02 03:04:05', 1, 1, 1234, 0, 200, 0, NULL), ('2026-01-02 03:05:05', 1, 1, 99, 1, NULL, 2, 3);
+    VALUES ('2026-01-02 03:04:05', 1, 1, 1234, 0, 200, 0, NULL), ('2026-01-02 03:05:05', 1, 1, 99, 1, NULL, 2, 3),
+           ('2026-01-02 03:06:05', 1, 1, 98, 1, NULL, 2, 3), ('2026-01-02 03:07:05', 1, 1, 98, 1, NULL, 2, 3);
     INSERT INTO check_detail (slot, site_id, location_id, detail) VALUES ('2026-01-02 03:05:05', 1, 1, 'refused');
     INSERT INTO kafka_offset (topic, partition, next) VALUES ('t', 0, 42);
     INSERT INTO dead_letter (topic, partition, kafka_offset, reason, detail, payload) VALUES ('t', 0, 7, 'malformed', 'x', 'y')";
@@ -86,12 +88,17 @@ async fn a_database_of_each_earlier_version_becomes_what_a_new_one_is_and_keeps_
         world.produce((0..100).map(|n| message("new", n).to_string().into_bytes()));
         let mut consumer = world.node("consumer", "postgres: { batch: { max_age: 50ms } }\n");
         world
-            .wait_for("rows", "SELECT count(*) FROM checks", 102)
+            .wait_for("rows", "SELECT count(*) FROM checks", 104)
             .await;
         let rolled =
             "SELECT coalesce(sum(up + 2 * down), 0)::int8 FROM rollup_day WHERE day = '2026-01-02'";
-        world.wait_for("rollups of the old rows", rolled, 3).await;
-        assert_eq!(world.number(rolled).await, 3, "version {version}");
+        world.wait_for("rollups of the old rows", rolled, 7).await;
+        assert_eq!(world.number(rolled).await, 7, "version {version}");
+        let incidents = "SELECT count(*) FROM incidents WHERE site = 'old' AND error = 'connect_refused' AND detail = 'refused'
+                            AND open AND began = '2026-01-02 03:05:05'";
+        world
+            .wait_for("incidents of the old rows", incidents, 1)
+            .await;
         assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     }
 }

@@ -44,6 +44,7 @@ pub struct Counters {
     pub consumer_lag: IntGaugeVec,
     pub rows_written: IntCounter,
     pub duplicates: IntCounter,
+    pub incidents: IntCounterVec,
     pub dead_letters: IntCounterVec,
     pub gaps: IntCounterVec,
     pub batches: IntCounterVec,
@@ -134,6 +135,11 @@ impl Metrics {
             duplicates: make.counter(
                 "duplicates_absorbed_total",
                 "Rows that were already in PostgreSQL.",
+            )?,
+            incidents: make.counters(
+                "incidents_total",
+                "Incidents by what became of them: opened (again, of a site that flaps) or closed.",
+                &["event"],
             )?,
             dead_letters: make.counters(
                 "dead_letters_total",

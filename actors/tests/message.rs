@@ -6,7 +6,7 @@ use jsonschema::Validator;
 use serde_json::{Value, json};
 use sitewatch_actors::model::{
     Capture, CheckResult, Content, Decoder, Due, ErrorKind, FailedAttempt, Fault, Hop, Outcome,
-    Phases, Reached, SiteRevision, Slot,
+    Phases, Reached, Rules, SiteRevision, Slot,
 };
 
 const SLOT: i64 = 1_700_000_000_000_000;
@@ -154,6 +154,7 @@ fn revision(due: Due) -> SiteRevision {
         due,
         check_limit_us: 10_000_000,
         config_hash: "0123456789abcdef".to_owned(),
+        rules: Rules::DEFAULT,
         labels: [("env".to_owned(), "prod".to_owned())].into(),
         run: Slot::from_micros(SLOT - 5),
     }
@@ -208,6 +209,7 @@ fn a_revision_is_valid_described_and_read_as_it_was_written() {
                 told.check_limit_us
             )
         );
+        assert_eq!(read.rules, Some(told.rules));
         assert_eq!(read.labels.as_deref(), Some(r#"{"env":"prod"}"#));
     }
     let schema = revision_schema();
@@ -236,6 +238,9 @@ fn a_revision_that_makes_no_sense_is_refused() {
         ("cron", json!("* * * * * UTC")),
         ("check_limit_us", json!(-1)),
         ("config_hash", json!("a\u{0}")),
+        ("failure_threshold", json!(0)),
+        ("success_threshold", json!(31)),
+        ("flap_window_us", json!(-1)),
         ("labels", json!({ "a": "\u{0}" })),
         ("labels", json!({ "a": "x".repeat(70_000) })),
         ("run", json!(5)),

@@ -9,6 +9,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::connection::ConnectionOptions;
 use crate::expect::Expectations;
+use crate::incident::IncidentOptions;
 use crate::request::RequestOptions;
 use crate::schedule::ScheduleOptions;
 
@@ -29,6 +30,9 @@ pub struct SiteOptions {
     /// What is right.
     #[serde(flatten)]
     pub expect: Expectations,
+    /// When failures are an incident.
+    #[serde(flatten)]
+    pub incident: IncidentOptions,
     /// How much of the body of an answer that is not right travels with the result, in bytes; 0: nothing.
     pub capture_bytes: usize,
     /// The user's own words about the site, carried in each message.

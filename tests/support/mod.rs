@@ -23,7 +23,7 @@ use std::{
 
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     error::RDKafkaErrorCode,
@@ -133,6 +133,15 @@ impl World {
         let topic = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1));
         self.admin()
             .create_topics([&topic], &AdminOptions::new())
+            .await
+            .unwrap();
+    }
+
+    /// Gives the topic more partitions, `partitions` in all: many keys have another one from then on.
+    pub async fn grow_topic(&self, partitions: usize) {
+        let more = NewPartitions::new(&self.topic, partitions);
+        self.admin()
+            .create_partitions([&more], &AdminOptions::new())
             .await
             .unwrap();
     }

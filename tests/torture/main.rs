@@ -140,7 +140,7 @@ async fn run(arguments: &Arguments, seed: u64) -> Result<bool, Failure> {
     );
     let patience = Duration::from_secs(30);
     let db = rig.postgres.connect_within("sitewatch", patience).await?;
-    judges::rollups::prepare(&db, patience).await?;
+    judges::history::prepare(&db, patience).await?;
     let done = director::direct(&mut rig, &events, arguments.duration(), seed).await?;
     println!("         no more faults");
     let mut problems = recovery::recover(&mut rig).await?;

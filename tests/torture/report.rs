@@ -95,7 +95,12 @@ impl Report<'_> {
         let sums = self.judged.audit.iter();
         let sums = sums.map(|(name, sum)| format!("{name} {sum}"));
         writeln!(out, "audit: {}", sums.collect::<Vec<_>>().join(", "))?;
-        writeln!(out, "rollups of hours {}", self.judged.rollups)?;
+        let history = &self.judged.history;
+        writeln!(
+            out,
+            "rollups of hours {}, incidents {}",
+            history.hours, history.incidents
+        )?;
         writeln!(out, "accepted {}", heard.accepted.lines)?;
         let Findings {
             lost,

@@ -3,11 +3,13 @@
 mod ask;
 mod error;
 mod expected;
+pub(crate) mod incidents;
 mod partitions;
 mod schema;
 mod secure;
 mod session;
 mod sqlstate;
+mod tables;
 mod width;
 
 /// The advisory lock around `rollup_state`: shared by writers until their transaction ends, exclusive to move it on.

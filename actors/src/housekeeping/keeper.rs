@@ -7,6 +7,7 @@ use slog::{Logger, debug};
 use tokio_postgres::Client;
 
 use super::{
+    judging,
     retention::{self, Dropper, Reason},
     rollup::Rollups,
 };
@@ -91,6 +92,7 @@ impl Keeper {
         let free = later(now, self.settings.max_slot_ahead + FREE);
         let misfits = self.make_ahead(now, free).await?;
         done.more = self.rollups.pass(&mut self.client, now, &self.log).await?;
+        done.more |= judging::pass(&mut self.client, &self.log).await?;
         for class in retention::classes(&self.settings.retention) {
             for partition in existing(&self.client, class.tables).await? {
                 let is_misfit = class.tables == CHECKS && misfits.contains(&partition.span);

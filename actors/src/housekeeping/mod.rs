@@ -1,9 +1,10 @@
-//! The housekeeping actor: makes partitions ahead, computes rollups, and drops what is too old.
+//! The housekeeping actor: makes partitions ahead, computes rollups, judges incidents again, and drops what is too old.
 //!
 //! Each consumer has one, and a pass is made under an advisory lock. It has a session of its own and blocks no writer:
 //! partitions are attached and detached without a lock that one waits for.
 //! Nothing depends on its being in time: a writer makes for itself a partition that is missing.
 
+mod judging;
 mod keeper;
 mod retention;
 mod rollup;
@@ -30,6 +31,9 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// The same, as a multiple of what the pass took, where it has left work: most of the time is the writers'.
 const REST: u32 = 9;
+
+/// How long one kind of work goes on in a pass, about. The rest after it is as much longer as [`REST`] says.
+const LONGEST: Duration = Duration::from_millis(200);
 
 /// What the settings actor tells the housekeeper.
 pub enum HousekeepingControl {

@@ -3,11 +3,12 @@
 //! All of it is in the database: what is to be computed stands in `rollup_dirty`, and goes in the transaction that computes it. So
 //! whatever interrupts this, the rollups and the notes together always say what the checks say.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use slog::{Logger, debug};
 use tokio_postgres::{Client, Transaction, error::SqlState};
 
+use super::LONGEST;
 use crate::{
     database::{CHECKS, Partitions, ROLLUP_LOCK, SessionError, existing},
     model::Slot,
@@ -17,9 +18,6 @@ use crate::{
 const GRACE: i64 = 5 * 60 * 1_000_000;
 
 const DAY: i64 = 24 * Slot::HOUR;
-
-/// How long a pass computes, about. The housekeeper rests longer than that between two: see [`super::REST`].
-const LONGEST: Duration = Duration::from_millis(200);
 
 /// Computes rollups.
 pub(super) struct Rollups {

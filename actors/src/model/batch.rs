@@ -137,10 +137,19 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Who was checked from where: of each row and each revision.
-    pub fn origins(&self) -> impl Iterator<Item = &Arc<Origin>> {
-        let of_revisions = self.revisions.iter().map(|revision| &revision.origin);
-        self.rows.iter().map(|row| &row.origin).chain(of_revisions)
+    /// Whether it replays dead letters, beside what is read from Kafka meanwhile.
+    pub fn is_replay(&self) -> bool {
+        !self.letters.is_empty()
+    }
+
+    /// Who was checked from where: of each row and each revision, with the partition that is read, if one is.
+    pub fn origins(&self) -> impl Iterator<Item = (&Arc<Origin>, Option<i32>)> {
+        let of_rows = self.rows.iter().map(|row| (&row.origin, row.source));
+        let of_revisions = self.revisions.iter().map(|it| (&it.origin, it.source));
+        let is_read = !self.is_replay();
+        of_rows
+            .chain(of_revisions)
+            .map(move |(origin, (partition, _))| (origin, is_read.then_some(partition)))
     }
 }
 

@@ -116,6 +116,11 @@ impl ErrorKind {
     pub fn id(self) -> i16 {
         self as i16
     }
+
+    /// The kind of a number, if it has one.
+    pub fn of_id(id: i16) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.id() == id)
+    }
 }
 
 #[cfg(test)]

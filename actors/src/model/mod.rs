@@ -4,6 +4,7 @@ mod batch;
 mod bucket;
 mod detail;
 mod error_kind;
+mod incident;
 mod message;
 mod outcome;
 mod report;
@@ -18,6 +19,7 @@ pub use batch::{
 pub use bucket::bucket;
 pub use detail::Detail;
 pub use error_kind::ErrorKind;
+pub use incident::{Incident, Judge, RuleBook, Rules, Verdict};
 pub use message::{Decoder, MESSAGE_VERSION};
 pub use outcome::Outcome;
 pub use report::Report;

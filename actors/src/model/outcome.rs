@@ -34,4 +34,9 @@ impl Outcome {
     pub fn id(self) -> i16 {
         self as i16
     }
+
+    /// The outcome of a number, if it has one.
+    pub fn of_id(id: i16) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.id() == id)
+    }
 }

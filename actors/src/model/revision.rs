@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeadReason, MESSAGE_VERSION, Origin, Slot};
+use super::{DeadReason, MESSAGE_VERSION, Origin, Rules, Slot};
 
 /// The shortest interval that is believed, in microseconds: a made-up one must not ask for a billion rows a second.
 const MIN_INTERVAL: i64 = 1_000;
@@ -60,6 +60,9 @@ pub struct SiteRevision {
     pub check_limit_us: i64,
     /// Which revision of the site's settings is checked.
     pub config_hash: String,
+    /// When its failures are an incident.
+    #[serde(flatten)]
+    pub rules: Rules,
     /// The user's own words about the site.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -87,6 +90,8 @@ pub struct Revision {
     pub check_limit_us: i64,
     /// Which revision of the site's settings is checked.
     pub config_hash: String,
+    /// When its failures are an incident. Absent in messages of earlier programs.
+    pub rules: Option<Rules>,
     /// A JSON object of texts.
     pub labels: Option<String>,
     /// Which run of the producer.
@@ -116,6 +121,9 @@ pub(super) struct Wire<'a> {
     check_limit_us: i64,
     #[serde(borrow)]
     config_hash: Cow<'a, str>,
+    failure_threshold: Option<u8>,
+    success_threshold: Option<u8>,
+    flap_window_us: Option<i64>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     run: Slot,
@@ -141,6 +149,7 @@ impl Wire<'_> {
             return no_sense(format_args!("check_limit_us is {}", self.check_limit_us));
         }
         fits("config_hash", &self.config_hash, MAX_CRON)?;
+        let rules = self.rules()?;
         let labels = match self.labels.is_empty() {
             true => None,
             false => Some(labels(&self.labels)?),
@@ -152,11 +161,38 @@ impl Wire<'_> {
             due,
             check_limit_us: self.check_limit_us,
             config_hash: self.config_hash.into_owned(),
+            rules,
             labels,
             run: self.run,
             source,
             payload: payload.into(),
         })
+    }
+
+    fn rules(&self) -> Result<Option<Rules>, (DeadReason, String)> {
+        let told = (
+            self.failure_threshold,
+            self.success_threshold,
+            self.flap_window_us,
+        );
+        let (Some(failure_threshold), Some(success_threshold), Some(flap_window_us)) = told else {
+            return Ok(None);
+        };
+        let range = 1..=Rules::LARGEST_THRESHOLD;
+        if !(range.contains(&failure_threshold)
+            && range.contains(&success_threshold)
+            && flap_window_us >= 0)
+        {
+            return no_sense(format_args!(
+                "failure_threshold is {failure_threshold}, success_threshold {success_threshold} and flap_window_us {flap_window_us}: the thresholds are 1 to {}, the window is 0 or more",
+                Rules::LARGEST_THRESHOLD
+            ));
+        }
+        Ok(Some(Rules {
+            failure_threshold,
+            success_threshold,
+            flap_window_us,
+        }))
     }
 
     fn due(&self) -> Result<Due, (DeadReason, String)> {

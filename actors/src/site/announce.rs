@@ -5,10 +5,10 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use sitewatch_config::{Resolve, ScheduleOptions, Site};
+use sitewatch_config::{IncidentOptions, Resolve, ScheduleOptions, Site};
 
 use super::{schedule::Schedule, surroundings::Surroundings, trial::name};
-use crate::model::{MESSAGE_VERSION, SiteRevision, Slot};
+use crate::model::{MESSAGE_VERSION, Rules, SiteRevision, Slot};
 
 /// What stands is told again after so long, at one of the site's own slots: so all sites together never make a burst.
 const AGAIN_US: i64 = 3_600_000_000;
@@ -101,8 +101,17 @@ pub(super) fn revision(
         due: schedule.due(),
         check_limit_us: micros(longest_check(&site.options.schedule)),
         config_hash: site.config_hash(),
+        rules: rules(site.options.incident),
         labels: site.options.labels.clone(),
         run: around.run,
+    }
+}
+
+fn rules(options: IncidentOptions) -> Rules {
+    Rules {
+        failure_threshold: options.failure_threshold,
+        success_threshold: options.success_threshold,
+        flap_window_us: micros(options.flap_window),
     }
 }
 
@@ -175,6 +184,11 @@ mod tests {
             shown(&standing.end(slot(6))),
             [(a, 2, Some(6)), (b, 5, Some(6))]
         );
+    }
+
+    #[test]
+    fn what_nothing_is_said_of_has_the_default_rules() {
+        assert_eq!(rules(IncidentOptions::default()), Rules::DEFAULT);
     }
 
     #[test]

@@ -27,20 +27,33 @@ pub(super) async fn together<T, U>(
     }
 }
 
-/// Up to where rollups are made, until the end of the transaction. Two statements in one message: a statement sees what was
-/// committed when it began, and the first may wait for its lock.
-pub(super) async fn rolled_until(transaction: &Transaction<'_>) -> Result<Slot, Error> {
+/// What housekeeping has done.
+#[derive(Clone, Copy)]
+pub(super) struct Done {
+    /// Up to where rollups are made.
+    pub(super) rolled_until: Slot,
+    /// Counts what was judged again.
+    pub(super) judged_again: i64,
+}
+
+/// What housekeeping has done, and no more of it until the end of the transaction. Two statements in one message: a statement sees
+/// what was committed when it began, and the first may wait for its lock.
+pub(super) async fn done(transaction: &Transaction<'_>) -> Result<Done, Error> {
     let statements = format!(
         "SELECT pg_advisory_xact_lock_shared({ROLLUP_LOCK});
-         SELECT (extract(epoch FROM rolled_until) * 1000000)::int8 FROM rollup_state"
+         SELECT (extract(epoch FROM rolled_until) * 1000000)::int8, judged_again FROM rollup_state"
     );
     let answer = transaction.simple_query(&statements).await?;
-    let micros = answer.iter().rev().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+    let row = answer.iter().rev().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     });
+    let number = |n| row.and_then(|row| row.get(n)?.parse().ok());
     // Without its row nothing is known to be made, so housekeeping will compute all: it makes the row at its next start.
-    Ok(Slot::from_micros(micros.unwrap_or(0)))
+    Ok(Done {
+        rolled_until: Slot::from_micros(number(0).unwrap_or(0)),
+        judged_again: number(1).unwrap_or(0),
+    })
 }
 
 /// Notes what of `rows` is late.
@@ -52,28 +65,35 @@ pub(super) async fn note(
 ) -> Result<(), Error> {
     let late = rows.iter().filter(|row| row.slot < rolled_until);
     // A row without numbers is refused before this.
-    let mut late: Vec<(Slot, i32, i32)> = late
-        .filter_map(|row| {
-            let (site, location) = origins.ids(&row.origin)?;
-            Some((row.slot.floor(Slot::HOUR), location, site))
-        })
-        .collect();
-    if late.is_empty() {
-        return Ok(());
+    let late = late.filter_map(|row| {
+        let (site, location) = origins.ids(&row.origin)?;
+        Some((row.slot.floor(Slot::HOUR), location, site))
+    });
+    match values(late.collect(), "'hour',") {
+        Some(values) => {
+            let note = format!(
+                "INSERT INTO rollup_dirty (period, start, location_id, site_ids) VALUES {values}"
+            );
+            transaction.batch_execute(&note).await
+        }
+        None => Ok(()),
     }
+}
+
+/// The rows of a note, as SQL: each hour and location with all of its sites, after the columns `before` them. `None` without any.
+pub(super) fn values(mut late: Vec<(Slot, i32, i32)>, before: &str) -> Option<String> {
     late.sort_unstable();
     late.dedup();
-    let mut notes =
-        "INSERT INTO rollup_dirty (period, start, location_id, site_ids) VALUES ".to_owned();
-    for (n, group) in late.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)).enumerate() {
+    let mut values = String::new();
+    for group in late.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
         let (hour, location, first) = group[0];
-        let comma = if n == 0 { "" } else { "," };
+        let comma = if values.is_empty() { "" } else { "," };
         // Numbers and a time only. Writing into a String can't fail.
-        let _ = write!(notes, "{comma}('hour','{hour}',{location},'{{{first}");
+        let _ = write!(values, "{comma}({before}'{hour}',{location},'{{{first}");
         for (_, _, site) in &group[1..] {
-            let _ = write!(notes, ",{site}");
+            let _ = write!(values, ",{site}");
         }
-        notes.push_str("}')");
+        values.push_str("}')");
     }
-    transaction.batch_execute(&notes).await
+    (!values.is_empty()).then_some(values)
 }

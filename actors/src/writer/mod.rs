@@ -5,6 +5,7 @@
 //! intake stays full meanwhile, and the consumer pauses.
 
 mod jsonb;
+mod judging;
 mod late;
 mod letters;
 mod locate;
@@ -28,7 +29,7 @@ use tokio::time::Instant;
 pub use self::{
     letters::{LetterFilter, Letters, ReplayOrder, Replayed, StoredLetter, replay},
     postgres::{Postgres, PostgresTransaction},
-    seam::{Store, StoreSession, StoreTransaction, ToldRevision},
+    seam::{Store, StoreSession, StoreTransaction, ToldIncident, ToldRevision},
     session::Session,
 };
 use self::{
@@ -291,6 +292,10 @@ impl<S: Store> Worker<S> {
                     .dead_letters
                     .with_label_values(&["refused"])
                     .inc_by(stored.refused);
+                for (event, number) in [("opened", stored.opened), ("closed", stored.closed)] {
+                    let counter = self.metrics.incidents.with_label_values(&[event]);
+                    counter.inc_by(number);
+                }
                 self.count_dead_letters(&batch);
                 debug!(self.log, "batch stored"; "rows" => stored.rows, "duplicates" => stored.duplicates,
                     "dead_letters" => batch.dead.len() as u64 + stored.refused);

@@ -4,6 +4,13 @@ use tokio_postgres::{Error, Transaction};
 
 use crate::model::{Batch, Watermarks};
 
+/// A program that knows no incidents stored checks of these partitions, while one version was being replaced by the next.
+const JUDGE_AGAIN: &str = "
+    INSERT INTO incident_late (since, location_id, site_ids)
+    SELECT now() - interval '1 day', location_id, array_agg(site_id) FROM site_location
+     WHERE partition IS NULL OR partition = ANY ($1)
+     GROUP BY location_id";
+
 /// Moves the offsets on from where the batch begins; `false` if they are not there, which fences off a consumer that does
 /// not know yet that it has lost a partition.
 pub(super) async fn move_offsets(
@@ -12,13 +19,21 @@ pub(super) async fn move_offsets(
 ) -> Result<bool, Error> {
     let (partitions, expected, next) = columns(batch);
     let moved = transaction
-        .execute(
-            "UPDATE kafka_offset AS stored SET next = batch.next, updated_at = now()
-               FROM unnest($2::int4[], $3::int8[], $4::int8[]) AS batch(partition, expected, next)
-              WHERE stored.topic = $1 AND stored.partition = batch.partition AND stored.next = batch.expected",
+        .query(
+            "UPDATE kafka_offset AS stored SET next = batch.next, judged = batch.next, updated_at = now()
+               FROM (SELECT b.*, before.judged
+                       FROM unnest($2::int4[], $3::int8[], $4::int8[]) AS b(partition, expected, next)
+                       JOIN kafka_offset AS before ON before.topic = $1 AND before.partition = b.partition) AS batch
+              WHERE stored.topic = $1 AND stored.partition = batch.partition AND stored.next = batch.expected
+             RETURNING stored.partition, batch.judged IS DISTINCT FROM batch.expected",
             &[&&*batch.topic, &partitions, &expected, &next],
         )
         .await?;
+    let unjudged = moved.iter().filter(|row| row.get(1));
+    let unjudged: Vec<i32> = unjudged.map(|row| row.get(0)).collect();
+    if !unjudged.is_empty() {
+        transaction.execute(JUDGE_AGAIN, &[&unjudged]).await?;
+    }
     for range in &batch.ranges {
         for (from, to) in &range.absent {
             transaction
@@ -29,7 +44,7 @@ pub(super) async fn move_offsets(
                 .await?;
         }
     }
-    Ok(moved == batch.ranges.len() as u64)
+    Ok(moved.len() == batch.ranges.len())
 }
 
 /// Whether all offsets are where the batch ends, or further.
@@ -75,7 +90,7 @@ pub(super) async fn stored_or_begin(
     }
     transaction
         .execute(
-            "INSERT INTO kafka_offset (topic, partition, next) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+            "INSERT INTO kafka_offset (topic, partition, next, judged) VALUES ($1, $2, $3, $3) ON CONFLICT DO NOTHING",
             &[&topic, &held.partition, &held.low],
         )
         .await?;
@@ -102,7 +117,7 @@ pub(super) async fn record_break(
         .await?;
     transaction
         .execute(
-            "UPDATE kafka_offset SET next = $3, updated_at = now() WHERE topic = $1 AND partition = $2",
+            "UPDATE kafka_offset SET next = $3, judged = $3, updated_at = now() WHERE topic = $1 AND partition = $2",
             &[&topic, &partition, &to],
         )
         .await?;

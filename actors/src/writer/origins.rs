@@ -5,9 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use tokio_postgres::{Client, Error};
+use tokio_postgres::{Client, Error, Transaction};
 
-use crate::model::Origin;
+use crate::{
+    database::{ROLLUP_LOCK, incidents::JUDGED_AGAIN},
+    model::Origin,
+};
 
 /// A site's and a location's number.
 pub(super) type OriginIds = (i32, i32);
@@ -15,34 +18,45 @@ pub(super) type OriginIds = (i32, i32);
 /// Numbers that are known to be committed.
 #[derive(Default)]
 pub(super) struct Origins {
-    known: HashMap<Arc<Origin>, OriginIds>,
+    known: HashMap<Arc<Origin>, Known>,
+}
+
+struct Known {
+    ids: OriginIds,
+    /// From which partitions of Kafka checks have come: mostly one.
+    partitions: Vec<i32>,
 }
 
 impl Origins {
     /// The numbers of an origin that [`Origins::learn`] has seen.
     pub(super) fn ids(&self, origin: &Arc<Origin>) -> Option<OriginIds> {
-        self.known.get(origin).copied()
+        self.known.get(origin).map(|known| known.ids)
     }
 
-    /// Makes sure that these origins have numbers. Commits on its own, before the batch: a batch that is rolled
-    /// back must not take numbers away that are remembered here.
+    /// Makes sure that these origins have numbers, and that it is known from which partition of Kafka their checks come, if from one.
+    /// Commits on its own, before the batch: a batch that is rolled back must not take numbers away that are remembered here.
     pub(super) async fn learn<'a>(
         &mut self,
         client: &mut Client,
-        origins: impl Iterator<Item = &'a Arc<Origin>>,
+        origins: impl Iterator<Item = (&'a Arc<Origin>, Option<i32>)>,
     ) -> Result<(), Error> {
-        let new: Vec<_> = origins
-            .filter(|origin| !self.known.contains_key(*origin))
-            .collect();
+        let is_new = |(origin, partition): &(&Arc<Origin>, Option<i32>)| {
+            let known = self.known.get(*origin);
+            known.is_none_or(|known| partition.is_some_and(|it| !known.partitions.contains(&it)))
+        };
+        let new: Vec<_> = origins.filter(is_new).collect();
         if new.is_empty() {
             return Ok(());
         }
         // The last URL of a name counts. Sorted, so that two consumers wait for each other in the same order.
         let sites: BTreeMap<&str, &str> = new
             .iter()
-            .map(|origin| (origin.site.as_str(), origin.url.as_str()))
+            .map(|(origin, _)| (origin.site.as_str(), origin.url.as_str()))
             .collect();
-        let locations: BTreeSet<&str> = new.iter().map(|origin| origin.location.as_str()).collect();
+        let locations: BTreeSet<&str> = new
+            .iter()
+            .map(|(origin, _)| origin.location.as_str())
+            .collect();
         let (names, urls): (Vec<_>, Vec<_>) = sites.into_iter().unzip();
         let places: Vec<_> = locations.into_iter().collect();
 
@@ -91,24 +105,65 @@ impl Origins {
         let (sites, places) = (by_name(&sites), by_name(&places));
         let learnt: Vec<_> = new
             .into_iter()
-            .filter_map(|origin| {
-                Some((
-                    Arc::clone(origin),
-                    (*sites.get(&origin.site)?, *places.get(&origin.location)?),
-                ))
+            .filter_map(|(origin, partition)| {
+                let ids = (*sites.get(&origin.site)?, *places.get(&origin.location)?);
+                Some((origin, ids, partition))
             })
             .collect();
-        let (sites, locations): (Vec<i32>, Vec<i32>) = learnt.iter().map(|(_, ids)| *ids).unzip();
-        transaction
-            .execute(
-                "INSERT INTO site_location (site_id, location_id)
-                 SELECT DISTINCT * FROM unnest($1::int4[], $2::int4[]) AS new(site, location) ORDER BY 1, 2
-                 ON CONFLICT DO NOTHING",
-                &[&sites, &locations],
-            )
-            .await?;
+        claim(
+            &transaction,
+            learnt.iter().map(|(_, ids, partition)| (*ids, *partition)),
+        )
+        .await?;
         transaction.commit().await?;
-        self.known.extend(learnt);
+        for (origin, ids, partition) in learnt {
+            let known = self
+                .known
+                .entry(Arc::clone(origin))
+                .or_insert_with(|| Known {
+                    ids,
+                    partitions: Vec::new(),
+                });
+            known.partitions.extend(partition);
+        }
         Ok(())
     }
+}
+
+/// Notes from which partition the checks of sites come. Where they came from another one, whose checks may still be on their way, its
+/// writer must hear that it is no longer alone: so this waits for transactions under way.
+async fn claim(
+    transaction: &Transaction<'_>,
+    learnt: impl Iterator<Item = (OriginIds, Option<i32>)>,
+) -> Result<(), Error> {
+    let pairs: BTreeMap<_, _> = learnt.collect();
+    let (ids, partitions): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    let (sites, locations): (Vec<i32>, Vec<i32>) = ids.into_iter().unzip();
+    transaction
+        .execute(
+            "INSERT INTO site_location (site_id, location_id, partition)
+             SELECT * FROM unnest($1::int4[], $2::int4[], $3::int4[]) AS new(site, location, partition)
+             ON CONFLICT DO NOTHING",
+            &[&sites, &locations, &partitions],
+        )
+        .await?;
+    let taken = transaction
+        .query(
+            "UPDATE site_location AS stored SET partition = new.partition
+               FROM (SELECT new.*, before.partition IS NOT NULL AS taken
+                       FROM unnest($1::int4[], $2::int4[], $3::int4[]) AS new(site, location, partition)
+                       JOIN site_location AS before ON before.site_id = new.site AND before.location_id = new.location) AS new
+              WHERE stored.site_id = new.site AND stored.location_id = new.location AND new.partition IS NOT NULL
+                AND stored.partition IS DISTINCT FROM new.partition
+             RETURNING new.taken",
+            &[&sites, &locations, &partitions],
+        )
+        .await?;
+    if taken.iter().any(|row| row.get(0)) {
+        transaction
+            .execute("SELECT pg_advisory_xact_lock($1)", &[&ROLLUP_LOCK])
+            .await?;
+        transaction.execute(JUDGED_AGAIN, &[]).await?;
+    }
+    Ok(())
 }

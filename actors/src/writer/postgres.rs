@@ -1,15 +1,18 @@
 //! PostgreSQL behind the writer's seam.
 
+use std::collections::HashSet;
+
 use prometheus::IntGauge;
 use sitewatch_config::PostgresSettings;
 use slog::Logger;
 use tokio_postgres::Transaction;
 
 use super::{
+    judging::Judges,
     late, letters, offsets,
     origins::Origins,
     revisions, rows,
-    seam::{Store, StoreSession, StoreTransaction, ToldRevision},
+    seam::{Store, StoreSession, StoreTransaction, ToldIncident, ToldRevision},
     session::Session,
 };
 use crate::{
@@ -68,9 +71,11 @@ impl StoreSession for Session {
     }
 
     async fn begin(&mut self) -> Result<PostgresTransaction<'_>, StoreError> {
+        self.judges.begin();
         Ok(PostgresTransaction {
             transaction: self.client.transaction().await?,
             origins: &self.origins,
+            judges: &mut self.judges,
             rolled_until: Slot::from_micros(i64::MAX),
         })
     }
@@ -80,6 +85,7 @@ impl StoreSession for Session {
 pub struct PostgresTransaction<'a> {
     transaction: Transaction<'a>,
     origins: &'a Origins,
+    judges: &'a mut Judges,
     /// Up to where rollups are made.
     rolled_until: Slot,
 }
@@ -87,9 +93,15 @@ pub struct PostgresTransaction<'a> {
 impl StoreTransaction for PostgresTransaction<'_> {
     async fn move_offsets(&mut self, batch: &Batch) -> Result<bool, StoreError> {
         let moving = offsets::move_offsets(&self.transaction, batch);
-        let looking = late::rolled_until(&self.transaction);
-        let (moved, rolled_until) = late::together(moving, looking).await?;
-        self.rolled_until = rolled_until;
+        let looking = late::done(&self.transaction);
+        let (moved, done) = late::together(moving, looking).await?;
+        self.rolled_until = done.rolled_until;
+        if moved {
+            // Before the rows are there.
+            self.judges
+                .prepare(&self.transaction, batch, done.judged_again, self.origins)
+                .await?;
+        }
         Ok(moved)
     }
 
@@ -128,6 +140,17 @@ impl StoreTransaction for PostgresTransaction<'_> {
                 Err(error)
             }
         }
+    }
+
+    async fn judge(
+        &mut self,
+        batch: &Batch,
+        refused: &HashSet<(i32, i64)>,
+    ) -> Result<Vec<ToldIncident>, StoreError> {
+        let judging = self
+            .judges
+            .judge(&self.transaction, batch, refused, self.origins);
+        Ok(judging.await?)
     }
 
     async fn add_revisions(&mut self, told: &[ToldRevision<'_>]) -> Result<(), StoreError> {
@@ -169,7 +192,9 @@ impl StoreTransaction for PostgresTransaction<'_> {
     }
 
     async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.transaction.commit().await?)
+        self.transaction.commit().await?;
+        self.judges.committed();
+        Ok(())
     }
 
     async fn rollback(self) -> Result<(), StoreError> {

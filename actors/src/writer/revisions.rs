@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use tokio_postgres::{Error, Transaction};
 
 use super::{origins::Origins, seam::ToldRevision};
-use crate::model::{Due, Slot};
+use crate::model::{Due, Rules, Slot};
 
 /// Adds revisions and ends that are not there yet.
 pub(super) async fn upsert(
@@ -39,18 +39,34 @@ pub(super) async fn upsert(
         .map(|it| it.revision.labels.as_deref())
         .collect();
     let runs: Vec<_> = told.iter().map(|it| time(it.revision.run)).collect();
+    let rules: Vec<_> = told.iter().map(|it| it.revision.rules).collect();
+    let threshold = |of: fn(Rules) -> u8| -> Vec<Option<i16>> {
+        rules
+            .iter()
+            .map(|rules| rules.map(|it| of(it).into()))
+            .collect()
+    };
+    let failures = threshold(|rules| rules.failure_threshold);
+    let successes = threshold(|rules| rules.success_threshold);
+    let windows: Vec<_> = rules
+        .iter()
+        .map(|it| it.map(|it| it.flap_window_us))
+        .collect();
     transaction
         .execute(
             "INSERT INTO site_revision AS stored (site_id, location_id, since, until, interval_us, phase_us, cron, check_limit_us,
-                    config_hash, labels, run)
-             SELECT site_id, location_id, since, until, interval_us, phase_us, cron, check_limit_us, config_hash, labels::jsonb, run
+                    config_hash, labels, run, failure_threshold, success_threshold, flap_window_us)
+             SELECT site_id, location_id, since, until, interval_us, phase_us, cron, check_limit_us, config_hash, labels::jsonb, run,
+                    failure_threshold, success_threshold, flap_window_us
                FROM unnest($1::int4[], $2::int4[], $3::timestamptz[], $4::timestamptz[], $5::int8[], $6::int8[], $7::text[],
-                           $8::int8[], $9::text[], $10::text[], $11::timestamptz[])
-                 AS told(site_id, location_id, since, until, interval_us, phase_us, cron, check_limit_us, config_hash, labels, run)
+                           $8::int8[], $9::text[], $10::text[], $11::timestamptz[], $12::int2[], $13::int2[], $14::int8[])
+                 AS told(site_id, location_id, since, until, interval_us, phase_us, cron, check_limit_us, config_hash, labels, run,
+                         failure_threshold, success_threshold, flap_window_us)
              ON CONFLICT (site_id, location_id, since) DO UPDATE SET until = excluded.until
               WHERE stored.until IS NULL AND excluded.until IS NOT NULL",
             &[
                 &sites, &locations, &since, &until, &intervals, &phases, &crons, &limits, &hashes, &labels, &runs,
+                &failures, &successes, &windows,
             ],
         )
         .await

@@ -3,13 +3,15 @@
 //! [`super::Postgres`] is behind it in production; the simulation (actors/tests/simulation) puts a database there that loses
 //! connections, answers and commits at will.
 
+use std::{collections::HashSet, sync::Arc};
+
 use slog::Logger;
 
 use sitewatch_config::PostgresSettings;
 
 use crate::{
     database::{SessionError, StoreError},
-    model::{Batch, DeadLetter, Revision, Row, Slot, Watermarks},
+    model::{Batch, DeadLetter, ErrorKind, Incident, Origin, Revision, Row, Slot, Watermarks},
 };
 
 /// A revision with its end, if any message of the batch tells it.
@@ -19,6 +21,19 @@ pub struct ToldRevision<'a> {
     pub revision: &'a Revision,
     /// Its end.
     pub until: Option<Slot>,
+}
+
+/// An incident that began, ended, or goes on, as it is told to people.
+#[derive(Clone, Debug)]
+pub struct ToldIncident {
+    /// Whose it is.
+    pub origin: Arc<Origin>,
+    /// What has become of it.
+    pub incident: Incident,
+    /// The first failure.
+    pub error: Option<ErrorKind>,
+    /// The first failure, in words.
+    pub detail: Option<String>,
 }
 
 /// A database that can be connected to.
@@ -108,6 +123,17 @@ pub trait StoreTransaction {
     /// # Errors
     /// What the database says. After [`crate::database::Remedy::SetAside`] the transaction is as it was before and can go on.
     async fn absorb(&mut self, rows: &[Row]) -> Result<u64, StoreError>;
+
+    /// Opens and closes the incidents that the rows of the batch decide, but for those that were refused, by their sources: called
+    /// when all of them are there. What comes too late to decide is noted, to be judged again.
+    ///
+    /// # Errors
+    /// What the database says.
+    async fn judge(
+        &mut self,
+        batch: &Batch,
+        refused: &HashSet<(i32, i64)>,
+    ) -> Result<Vec<ToldIncident>, StoreError>;
 
     /// Adds revisions that are not there yet, and ends that are not known yet. Each revision is named once.
     ///

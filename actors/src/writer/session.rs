@@ -5,7 +5,7 @@ use sitewatch_config::PostgresSettings;
 use slog::Logger;
 use tokio_postgres::Client;
 
-use super::origins::Origins;
+use super::{judging::Judges, origins::Origins};
 use crate::database::{CHECKS, Partitions, SessionError, open, tell_connected};
 
 /// Where rows wait on the slower way that absorbs duplicates. Its rows go with each transaction.
@@ -20,6 +20,7 @@ pub struct Session {
     pub(super) client: Client,
     pub(super) partitions: Partitions,
     pub(super) origins: Origins,
+    pub(super) judges: Judges,
 }
 
 impl Session {
@@ -37,6 +38,7 @@ impl Session {
             client,
             partitions: Partitions::new(CHECKS, settings.partition_width),
             origins: Origins::default(),
+            judges: Judges::default(),
         })
     }
 }

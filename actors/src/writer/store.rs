@@ -3,12 +3,12 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use slog::{Logger, debug, warn};
+use slog::{Logger, debug, info, warn};
 
-use super::seam::{StoreSession, StoreTransaction, ToldRevision};
+use super::seam::{StoreSession, StoreTransaction, ToldIncident, ToldRevision};
 use crate::{
     database::{Remedy, SessionError, StoreError},
-    model::{Batch, DeadLetter, DeadReason, Revision, Row},
+    model::{Batch, DeadLetter, DeadReason, ErrorKind, Revision, Row},
 };
 
 /// What a stored batch brought.
@@ -20,6 +20,41 @@ pub(super) struct Stored {
     pub(super) duplicates: u64,
     /// Rows that the database refused, now dead letters.
     pub(super) refused: u64,
+    /// Incidents that began, or go on after they had been closed.
+    pub(super) opened: u64,
+    /// Incidents that ended.
+    pub(super) closed: u64,
+}
+
+impl Stored {
+    fn count(&mut self, told: &ToldIncident) {
+        match told.incident.closed {
+            None => self.opened += 1,
+            Some(_) => self.closed += 1,
+        }
+    }
+}
+
+/// One line for each incident that begins or ends: for who looks into the log at night.
+fn tell(log: &Logger, told: &ToldIncident) {
+    let (origin, incident) = (&told.origin, &told.incident);
+    let error = told.error.map_or("", ErrorKind::as_str);
+    let detail = told.detail.as_deref().unwrap_or_default();
+    match incident.ended {
+        None if incident.flaps == 0 => {
+            warn!(log, "incident opened"; "site" => &origin.site, "location" => &origin.location,
+                "began" => %incident.began, "error" => error, "detail" => detail);
+        }
+        None => {
+            warn!(log, "incident goes on, the site is flapping"; "site" => &origin.site, "location" => &origin.location,
+                "began" => %incident.began, "flaps" => incident.flaps, "error" => error, "detail" => detail);
+        }
+        Some(ended) => {
+            let lasted = ended.micros_since(incident.began) / 1_000_000;
+            info!(log, "incident closed"; "site" => &origin.site, "location" => &origin.location,
+                "began" => %incident.began, "ended" => %ended, "lasted_s" => lasted, "error" => error);
+        }
+    }
 }
 
 /// How storing a batch ended.
@@ -92,10 +127,16 @@ impl<S: StoreSession> Try<'_, S> {
             Way::Staged => store_staged(&mut transaction, &batch.rows).await?,
         };
         write_dead_letters(&mut transaction, batch, &refused).await?;
+        let sources = refused.iter().map(|(row, _)| row.source).collect();
+        let incidents = transaction.judge(batch, &sources).await?;
         stored.refused += store_revisions(&mut transaction, batch).await?;
         fail::fail_point!("writer::before_commit");
         *self.commit_unknown = true;
         transaction.commit().await?;
+        for told in &incidents {
+            stored.count(told);
+            tell(self.log, told);
+        }
         Ok(End::Stored(stored))
     }
 }
@@ -240,6 +281,7 @@ mod tests {
             },
             check_limit_us: 0,
             config_hash: String::new(),
+            rules: None,
             labels: None,
             run: Slot::from_micros(0),
             source: (0, 0),

@@ -3,7 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     rc::Rc,
     time::Duration,
 };
@@ -11,7 +11,7 @@ use std::{
 use sitewatch_actors::{
     database::{Remedy, SessionError, StoreError},
     model::{Batch, DeadLetter, Row, Watermarks},
-    writer::{Store, StoreSession, StoreTransaction, ToldRevision},
+    writer::{Store, StoreSession, StoreTransaction, ToldIncident, ToldRevision},
 };
 use sitewatch_config::PostgresSettings;
 use slog::Logger;
@@ -405,6 +405,15 @@ impl StoreTransaction for Transaction<'_> {
     async fn absorb(&mut self, rows: &[Row]) -> Result<u64, StoreError> {
         self.statement("absorb").await?;
         self.add(rows, true).await
+    }
+
+    /// Incidents are not simulated: they are a function of the rows.
+    async fn judge(
+        &mut self,
+        _: &Batch,
+        _: &HashSet<(i32, i64)>,
+    ) -> Result<Vec<ToldIncident>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn add_revisions(&mut self, told: &[ToldRevision<'_>]) -> Result<(), StoreError> {

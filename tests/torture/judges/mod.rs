@@ -2,8 +2,8 @@
 
 pub(crate) mod accepted;
 pub(crate) mod audit;
+pub(crate) mod history;
 pub(crate) mod lives;
-pub(crate) mod rollups;
 pub(crate) mod table;
 pub(crate) mod topic;
 mod trial;
@@ -62,8 +62,8 @@ pub(crate) struct Judged {
     pub(crate) heard: Heard,
     /// The sums of the audit's figures.
     pub(crate) audit: Vec<(String, u64)>,
-    /// How many rollups of hours there are.
-    pub(crate) rollups: i64,
+    /// How many rollups and incidents there are.
+    pub(crate) history: history::Counts,
     pub(crate) findings: Findings,
     /// What else is wrong.
     pub(crate) problems: Vec<String>,
@@ -86,7 +86,7 @@ pub(crate) async fn judge(rig: &Rig, since: jiff::Timestamp) -> Result<Judged, F
     if heard.accepted.lines == 0 {
         problems.push("no producer has said what is durable".to_owned());
     }
-    let (wrong, rollups) = rollups::judge(&rig.folder, &url, &db).await?;
+    let (wrong, history) = history::judge(&rig.folder, &url, &db).await?;
     problems.extend(wrong);
     problems.extend(trial::try_judges(rig, &mut db, &findings).await?);
     Ok(Judged {
@@ -94,7 +94,7 @@ pub(crate) async fn judge(rig: &Rig, since: jiff::Timestamp) -> Result<Judged, F
         read,
         heard,
         audit,
-        rollups,
+        history,
         findings,
         problems,
     })

@@ -1,4 +1,4 @@
-//! Judge 4: the rollups are what the checks say, whatever has become of those that computed them.
+//! Judge 4: rollups and incidents are what the checks say, whatever has become of those that computed them.
 
 use std::{process::Stdio, time::Duration};
 
@@ -15,6 +15,16 @@ const WRONG: &str = include_str!("../../support/wrong_rollups.sql");
 /// From the start on all rows count as late: each batch notes hours, and each pass of each consumer computes them again.
 const ALL_LATE: &str = "
     UPDATE rollup_state SET rolled_until = date_trunc('day', now()) + interval '2 days'";
+
+/// The incidents that the checks make, worked out in another way.
+const WORKED_OUT: &str = include_str!("../../support/wrong_incidents.sql");
+
+/// How many of those that are stored are others, and how many there are.
+const WRONG_INCIDENTS: &str = "
+    WITH should AS (SELECT * FROM pg_temp.incidents_of_checks()),
+         stored AS (SELECT site_id, location_id, began, opened, ended, closed, flaps, error FROM incident)
+    SELECT (SELECT count(*) FROM ((TABLE should EXCEPT TABLE stored) UNION ALL (TABLE stored EXCEPT TABLE should)) AS d),
+           (SELECT count(*) FROM stored)";
 
 const SUMS: &str = "
     SELECT (SELECT count(*) FROM rollup_hour), (SELECT count(*) FROM rollup_dirty),
@@ -34,12 +44,20 @@ pub(crate) async fn prepare(db: &Client, patience: Duration) -> Result<(), Failu
     }
 }
 
-/// Lets the program compute what is left, and looks. Gives what is wrong, and the number of rollups of hours.
+/// How much there is.
+#[derive(Clone, Copy)]
+pub(crate) struct Counts {
+    /// Rollups of hours.
+    pub(crate) hours: i64,
+    pub(crate) incidents: i64,
+}
+
+/// Lets the program compute and judge what is left, and looks. Gives what is wrong.
 pub(crate) async fn judge(
     folder: &std::path::Path,
     postgres: &str,
     db: &Client,
-) -> Result<(Vec<String>, i64), Failure> {
+) -> Result<(Vec<String>, Counts), Failure> {
     let noted = db.query_one(SUMS, &[]).await?.get::<_, i64>(1);
     let mut command = tokio::process::Command::new(PROGRAM);
     command
@@ -64,6 +82,14 @@ pub(crate) async fn judge(
             "{wrong} rollups are not what the checks say ({noted} were noted to be computed)"
         ));
     }
+    db.batch_execute(WORKED_OUT).await?;
+    let row = db.query_one(WRONG_INCIDENTS, &[]).await?;
+    let (wrong, incidents): (i64, i64) = (row.get(0), row.get(1));
+    if wrong != 0 {
+        problems.push(format!(
+            "of {incidents} incidents {wrong} are not what the checks make"
+        ));
+    }
     let sums = db.query_one(SUMS, &[]).await?;
     let (hours, left, whole): (i64, i64, bool) = (sums.get(0), sums.get(1), sums.get(2));
     if left != 0 || !whole || hours == 0 {
@@ -71,5 +97,5 @@ pub(crate) async fn judge(
             "{hours} rollups of hours, {left} still noted, each check is in one of a day: {whole}"
         ));
     }
-    Ok((problems, hours))
+    Ok((problems, Counts { hours, incidents }))
 }

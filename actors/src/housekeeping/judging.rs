@@ -1,0 +1,198 @@
+//! Incidents, judged again from the checks themselves wherever some have come in late.
+//!
+//! The incidents of a site at a location are a function of its checks in the order of their slots. A writer judges a check that is
+//! newer than all before it, and notes the others in `incident_late`. Here the incidents from such a check on are worked out
+//! anew, and replaced if they are others. Whatever interrupts this, what was noted stays noted until it is done.
+
+use std::{
+    collections::BTreeMap,
+    time::{Instant, SystemTime},
+};
+
+use futures_util::TryStreamExt;
+use slog::{Logger, debug, info};
+use tokio_postgres::{Client, IsolationLevel, Row, Transaction, error::SqlState};
+
+use super::LONGEST;
+use crate::{
+    database::{
+        ROLLUP_LOCK, SessionError,
+        incidents::{self, Pair},
+    },
+    model::{Incident, RuleBook, Slot, Verdict},
+};
+
+/// Judges again what is noted, for about [`LONGEST`]. Whether there is more.
+pub(super) async fn pass(client: &mut Client, log: &Logger) -> Result<bool, SessionError> {
+    let begin = Instant::now();
+    client.batch_execute(TAKE).await?;
+    while let Some(row) = client.query_opt(NEXT, &[]).await? {
+        if begin.elapsed() > LONGEST {
+            return Ok(true);
+        }
+        if !judge_again(client, &row, log).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Judges a site at a location again. `false` if it has to wait for a writer.
+async fn judge_again(client: &mut Client, row: &Row, log: &Logger) -> Result<bool, SessionError> {
+    let pair: Pair = (row.get(0), row.get(1));
+    let since = Slot::from_system_time(row.get(2));
+    // Mostly nothing has changed: that can be seen without holding up anybody. What is stored meanwhile and is late has a note of its
+    // own.
+    let look = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .start()
+        .await?;
+    let again = Again::work_out(&look, pair, since).await?;
+    if again.is_as_stored() {
+        look.execute(DONE, &[&pair.0, &pair.1]).await?;
+        look.commit().await?;
+        return Ok(true);
+    }
+    look.rollback().await?;
+
+    let transaction = client.transaction().await?;
+    // Behind this lock waits who stores. One that stands still with it must not hold up the others.
+    transaction
+        .batch_execute("SET LOCAL lock_timeout = '500ms'")
+        .await?;
+    let locked = transaction
+        .execute("SELECT pg_advisory_xact_lock($1)", &[&ROLLUP_LOCK])
+        .await;
+    match locked {
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+            debug!(log, "judging again waits for a writer");
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+        locked => locked?,
+    };
+    let again = Again::work_out(&transaction, pair, since).await?;
+    again.store(&transaction).await?;
+    transaction.execute(DONE, &[&pair.0, &pair.1]).await?;
+    fail::fail_point!("housekeeping::judge");
+    transaction.commit().await?;
+    info!(log, "incidents judged again, since checks had come late"; "site" => row.get::<_, &str>(3), "location" => row.get::<_, &str>(4),
+        "since" => %again.from, "before" => again.stored.len(), "now" => again.incidents.len());
+    Ok(true)
+}
+
+/// The incidents of a site at a location from an instant on: as they are stored, and as they should be.
+struct Again {
+    pair: Pair,
+    from: Slot,
+    stored: Vec<Incident>,
+    incidents: BTreeMap<Slot, Incident>,
+}
+
+impl Again {
+    /// Works them out from the check of `since` on, or from the beginning of an incident which that check may be of.
+    async fn work_out(
+        transaction: &Transaction<'_>,
+        pair: Pair,
+        since: Slot,
+    ) -> Result<Self, SessionError> {
+        let (site, location) = pair;
+        let from: SystemTime = transaction
+            .query_one(FROM, &[&site, &location, &since.to_system_time()])
+            .await?
+            .get(0);
+        let rules = transaction.query(RULES, &[&site, &location]).await?;
+        let book = RuleBook::new(rules.iter().filter_map(incidents::rules).collect());
+        let from_slot = Slot::from_system_time(from);
+        let judges = incidents::judges(transaction, &[pair], Some(from_slot)).await?;
+        let mut judge = judges
+            .into_iter()
+            .next()
+            .map(|(_, seat)| seat.judge)
+            .unwrap_or_default();
+        let stored = transaction
+            .query(STORED, &[&site, &location, &from])
+            .await?;
+        let mut incidents = BTreeMap::new();
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&site, &location, &from];
+        let rows = transaction.query_raw(CHECKS, parameters).await?;
+        let mut rows = std::pin::pin!(rows);
+        while let Some(row) = rows.try_next().await? {
+            let slot = Slot::from_system_time(row.get(0));
+            let outcome = incidents::outcome(row.get(1));
+            if let Verdict::Changed(it) = judge.hear(slot, outcome, book.at(slot)) {
+                incidents.insert(it.began, it);
+            }
+        }
+        Ok(Self {
+            pair,
+            from: from_slot,
+            stored: stored.iter().filter_map(incidents::incident).collect(),
+            incidents,
+        })
+    }
+
+    fn is_as_stored(&self) -> bool {
+        self.stored.iter().eq(self.incidents.values())
+    }
+
+    /// Replaces those that are stored.
+    async fn store(&self, transaction: &Transaction<'_>) -> Result<(), SessionError> {
+        let (site, location) = self.pair;
+        let stay: Vec<SystemTime> = self
+            .incidents
+            .keys()
+            .map(|began| began.to_system_time())
+            .collect();
+        transaction
+            .execute(
+                DELETE,
+                &[&site, &location, &self.from.to_system_time(), &stay],
+            )
+            .await?;
+        let incidents: Vec<_> = self.incidents.values().map(|it| (self.pair, *it)).collect();
+        incidents::store(transaction, &incidents).await?;
+        transaction.execute(incidents::JUDGED_AGAIN, &[]).await?;
+        Ok(())
+    }
+}
+
+/// Takes what writers have noted.
+const TAKE: &str = "
+    WITH taken AS (DELETE FROM incident_late RETURNING *)
+    INSERT INTO incident_again AS noted (site_id, location_id, since)
+    SELECT site_id, location_id, min(since) FROM taken, unnest(site_ids) AS site_id GROUP BY 1, 2
+    ON CONFLICT (site_id, location_id) DO UPDATE SET since = least(noted.since, excluded.since)";
+
+/// The latest first: what is still going on is what people look at.
+const NEXT: &str = "
+    SELECT site_id, location_id, since, site.name, location.name
+      FROM incident_again JOIN site USING (site_id) JOIN location USING (location_id)
+     ORDER BY since DESC, site_id, location_id LIMIT 1";
+
+const DONE: &str = "DELETE FROM incident_again WHERE site_id = $1 AND location_id = $2";
+
+/// Where to begin: with the last incident that began before `$3`, unless it has been over for longer than a flap_window can be. Not
+/// before the oldest check that is kept.
+const FROM: &str = "
+    SELECT greatest(raw_since, least($3, (
+               SELECT began FROM (
+                   SELECT began, closed FROM incident
+                    WHERE site_id = $1 AND location_id = $2 AND began < $3 AND began >= raw_since
+                    ORDER BY began DESC LIMIT 1) AS last
+                WHERE closed IS NULL OR closed >= $3 - interval '2 days')))
+      FROM rollup_state";
+
+const RULES: &str = "
+    SELECT since, failure_threshold, success_threshold, flap_window_us FROM site_revision
+     WHERE site_id = $1 AND location_id = $2 AND failure_threshold IS NOT NULL";
+
+const STORED: &str = "
+    SELECT * FROM incident WHERE site_id = $1 AND location_id = $2 AND began >= $3 ORDER BY began";
+
+const CHECKS: &str = "
+    SELECT slot, outcome FROM check_result WHERE site_id = $1 AND location_id = $2 AND slot >= $3 ORDER BY slot";
+
+const DELETE: &str = "
+    DELETE FROM incident WHERE site_id = $1 AND location_id = $2 AND began >= $3 AND began <> ALL ($4::timestamptz[])";

@@ -1,0 +1,193 @@
+//! Incidents of the checks that a batch brings: judged in its transaction by what is remembered of the sites, which is read again
+//! whenever somebody else may have stored or judged meanwhile.
+//!
+//! Whose checks come from a partition of Kafka is judged by the writer that stores it. Four things end what it remembers: a transaction
+//! that did not come through; a batch that does not begin where its last one ended; a site whose checks come from another
+//! partition by now; and judging again (housekeeping), after which `rollup_state.judged_again` has another number.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use tokio_postgres::{Error, Transaction};
+
+use super::{late, origins::Origins, seam::ToldIncident};
+use crate::{
+    database::incidents::{self, Pair, Seat},
+    model::{Batch, ErrorKind, Incident, OffsetRange, Origin, Slot, Verdict},
+};
+
+/// What the writer remembers of the sites.
+#[derive(Default)]
+pub(super) struct Judges {
+    sites: HashMap<Pair, Seat>,
+    /// Where the last batch of each partition ended.
+    next: HashMap<i32, i64>,
+    judged_again: i64,
+    /// Whether a transaction is under way that has judged.
+    is_open: bool,
+}
+
+impl Judges {
+    /// A transaction begins.
+    pub(super) fn begin(&mut self) {
+        if std::mem::take(&mut self.is_open) {
+            // The last one was rolled back.
+            self.forget();
+        }
+    }
+
+    /// The transaction has come through.
+    pub(super) fn committed(&mut self) {
+        self.is_open = false;
+    }
+
+    fn forget(&mut self) {
+        self.sites.clear();
+        self.next.clear();
+    }
+
+    /// Sees to it that all of the batch's sites are known as they are before it.
+    pub(super) async fn prepare(
+        &mut self,
+        transaction: &Transaction<'_>,
+        batch: &Batch,
+        judged_again: i64,
+        origins: &Origins,
+    ) -> Result<(), Error> {
+        if batch.is_replay() {
+            return Ok(());
+        }
+        let goes_on = |range: &OffsetRange| self.next.get(&range.partition) == Some(&range.from);
+        if self.judged_again != judged_again || !batch.ranges.iter().all(goes_on) {
+            self.forget();
+            self.judged_again = judged_again;
+        }
+        let mut missing: Vec<Pair> = pairs(batch, origins)
+            .filter(|pair| !self.sites.contains_key(pair))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        let seats = incidents::judges(transaction, &missing, None).await?;
+        self.sites.extend(seats);
+        Ok(())
+    }
+
+    /// Judges the rows of a batch but for those that were `refused`, and stores what comes of it.
+    pub(super) async fn judge(
+        &mut self,
+        transaction: &Transaction<'_>,
+        batch: &Batch,
+        refused: &HashSet<(i32, i64)>,
+        origins: &Origins,
+    ) -> Result<Vec<ToldIncident>, Error> {
+        self.is_open = true;
+        if batch.is_replay() {
+            // Whoever reads the partition knows nothing of these.
+            let late = batch.rows.iter().filter_map(|row| {
+                let (site, location) = origins.ids(&row.origin)?;
+                Some((row.slot, location, site))
+            });
+            note_late(transaction, late.collect()).await?;
+            transaction.execute(incidents::JUDGED_AGAIN, &[]).await?;
+            return Ok(Vec::new());
+        }
+        for range in &batch.ranges {
+            self.next.insert(range.partition, range.next);
+        }
+        let mut late = Vec::new();
+        for revision in &batch.revisions {
+            let Some(pair) = origins.ids(&revision.origin) else {
+                continue;
+            };
+            if let (Some(rules), Some(seat)) = (revision.rules, self.sites.get_mut(&pair))
+                && seat.book.add(revision.since, rules)
+                && seat.judge.has_seen(revision.since)
+            {
+                late.push((revision.since, pair.1, pair.0));
+            }
+        }
+        let mut events: Vec<(Pair, Incident, &Arc<Origin>)> = Vec::new();
+        for row in &batch.rows {
+            if !refused.is_empty() && refused.contains(&row.source) {
+                continue;
+            }
+            // A row without numbers is refused before this.
+            let Some(pair) = origins.ids(&row.origin) else {
+                continue;
+            };
+            let Some(seat) = self.sites.get_mut(&pair) else {
+                continue;
+            };
+            let is_whole = seat.partition == Some(row.source.0);
+            let rules = seat.book.at(row.slot);
+            let verdict = match is_whole {
+                true => seat.judge.hear(row.slot, row.outcome, rules),
+                // Others come by another way, and perhaps through another writer.
+                false => Verdict::Late,
+            };
+            match verdict {
+                Verdict::Same => {}
+                Verdict::Changed(incident) => events.push((pair, incident, &row.origin)),
+                Verdict::Late => {
+                    late.push((row.slot, pair.1, pair.0));
+                    if !seat.judge.is_well() {
+                        // How many in a row it were only the rows say now.
+                        self.sites.remove(&pair);
+                    }
+                }
+            }
+        }
+        note_late(transaction, late).await?;
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        // What has become of each in the end.
+        let ends: BTreeMap<_, _> = events
+            .iter()
+            .map(|(pair, incident, _)| ((*pair, incident.began), (*pair, *incident)))
+            .collect();
+        let ends: Vec<_> = ends.into_values().collect();
+        let causes = incidents::store(transaction, &ends).await?;
+        let told = events.into_iter().map(|(pair, incident, origin)| {
+            let (error, detail) = causes
+                .get(&(pair, incident.began))
+                .cloned()
+                .unwrap_or_default();
+            ToldIncident {
+                origin: Arc::clone(origin),
+                incident,
+                error: error.and_then(ErrorKind::of_id),
+                detail,
+            }
+        });
+        Ok(told.collect())
+    }
+}
+
+/// The numbers of each row's site and location.
+fn pairs<'a>(batch: &'a Batch, origins: &'a Origins) -> impl Iterator<Item = Pair> + 'a {
+    batch.rows.iter().filter_map(|row| origins.ids(&row.origin))
+}
+
+/// Notes from where on sites are to be judged again: slots with locations and sites.
+async fn note_late(
+    transaction: &Transaction<'_>,
+    late: Vec<(Slot, i32, i32)>,
+) -> Result<(), Error> {
+    let hours = late
+        .into_iter()
+        .map(|(slot, location, site)| (slot.floor(Slot::HOUR), location, site));
+    match late::values(hours.collect(), "") {
+        Some(values) => {
+            let note =
+                format!("INSERT INTO incident_late (since, location_id, site_ids) VALUES {values}");
+            transaction.batch_execute(&note).await
+        }
+        None => Ok(()),
+    }
+}
