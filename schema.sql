@@ -53,7 +53,24 @@ CREATE TABLE IF NOT EXISTS site (
     site_id    int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name       text NOT NULL UNIQUE,
     url        text NOT NULL,
-    first_seen timestamptz NOT NULL DEFAULT now()
+    first_seen timestamptz NOT NULL DEFAULT now(),
+    group_name text,                        -- what its last announcement says of it
+    tags       text[] NOT NULL DEFAULT '{}',
+    sla_target float8,                      -- the uptime that is to be reached, in percent, over sla_window up to now
+    sla_window interval,
+    told_since timestamptz                  -- the first slot of that announcement: an older one changes nothing
+);
+-- Version 6.
+ALTER TABLE site ADD COLUMN IF NOT EXISTS group_name text, ADD COLUMN IF NOT EXISTS tags text[] NOT NULL DEFAULT '{}',
+    ADD COLUMN IF NOT EXISTS sla_target float8, ADD COLUMN IF NOT EXISTS sla_window interval,
+    ADD COLUMN IF NOT EXISTS told_since timestamptz;
+
+-- The names that sites had before: what still comes under one of them is stored under the new one. To make such a name that of a
+-- site of its own again, delete its row.
+CREATE TABLE IF NOT EXISTS site_alias (
+    name       text PRIMARY KEY,
+    site_id    int4 NOT NULL,
+    renamed_at timestamptz NOT NULL DEFAULT now()
 );
 
 CREATE TABLE IF NOT EXISTS location (
@@ -292,13 +309,14 @@ CREATE TABLE IF NOT EXISTS rollup_dirty (
 );
 CREATE INDEX IF NOT EXISTS rollup_dirty_start ON rollup_dirty (period, start);
 
--- What there is from one instant to before another, of each site at each location, or of one site: from rollups as far as they reach
+-- What there is from one instant to before another, of each site at each location, or of some sites: from rollups as far as they reach
 -- and are right, else from the checks themselves. So the answer is the same as of the checks, whatever comes late; where these are dropped,
 -- hours are the finest that is known. total_hist and ttfb_hist: see hist_percentile.
 --
 -- The statement is made with the bounds in it, so that the planner knows which partitions to look into; compiling it (jit) would take
 -- seconds. Hours and checks are looked up site by site, by their keys.
-CREATE OR REPLACE FUNCTION site_stats(from_time timestamptz, to_time timestamptz, only_site int4 DEFAULT NULL)
+DROP FUNCTION IF EXISTS site_stats(timestamptz, timestamptz, int4);
+CREATE OR REPLACE FUNCTION site_stats(from_time timestamptz, to_time timestamptz, only_sites int4[] DEFAULT NULL)
 RETURNS TABLE (site_id int4, location_id int4, up int8, degraded int8, down int8, unknown int8, total_min_us int4, total_max_us int4,
                total_sum_us numeric, total_hist numeric, ttfb_hist numeric)
 LANGUAGE plpgsql STABLE ROWS 1000 SET jit = off AS $function$
@@ -320,8 +338,11 @@ DECLARE
         FROM site_location p CROSS JOIN LATERAL (SELECT slot, c.site_id, c.location_id, outcome,
         CASE WHEN outcome < 2 THEN total_us END AS total_us, CASE WHEN outcome < 2 THEN ttfb_bucket END AS ttfb_bucket
         FROM check_result c WHERE c.site_id = p.site_id AND c.location_id = p.location_id AND slot >= %L AND slot < %L OFFSET 0) c WHERE %s';
-    of_day     text := CASE WHEN only_site IS NULL THEN 'true' ELSE format('r.site_id = %s', only_site) END;
-    of_pair    text := CASE WHEN only_site IS NULL THEN 'true' ELSE format('p.site_id = %s', only_site) END;
+    of_sites   text := CASE WHEN only_sites IS NULL THEN 'true'
+                            WHEN cardinality(only_sites) = 1 THEN format('site_id = %s', only_sites[1])
+                            ELSE format('site_id = ANY (%L::int4[])', only_sites) END;
+    of_day     text := CASE WHEN only_sites IS NULL THEN 'true' ELSE 'r.' || of_sites END;
+    of_pair    text := CASE WHEN only_sites IS NULL THEN 'true' ELSE 'p.' || of_sites END;
     this       timestamptz;
 BEGIN
     SELECT date_bin('1 hour', from_time + interval '1 hour' - instant, epoch), date_bin('1 hour', least(to_time, rolled_until), epoch)
@@ -401,6 +422,21 @@ SELECT site_id, location_id, since,
   FROM site_revision
 WINDOW following AS (PARTITION BY site_id, location_id ORDER BY since);
 
+-- Each site as people know it. due_until: the slot from which on it is due nowhere any more, since it was removed or its producers
+-- ended in order; null while it is due.
+CREATE OR REPLACE VIEW sites AS
+SELECT s.name AS site,
+       s.group_name AS "group",
+       s.tags,
+       s.url,
+       s.sla_target,
+       s.sla_window,
+       s.first_seen,
+       (SELECT CASE WHEN bool_and(d.until IS NOT NULL) THEN max(d.until) END
+          FROM due_span d WHERE d.site_id = s.site_id AND d.next_since = 'infinity') AS due_until,
+       ARRAY(SELECT a.name FROM site_alias a WHERE a.site_id = s.site_id ORDER BY a.renamed_at) AS formerly
+  FROM site s;
+
 -- The slots from one instant to before another that are due and must each have a row, of sites with an interval. Calendars
 -- are expanded by `sitewatch-node audit`. What has no row:
 --   SELECT * FROM expected_slots(now() - interval '1 hour', now() - interval '2 minutes')
@@ -470,6 +506,136 @@ SELECT s.name AS site,
   JOIN site s USING (site_id)
   JOIN location l USING (location_id)
   LEFT JOIN error_kind e ON e.error_id = i.error;
+
+-- ---- Maintenance (version 6) ----
+-- Windows in which failures do not count: of all sites, or of those with one of these names, groups or tags. A window may be declared
+-- after it was: uptime is computed when it is asked for. See `sitewatch-node maintenance`.
+CREATE TABLE IF NOT EXISTS maintenance (
+    maintenance_id int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name           text NOT NULL,
+    site_names     text[],                -- with group_names and tags null too: all sites
+    group_names    text[],
+    tags           text[],
+    from_time      timestamptz NOT NULL,  -- once, or the first and the last instant at which one may begin
+    to_time        timestamptz,
+    cron           text,                  -- when one begins: five fields and a time zone; null: once
+    lasts          interval,              -- of one that recurs
+    expanded_until timestamptz,           -- up to where maintenance_span has those that recur
+    declared_at    timestamptz NOT NULL DEFAULT now(),
+    declared_by    text NOT NULL DEFAULT current_user
+);
+
+-- Each window in time. Those that recur are written down a year ahead, by the program, which knows time zones and their rules as of then.
+CREATE TABLE IF NOT EXISTS maintenance_span (
+    maintenance_id int4 NOT NULL REFERENCES maintenance ON DELETE CASCADE,
+    span           tstzrange NOT NULL,
+    PRIMARY KEY (maintenance_id, span)
+);
+
+-- The windows of each site that has some in this range, cut to it, overlapping ones made one.
+CREATE OR REPLACE FUNCTION site_maintenance(from_time timestamptz, to_time timestamptz, only_sites int4[] DEFAULT NULL)
+RETURNS TABLE (site_id int4, windows tstzmultirange) LANGUAGE sql STABLE AS $$
+    SELECT s.site_id, range_agg(w.span * tstzrange(site_maintenance.from_time, site_maintenance.to_time))
+      FROM maintenance m
+      JOIN maintenance_span w USING (maintenance_id)
+      JOIN site s ON m.site_names IS NULL AND m.group_names IS NULL AND m.tags IS NULL
+           OR s.name = ANY (m.site_names) OR s.group_name = ANY (m.group_names) OR s.tags && m.tags
+           OR EXISTS (SELECT FROM site_alias a WHERE a.site_id = s.site_id AND a.name = ANY (m.site_names))
+     WHERE w.span && tstzrange(site_maintenance.from_time, site_maintenance.to_time) AND (only_sites IS NULL OR s.site_id = ANY (only_sites))
+     GROUP BY s.site_id
+$$;
+
+-- ---- Uptime (version 6) ----
+-- How many slots since + k * interval there are from lo to before hi.
+CREATE OR REPLACE FUNCTION slots_between(since timestamptz, interval_us int8, lo timestamptz, hi timestamptz) RETURNS int8
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN hi > greatest(lo, since) THEN
+        ((extract(epoch FROM hi - since) * 1000000)::int8 + interval_us - 1) / interval_us
+      - ((extract(epoch FROM greatest(lo, since) - since) * 1000000)::int8 + interval_us - 1) / interval_us
+    ELSE 0 END
+$$;
+
+-- What is known of each site, or of some, from one instant to before another, without what was in maintenance: checks by outcome, how
+-- many were due (null for sites with a calendar), and how long maintenance was. total_hist is of all checks, those in maintenance too.
+-- A check that can still come is not due yet.
+CREATE OR REPLACE FUNCTION uptimes(from_time timestamptz, to_time timestamptz, only_sites int4[] DEFAULT NULL)
+RETURNS TABLE (site_id int4, up int8, degraded int8, down int8, unknown int8, expected int8, maintenance interval,
+               total_min_us int4, total_max_us int4, total_hist numeric)
+LANGUAGE sql STABLE AS $$
+    WITH maintained AS MATERIALIZED (SELECT * FROM site_maintenance(from_time, to_time, only_sites)),
+    whole AS (
+        SELECT s.site_id, sum(s.up) AS up, sum(s.degraded) AS degraded, sum(s.down) AS down, sum(s.unknown) AS unknown,
+               min(s.total_min_us) AS total_min_us, max(s.total_max_us) AS total_max_us, sum(s.total_hist) AS total_hist
+          FROM site_stats(from_time, to_time, only_sites) s GROUP BY s.site_id),
+    excluded AS (
+        SELECT s.site_id, sum(s.up) AS up, sum(s.degraded) AS degraded, sum(s.down) AS down, sum(s.unknown) AS unknown
+          FROM (SELECT windows, array_agg(m.site_id) AS ids FROM maintained m GROUP BY windows) AS alike
+         CROSS JOIN LATERAL unnest(windows) AS span
+         CROSS JOIN LATERAL site_stats(lower(span), upper(span), ids) AS s
+         GROUP BY s.site_id),
+    due AS (
+        SELECT d.site_id, CASE WHEN bool_and(d.cron IS NULL) THEN sum(
+                   slots_between(d.since, d.interval_us, from_time, hi)
+                   - coalesce((SELECT sum(slots_between(d.since, d.interval_us, lower(span), least(upper(span), hi)))
+                                 FROM maintained m, unnest(m.windows) AS span WHERE m.site_id = d.site_id), 0)) END AS expected
+          FROM due_span d
+         CROSS JOIN LATERAL (
+                SELECT least(d.due_until, to_time, now() - make_interval(secs => d.check_limit_us / 1e6 + 10)) AS hi) AS h
+         WHERE d.since < to_time AND d.due_until > from_time AND (only_sites IS NULL OR d.site_id = ANY (only_sites))
+         GROUP BY d.site_id)
+    SELECT coalesce(whole.site_id, due.site_id),
+           coalesce(whole.up - coalesce(excluded.up, 0), 0)::int8, coalesce(whole.degraded - coalesce(excluded.degraded, 0), 0)::int8,
+           coalesce(whole.down - coalesce(excluded.down, 0), 0)::int8, coalesce(whole.unknown - coalesce(excluded.unknown, 0), 0)::int8,
+           due.expected::int8,
+           coalesce((SELECT sum(upper(span) - lower(span)) FROM unnest(maintained.windows) AS span), '0'),
+           whole.total_min_us, whole.total_max_us, whole.total_hist
+      FROM whole
+      FULL JOIN due USING (site_id)
+      LEFT JOIN excluded ON excluded.site_id = coalesce(whole.site_id, due.site_id)
+      LEFT JOIN maintained ON maintained.site_id = coalesce(whole.site_id, due.site_id)
+$$;
+
+-- The uptime of a site from one instant to before another, and how far it can be trusted. All in percent: uptime of the checks that
+-- told something (up or degraded against down); coverage, how many of those that were due told something; unknown, the rest of
+-- them; maintenance, its share of the time, in which nothing counts.
+CREATE OR REPLACE FUNCTION uptime(site_name text, from_time timestamptz, to_time timestamptz)
+RETURNS TABLE (uptime float8, coverage float8, unknown float8, maintenance float8, checks int8, expected int8)
+LANGUAGE sql STABLE AS $$
+    SELECT 100.0 * (u.up + u.degraded) / nullif(u.up + u.degraded + u.down, 0),
+           100.0 * least(u.up + u.degraded + u.down, u.expected) / nullif(u.expected, 0),
+           100.0 - 100.0 * least(u.up + u.degraded + u.down, u.expected) / nullif(u.expected, 0),
+           100.0 * extract(epoch FROM u.maintenance) / extract(epoch FROM to_time - from_time),
+           u.up + u.degraded + u.down, u.expected
+      FROM uptimes(from_time, to_time, (
+               SELECT ARRAY[s.site_id] FROM (
+                   SELECT site_id, 1 AS n FROM site WHERE name = site_name
+                   UNION ALL SELECT site_id, 2 FROM site_alias WHERE name = site_name ORDER BY n LIMIT 1) AS s)) AS u
+     WHERE EXISTS (SELECT FROM site WHERE name = site_name) OR EXISTS (SELECT FROM site_alias WHERE name = site_name)
+$$;
+
+-- Each objective (a site's sla) as it stands: the uptime over its window up to an instant; how much of the error budget, the failures
+-- that the target allows for, is left, in percent, below 0 when it is overdrawn; and the burn rates: 1 uses the budget up in just its
+-- window, 14 in a fourteenth of it. The shorter ranges tell what is going on now (Site Reliability Workbook, Google, 2018, ch. 5).
+CREATE OR REPLACE FUNCTION sla_status(at timestamptz DEFAULT now())
+RETURNS TABLE (site text, target float8, sla_window interval, uptime float8, checks int8, budget_left float8, burn_rate float8,
+               burn_rate_6h float8, burn_rate_1h float8)
+LANGUAGE sql STABLE AS $$
+    WITH objective AS (SELECT * FROM site WHERE sla_target IS NOT NULL),
+    ids AS (SELECT array_agg(site_id) AS ids FROM objective),
+    failing AS (
+        SELECT over, u.site_id, u.up + u.degraded + u.down AS checks, u.down::float8 / nullif(u.up + u.degraded + u.down, 0) AS share
+          FROM (SELECT o.sla_window AS over, array_agg(o.site_id) AS ids FROM objective o GROUP BY 1
+                UNION ALL SELECT over, ids FROM ids, (VALUES (interval '6 hours'), ('1 hour')) AS short (over)) AS range
+         CROSS JOIN LATERAL uptimes(at - over, at, ids) AS u
+         WHERE ids IS NOT NULL)
+    SELECT o.name, o.sla_target, o.sla_window, 100 * (1 - f.share), f.checks, 100 * (1 - f.share / allowed), f.share / allowed,
+           (SELECT share FROM failing WHERE over = '6 hours' AND failing.site_id = o.site_id LIMIT 1) / allowed,
+           (SELECT share FROM failing WHERE over = '1 hour' AND failing.site_id = o.site_id LIMIT 1) / allowed
+      FROM objective o
+     CROSS JOIN LATERAL (SELECT (100 - o.sla_target) / 100 AS allowed) AS a
+      LEFT JOIN LATERAL (SELECT * FROM failing f WHERE f.over = o.sla_window AND f.site_id = o.site_id LIMIT 1) AS f ON true
+     ORDER BY o.name
+$$;
 
 -- The stable face for people and dashboards.
 CREATE OR REPLACE VIEW checks AS

@@ -31,9 +31,12 @@ GRANT USAGE ON SCHEMA :"schema" TO :"consumer", :"web";
 -- The consumer. A temporary table is where duplicates are absorbed.
 GRANT TEMPORARY ON DATABASE :"DBNAME" TO :"consumer";
 GRANT SELECT ON schema_version, due_span, partition_drop, check_result, check_detail TO :"consumer";
-GRANT SELECT, INSERT, UPDATE (url) ON site TO :"consumer";
+GRANT SELECT, INSERT, UPDATE (name, url, group_name, tags, sla_target, sla_window, told_since) ON site TO :"consumer";
 GRANT SELECT, INSERT ON location TO :"consumer";
 GRANT SELECT, INSERT, UPDATE ON site_location TO :"consumer";
+GRANT SELECT, INSERT, UPDATE, DELETE ON site_alias TO :"consumer";
+GRANT SELECT, UPDATE (expanded_until) ON maintenance TO :"consumer";
+GRANT INSERT ON maintenance_span TO :"consumer";
 GRANT INSERT ON check_result, check_detail, kafka_gap, dead_letter TO :"consumer";
 GRANT SELECT, INSERT, UPDATE ON kafka_offset, site_revision TO :"consumer";
 GRANT SELECT, INSERT, UPDATE ON rollup_hour, rollup_day TO :"consumer";
@@ -44,6 +47,6 @@ GRANT EXECUTE ON FUNCTION make_partition(text, timestamptz, timestamptz) TO :"co
 
 GRANT SELECT ON schema_version, outcome, error_kind, site, location, check_result, check_detail, kafka_offset, kafka_gap, checks,
     site_revision, due_span, site_location, rollup_hour, rollup_day, rollup_state, rollup_dirty,
-    incident, incidents
+    incident, incidents, sites, site_alias, maintenance, maintenance_span
    TO :"web";
 COMMIT;

@@ -7,7 +7,7 @@ use sitewatch_config::ImportFormat;
 
 use crate::{
     audit::AuditArguments, check::CheckArguments, dead_letter::DeadLetterCommand,
-    spool::SpoolCommand,
+    maintenance::MaintenanceCommand, spool::SpoolCommand,
 };
 
 /// Checks many websites on a schedule, publishes each result to Kafka, and stores the results in PostgreSQL exactly once.
@@ -64,6 +64,12 @@ pub enum Command {
     Housekeep,
     /// Compare the rows that must exist with those that do. Exit code: 0 complete, 1 something is missing, double or unscheduled
     Audit(AuditArguments),
+    /// Declare windows in which failures do not count, also after the fact
+    Maintenance {
+        /// What to do
+        #[command(subcommand)]
+        what: MaintenanceCommand,
+    },
     /// Look at messages that could not be stored, store them after all, or throw them away
     DeadLetter {
         /// What to do

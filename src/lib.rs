@@ -11,6 +11,7 @@ mod ending;
 mod exit;
 mod http;
 mod logging;
+pub mod maintenance;
 mod node;
 mod settings;
 pub mod spool;
@@ -59,6 +60,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         },
         (Some(Command::Spool { what }), _) => spool::spool(&sources, &what),
         (Some(Command::DeadLetter { what }), _) => dead_letter::dead_letter(&sources, &what),
+        (Some(Command::Maintenance { what }), _) => maintenance::maintenance(&sources, &what),
         (None, Some(role)) => node::run(role.into(), sources, arguments.watch),
         (None, None) => Err(Failure::usage(
             "say what to do: --role producer|consumer|standalone, or a command; see --help",

@@ -377,12 +377,12 @@ async fn a_question_looks_only_into_the_partitions_of_its_range() {
             20,
         ),
         (
-            "site_stats('2027-02-10 05:30', '2027-03-10 07:10', 3)",
+            "site_stats('2027-02-10 05:30', '2027-03-10 07:10', '{3}')",
             "02 03",
             1,
         ),
         // What was checked since the last rollup: day 110 is 21 April.
-        ("site_stats('2027-04-01', '2027-05-01', 3)", "04", 1),
+        ("site_stats('2027-04-01', '2027-05-01', '{3}')", "04", 1),
     ] {
         // The server counts what this session looks into.
         world.db.batch_execute("BEGIN").await.unwrap();

@@ -10,6 +10,7 @@ pub mod database;
 pub mod housekeeping;
 pub mod intake;
 pub mod kafka;
+pub mod maintenance;
 pub mod metrics;
 pub mod model;
 pub mod publisher;

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use sitewatch_actors::model::{
-    Capture, CheckResult, Content, Decoder, Due, ErrorKind, FailedAttempt, Fault, Hop, Outcome,
-    Phases, Reached, Rules, SiteRevision, Slot,
+    About, Capture, CheckResult, Content, Decoder, Due, ErrorKind, FailedAttempt, Fault, Hop,
+    Outcome, Phases, Reached, Rules, SiteRevision, Slot,
 };
 
 const SLOT: i64 = 1_700_000_000_000_000;
@@ -155,6 +155,13 @@ fn revision(due: Due) -> SiteRevision {
         check_limit_us: 10_000_000,
         config_hash: "0123456789abcdef".to_owned(),
         rules: Rules::DEFAULT,
+        about: About {
+            group: Some("storefront".to_owned()),
+            tags: vec!["prod".to_owned()],
+            formerly: vec!["b".to_owned()],
+            sla_target: Some(99.9),
+            sla_window_us: Some(1),
+        },
         labels: [("env".to_owned(), "prod".to_owned())].into(),
         run: Slot::from_micros(SLOT - 5),
     }
@@ -210,6 +217,7 @@ fn a_revision_is_valid_described_and_read_as_it_was_written() {
             )
         );
         assert_eq!(read.rules, Some(told.rules));
+        assert_eq!(read.about, told.about);
         assert_eq!(read.labels.as_deref(), Some(r#"{"env":"prod"}"#));
     }
     let schema = revision_schema();
@@ -241,6 +249,11 @@ fn a_revision_that_makes_no_sense_is_refused() {
         ("failure_threshold", json!(0)),
         ("success_threshold", json!(31)),
         ("flap_window_us", json!(-1)),
+        ("group", json!("a\u{0}")),
+        ("tags", json!(vec!["a"; 65])),
+        ("formerly", json!(["x".repeat(513)])),
+        ("sla_target", json!(100)),
+        ("sla_window_us", json!(0)),
         ("labels", json!({ "a": "\u{0}" })),
         ("labels", json!({ "a": "x".repeat(70_000) })),
         ("run", json!(5)),

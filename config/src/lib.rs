@@ -7,6 +7,7 @@
 //!
 //! Nothing here opens a connection or looks at a clock. No secret is ever part of a message.
 
+mod about;
 mod batch;
 mod body;
 mod connection;
@@ -43,6 +44,7 @@ mod postgres_servers;
 mod postgres_url;
 mod problem;
 mod proxy;
+mod recurrence;
 mod reference;
 mod report;
 mod request;
@@ -64,6 +66,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+pub use about::{AboutOptions, Sla};
 pub use batch::BatchSettings;
 pub use body::{Body, BodyForm};
 pub use connection::{ConnectionOptions, GuardOptions, IpVersion};
@@ -91,6 +94,7 @@ pub use postgres_parameters::SslMode;
 pub use postgres_url::{ClientCert, PostgresServer, PostgresUrl};
 pub use problem::{Problem, Problems};
 pub use proxy::{NoProxy, Proxy};
+pub use recurrence::Recurrence;
 pub use request::{FileContent, HttpVersion, RequestOptions};
 pub use retention::Retention;
 pub use role::Role;

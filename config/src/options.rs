@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use siphasher::sip::SipHasher13;
 
+use crate::about::AboutOptions;
 use crate::connection::ConnectionOptions;
 use crate::expect::Expectations;
 use crate::incident::IncidentOptions;
@@ -33,6 +34,9 @@ pub struct SiteOptions {
     /// When failures are an incident.
     #[serde(flatten)]
     pub incident: IncidentOptions,
+    /// What it is to people.
+    #[serde(flatten)]
+    pub about: AboutOptions,
     /// How much of the body of an answer that is not right travels with the result, in bytes; 0: nothing.
     pub capture_bytes: usize,
     /// The user's own words about the site, carried in each message.

@@ -7,7 +7,7 @@ use crate::fields::Fields;
 use crate::options::SiteOptions;
 use crate::pattern::Patterns;
 use crate::site::SharedOptions;
-use crate::{connection, expect, incident, request, schedule};
+use crate::{about, connection, expect, incident, request, schedule};
 
 /// The largest part of a body that travels with a result.
 const LARGEST_CAPTURE: u64 = 64 << 10;
@@ -28,6 +28,7 @@ impl OptionsReader {
             connection: connection::read(fields, &base.connection),
             expect: expect::read(fields, &base.expect, &mut self.patterns),
             incident: incident::read(fields, &base.incident),
+            about: about::read(fields, &base.about),
             capture_bytes: fields
                 .item("capture_bytes")
                 .and_then(|item| item.whole(0..=LARGEST_CAPTURE))

@@ -13,6 +13,8 @@ use crate::options::{SiteOptions, keyed};
 pub struct Site {
     /// The unique name; the URL unless set.
     pub name: Arc<str>,
+    /// The names that it had before, under which its history is kept.
+    pub formerly: Arc<[String]>,
     /// What is requested: http or https, with a host, without name and password.
     pub url: Url,
     /// Everything else, shared by all sites that say the same.
@@ -30,6 +32,7 @@ impl Site {
         hasher.write(&options.revision.to_le_bytes());
         Site {
             name: name.into(),
+            formerly: Arc::default(),
             url,
             options: Arc::clone(&options.options),
             revision: hasher.finish(),
@@ -49,6 +52,12 @@ impl Site {
     /// A site of this name, URL and options.
     pub fn of(name: &str, url: Url, options: SiteOptions) -> Site {
         Site::new(name, url, &SharedOptions::new(options))
+    }
+
+    /// The same site, with the names that it had before.
+    pub(crate) fn formerly(mut self, names: Vec<String>) -> Site {
+        self.formerly = names.into();
+        self
     }
 
     /// A site of another name and URL that shares the options of this one.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use config::ValueKind;
 
+use crate::about;
 use crate::explain::{Explanation, explain};
 use crate::fields::Fields;
 use crate::item::Item;
@@ -160,6 +161,8 @@ impl Sites<'_> {
         let fields = Fields::of(item.value, label, item.report);
         let name_item = fields.item("name");
         let name = name_item.as_ref().map(name_of);
+        let formerly = fields.item("formerly");
+        let formerly = formerly.as_ref().map(about::former_names);
         let url_item = fields.item("url");
         if url_item.is_none() {
             fields.missing("url", "the URL to check");
@@ -168,7 +171,7 @@ impl Sites<'_> {
         // Most sites of a long list say nothing of their own.
         let says_nothing = table
             .keys()
-            .all(|key| matches!(key.as_str(), "name" | "url"));
+            .all(|key| matches!(key.as_str(), "name" | "url" | "formerly"));
         let login = url.as_ref().and_then(|url| url.login.clone());
         let shared = if says_nothing && login.is_none() {
             defaults.shared.clone()
@@ -194,7 +197,8 @@ impl Sites<'_> {
             }
             return;
         }
-        let site = Arc::new(Site::new(&name, url.parsed, &shared));
+        let site = Site::new(&name, url.parsed, &shared);
+        let site = Arc::new(site.formerly(formerly.unwrap_or_default()));
         if self.wanted == Some(&*name) {
             let layers: Vec<&Fields<'_>> = std::iter::once(&fields)
                 .chain(below.iter().copied())

@@ -79,7 +79,7 @@ const QUESTIONS: [(&str, &str, &str); 4] = [
     (
         "a site's year: uptime and four percentiles",
         "SELECT 100.0 * (up + degraded) / nullif(up + degraded + down, 0), hist_percentile(total_hist, p, total_max_us, total_min_us)
-           FROM site_stats(now() - interval '1 year', now(), (SELECT site_id FROM site WHERE name = 'site-77')),
+           FROM site_stats(now() - interval '1 year', now(), (SELECT ARRAY[site_id] FROM site WHERE name = 'site-77')),
                 unnest('{0.5, 0.9, 0.95, 0.99}'::float8[]) AS p",
         "50 ms",
     ),

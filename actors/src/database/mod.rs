@@ -10,7 +10,9 @@ mod secure;
 mod session;
 mod sqlstate;
 mod tables;
+mod whose;
 mod width;
+mod windows;
 
 /// The advisory lock around `rollup_state`: shared by writers until their transaction ends, exclusive to move it on.
 pub(crate) const ROLLUP_LOCK: i64 = 0x7369_7465_0004;
@@ -26,5 +28,7 @@ pub(crate) use self::{
     ask::ask,
     partitions::{CHECKS, Partition, Partitions, existing},
     session::{open, tell_connected, untold},
+    whose::refuse_unknown,
     width::Span,
+    windows::write_down,
 };

@@ -14,7 +14,22 @@ const TIME: &str = "timestamp with time zone";
 pub(super) const TABLES: &[Table] = &[
     Table {
         name: "site",
-        columns: &[("site_id", "integer"), ("name", "text"), ("url", "text")],
+        columns: &[
+            ("site_id", "integer"),
+            ("name", "text"),
+            ("url", "text"),
+            ("group_name", "text"),
+            ("tags", "text[]"),
+            ("sla_target", "double precision"),
+            ("sla_window", "interval"),
+            ("told_since", TIME),
+        ],
+        key: &["name"],
+        partitioned: false,
+    },
+    Table {
+        name: "site_alias",
+        columns: &[("name", "text"), ("site_id", "integer")],
         key: &["name"],
         partitioned: false,
     },
@@ -202,6 +217,29 @@ pub(super) const TABLES: &[Table] = &[
             ("detail", "text"),
         ],
         key: &["site_id", "location_id", "began"],
+        partitioned: false,
+    },
+    Table {
+        name: "maintenance",
+        columns: &[
+            ("maintenance_id", "integer"),
+            ("name", "text"),
+            ("site_names", "text[]"),
+            ("group_names", "text[]"),
+            ("tags", "text[]"),
+            ("from_time", TIME),
+            ("to_time", TIME),
+            ("cron", "text"),
+            ("lasts", "interval"),
+            ("expanded_until", TIME),
+        ],
+        key: &["maintenance_id"],
+        partitioned: false,
+    },
+    Table {
+        name: "maintenance_span",
+        columns: &[("maintenance_id", "integer"), ("span", "tstzrange")],
+        key: &["maintenance_id", "span"],
         partitioned: false,
     },
     Table {

@@ -12,7 +12,7 @@ use super::{
     rollup::Rollups,
 };
 use crate::{
-    database::{CHECKS, Partitions, SessionError, Span, existing, open, untold},
+    database::{CHECKS, Partitions, SessionError, Span, existing, open, untold, write_down},
     model::Slot,
 };
 
@@ -93,6 +93,7 @@ impl Keeper {
         let misfits = self.make_ahead(now, free).await?;
         done.more = self.rollups.pass(&mut self.client, now, &self.log).await?;
         done.more |= judging::pass(&mut self.client, &self.log).await?;
+        write_down(&mut self.client, now).await?;
         for class in retention::classes(&self.settings.retention) {
             for partition in existing(&self.client, class.tables).await? {
                 let is_misfit = class.tables == CHECKS && misfits.contains(&partition.span);

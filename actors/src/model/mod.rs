@@ -1,5 +1,6 @@
 //! The types that the components share: what a check is, what it found, and how it travels.
 
+mod about;
 mod batch;
 mod bucket;
 mod detail;
@@ -11,7 +12,9 @@ mod report;
 mod result;
 mod revision;
 mod slot;
+mod whose;
 
+pub use about::About;
 pub use batch::{
     Batch, BatchEnd, Content, DeadLetter, DeadReason, Locate, OffsetRange, Origin, Receipt, Row,
     Watermarks, WriterOrder,
@@ -26,3 +29,4 @@ pub use report::Report;
 pub use result::{Capture, CheckResult, FailedAttempt, Fault, Hop, Phases, Reached};
 pub use revision::{Due, Revision, SiteRevision};
 pub use slot::Slot;
+pub use whose::Whose;

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeadReason, MESSAGE_VERSION, Origin, Rules, Slot};
+use super::{About, DeadReason, MESSAGE_VERSION, Origin, Rules, Slot};
 
 /// The shortest interval that is believed, in microseconds: a made-up one must not ask for a billion rows a second.
 const MIN_INTERVAL: i64 = 1_000;
@@ -63,6 +63,9 @@ pub struct SiteRevision {
     /// When its failures are an incident.
     #[serde(flatten)]
     pub rules: Rules,
+    /// What it is to people.
+    #[serde(flatten)]
+    pub about: About,
     /// The user's own words about the site.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -92,6 +95,8 @@ pub struct Revision {
     pub config_hash: String,
     /// When its failures are an incident. Absent in messages of earlier programs.
     pub rules: Option<Rules>,
+    /// What the site is to people.
+    pub about: About,
     /// A JSON object of texts.
     pub labels: Option<String>,
     /// Which run of the producer.
@@ -125,6 +130,14 @@ pub(super) struct Wire<'a> {
     success_threshold: Option<u8>,
     flap_window_us: Option<i64>,
     #[serde(default)]
+    group: Option<String>,
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default)]
+    formerly: Vec<String>,
+    sla_target: Option<f64>,
+    sla_window_us: Option<i64>,
+    #[serde(default)]
     labels: BTreeMap<String, String>,
     run: Slot,
 }
@@ -150,6 +163,14 @@ impl Wire<'_> {
         }
         fits("config_hash", &self.config_hash, MAX_CRON)?;
         let rules = self.rules()?;
+        let about = About {
+            group: self.group,
+            tags: self.tags,
+            formerly: self.formerly,
+            sla_target: self.sla_target,
+            sla_window_us: self.sla_window_us,
+        };
+        about.check()?;
         let labels = match self.labels.is_empty() {
             true => None,
             false => Some(labels(&self.labels)?),
@@ -162,6 +183,7 @@ impl Wire<'_> {
             check_limit_us: self.check_limit_us,
             config_hash: self.config_hash.into_owned(),
             rules,
+            about,
             labels,
             run: self.run,
             source,
@@ -240,7 +262,7 @@ fn labels(labels: &BTreeMap<String, String>) -> Result<String, (DeadReason, Stri
     Ok(text)
 }
 
-fn no_sense<T>(why: impl fmt::Display) -> Result<T, (DeadReason, String)> {
+pub(super) fn no_sense<T>(why: impl fmt::Display) -> Result<T, (DeadReason, String)> {
     Err((DeadReason::DoesNotFit, why.to_string()))
 }
 

@@ -8,7 +8,7 @@ use std::{net::IpAddr, time::Duration};
 use sitewatch_config::{IncidentOptions, Resolve, ScheduleOptions, Site};
 
 use super::{schedule::Schedule, surroundings::Surroundings, trial::name};
-use crate::model::{MESSAGE_VERSION, Rules, SiteRevision, Slot};
+use crate::model::{About, MESSAGE_VERSION, Rules, SiteRevision, Slot};
 
 /// What stands is told again after so long, at one of the site's own slots: so all sites together never make a burst.
 const AGAIN_US: i64 = 3_600_000_000;
@@ -102,8 +102,24 @@ pub(super) fn revision(
         check_limit_us: micros(longest_check(&site.options.schedule)),
         config_hash: site.config_hash(),
         rules: rules(site.options.incident),
+        about: about(site, change.address),
         labels: site.options.labels.clone(),
         run: around.run,
+    }
+}
+
+fn about(site: &Site, address: Option<IpAddr>) -> About {
+    let about = &site.options.about;
+    let at = |name: &String| match address {
+        Some(address) => format!("{name}@{address}"),
+        None => name.clone(),
+    };
+    About {
+        group: about.group.clone(),
+        tags: about.tags.clone(),
+        formerly: site.formerly.iter().map(at).collect(),
+        sla_target: about.sla.map(|sla| sla.target_percent()),
+        sla_window_us: about.sla.map(|sla| micros(sla.window)),
     }
 }
 

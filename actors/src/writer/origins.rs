@@ -1,15 +1,16 @@
 //! The numbers under which sites and locations are stored.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
+use slog::{Logger, info};
 use tokio_postgres::{Client, Error, Transaction};
 
 use crate::{
     database::{ROLLUP_LOCK, incidents::JUDGED_AGAIN},
-    model::Origin,
+    model::{Origin, Revision, Slot},
 };
 
 /// A site's and a location's number.
@@ -19,6 +20,8 @@ pub(super) type OriginIds = (i32, i32);
 #[derive(Default)]
 pub(super) struct Origins {
     known: HashMap<Arc<Origin>, Known>,
+    /// Announcements with former names that have been looked at, by the site's name and the first slot.
+    renamed: HashSet<(String, Slot)>,
 }
 
 struct Known {
@@ -39,13 +42,20 @@ impl Origins {
         &mut self,
         client: &mut Client,
         origins: impl Iterator<Item = (&'a Arc<Origin>, Option<i32>)>,
+        revisions: &[Revision],
+        log: &Logger,
     ) -> Result<(), Error> {
         let is_new = |(origin, partition): &(&Arc<Origin>, Option<i32>)| {
             let known = self.known.get(*origin);
             known.is_none_or(|known| partition.is_some_and(|it| !known.partitions.contains(&it)))
         };
         let new: Vec<_> = origins.filter(is_new).collect();
-        if new.is_empty() {
+        let key = |it: &Revision| (it.origin.site.clone(), it.since);
+        let renaming: Vec<_> = revisions
+            .iter()
+            .filter(|it| !it.about.formerly.is_empty() && !self.renamed.contains(&key(it)))
+            .collect();
+        if new.is_empty() && renaming.is_empty() {
             return Ok(());
         }
         // The last URL of a name counts. Sorted, so that two consumers wait for each other in the same order.
@@ -61,12 +71,22 @@ impl Origins {
         let places: Vec<_> = locations.into_iter().collect();
 
         let transaction = client.transaction().await?;
+        for revision in &renaming {
+            rename(
+                &transaction,
+                &revision.origin.site,
+                &revision.about.formerly,
+                log,
+            )
+            .await?;
+        }
         // Two steps, not one upsert: an upsert uses up a number of the sequence even where nothing is inserted.
         transaction
             .execute(
                 "INSERT INTO site (name, url)
                  SELECT new.name, new.url FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS new(name, url, n)
-                  WHERE NOT EXISTS (SELECT FROM site WHERE site.name = new.name) ORDER BY n
+                  WHERE NOT EXISTS (SELECT FROM site WHERE site.name = new.name)
+                    AND NOT EXISTS (SELECT FROM site_alias WHERE site_alias.name = new.name) ORDER BY n
                  ON CONFLICT DO NOTHING",
                 &[&names, &urls],
             )
@@ -89,7 +109,10 @@ impl Origins {
             .await?;
         let sites = transaction
             .query(
-                "SELECT name, site_id FROM site WHERE name = ANY($1)",
+                "SELECT name, site_id FROM site WHERE name = ANY($1)
+                 UNION ALL
+                 SELECT name, site_id FROM site_alias AS former WHERE name = ANY($1)
+                    AND NOT EXISTS (SELECT FROM site WHERE site.name = former.name)",
                 &[&names],
             )
             .await?;
@@ -116,6 +139,7 @@ impl Origins {
         )
         .await?;
         transaction.commit().await?;
+        self.renamed.extend(renaming.into_iter().map(key));
         for (origin, ids, partition) in learnt {
             let known = self
                 .known
@@ -128,6 +152,33 @@ impl Origins {
         }
         Ok(())
     }
+}
+
+/// Gives the site that had one of the names `formerly` the name `name`, unless there is a site of that name: then its history stays
+/// apart. What still comes under the old name is the renamed site's.
+async fn rename(
+    transaction: &Transaction<'_>,
+    name: &str,
+    formerly: &[String],
+    log: &Logger,
+) -> Result<(), Error> {
+    for old in formerly.iter().filter(|old| *old != name) {
+        let renamed = transaction
+            .execute(
+                "WITH renamed AS (
+                    UPDATE site SET name = $1 WHERE name = $2 AND NOT EXISTS (SELECT FROM site WHERE name = $1)
+                    RETURNING site_id),
+                 no_alias AS (DELETE FROM site_alias WHERE name = $1)
+                 INSERT INTO site_alias (name, site_id) SELECT $2, site_id FROM renamed
+                 ON CONFLICT (name) DO UPDATE SET site_id = excluded.site_id, renamed_at = now()",
+                &[&name, &old],
+            )
+            .await?;
+        if renamed > 0 {
+            info!(log, "a site has a new name, its history goes on"; "site" => name, "formerly" => old);
+        }
+    }
+    Ok(())
 }
 
 /// Notes from which partition the checks of sites come. Where they came from another one, whose checks may still be on their way, its

@@ -60,7 +60,7 @@ impl StoreSession for Session {
 
     async fn prepare(&mut self, batch: &Batch, log: &Logger) -> Result<(), SessionError> {
         self.origins
-            .learn(&mut self.client, batch.origins())
+            .learn(&mut self.client, batch.origins(), &batch.revisions, log)
             .await?;
         let slots = batch.rows.iter().map(|row| row.slot);
         self.partitions.cover(&mut self.client, log, slots).await

@@ -1,6 +1,6 @@
 //! Stores which slots of sites are due.
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use tokio_postgres::{Error, Transaction};
 
@@ -69,6 +69,36 @@ pub(super) async fn upsert(
                 &failures, &successes, &windows,
             ],
         )
+        .await?;
+    // What was announced last counts, whoever announces it. Earlier programs say nothing of this.
+    let speaks = |it: &&ToldRevision<'_>| it.revision.rules.is_some();
+    let told: BTreeMap<i32, &ToldRevision<'_>> = {
+        let mut told: Vec<_> = told.iter().filter(speaks).collect();
+        told.sort_by_key(|it| it.revision.since);
+        told.into_iter().map(|it| (ids(it).0, it)).collect()
+    };
+    let sites: Vec<i32> = told.keys().copied().collect();
+    let since: Vec<_> = told.values().map(|it| time(it.revision.since)).collect();
+    let abouts: Vec<_> = told
+        .values()
+        .map(|it| serde_json::to_string(&it.revision.about).unwrap_or_default())
+        .collect();
+    transaction
+        .execute(ABOUT, &[&sites, &since, &abouts])
         .await
         .map(drop)
 }
+
+/// What the announcements `$3` of slots from `$2` on say about the sites `$1`, where that is new.
+const ABOUT: &str = "
+    UPDATE site SET group_name = told.group_name, tags = told.tags, sla_target = told.sla_target, sla_window = told.sla_window,
+           told_since = told.since
+      FROM (SELECT site_id, since, about ->> 'group' AS group_name,
+                   ARRAY(SELECT jsonb_array_elements_text(about -> 'tags')) AS tags,
+                   (about ->> 'sla_target')::float8 AS sla_target,
+                   justify_hours((about ->> 'sla_window_us')::int8 * interval '1 microsecond') AS sla_window
+              FROM unnest($1::int4[], $2::timestamptz[], $3::text[]) AS told (site_id, since, json)
+             CROSS JOIN LATERAL (SELECT json::jsonb AS about) AS about) AS told
+     WHERE site.site_id = told.site_id AND (site.told_since IS NULL OR site.told_since <= told.since)
+       AND (site.group_name, site.tags, site.sla_target, site.sla_window, site.told_since)
+           IS DISTINCT FROM (told.group_name, told.tags, told.sla_target, told.sla_window, told.since)";

@@ -264,7 +264,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{Due, Origin, Slot};
+    use crate::model::{About, Due, Origin, Slot};
 
     fn revision(since: i64, until: Option<i64>) -> Revision {
         let origin = Origin {
@@ -282,6 +282,7 @@ mod tests {
             check_limit_us: 0,
             config_hash: String::new(),
             rules: None,
+            about: About::default(),
             labels: None,
             run: Slot::from_micros(0),
             source: (0, 0),

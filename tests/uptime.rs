@@ -1,0 +1,358 @@
+//! Uptime that can be audited: with what was not observed beside it, and maintenance that is declared before or after. Real PostgreSQL;
+//! the answers are compared with counting by hand.
+
+mod support;
+
+use std::process::{Command, Output};
+
+use support::World;
+
+/// Three sites since 2026-03-01: `a` and `b` each minute from `here`, `b` also from `there`, `c` by a calendar. `a` is down in each
+/// hour's first two minutes, and its producer was down from 10 to 12 o'clock of the 10th; `b` is unknown each tenth minute.
+const HISTORY: &str = "
+    SET TIME ZONE 'UTC';
+    INSERT INTO site (name, url, group_name, tags, sla_target, sla_window)
+    VALUES ('a', 'http://a/', 'web', '{prod}', 99, '7 days'), ('b', 'http://b/', 'web', '{}', 99.9, '30 days'),
+           ('c', 'http://c/', NULL, '{prod}', NULL, NULL);
+    INSERT INTO location (name) VALUES ('here'), ('there');
+    INSERT INTO site_location (site_id, location_id) VALUES (1, 1), (2, 1), (2, 2), (3, 1);
+    INSERT INTO site_revision (site_id, location_id, since, until, interval_us, phase_us, cron, check_limit_us, config_hash, run)
+    VALUES (1, 1, '2026-03-01', '2026-03-10 10:00', 60000000, 0, NULL, 10000000, '', '2026-03-01'),
+           (1, 1, '2026-03-10 12:00', '2026-04-10', 60000000, 0, NULL, 10000000, '', '2026-03-10 12:00'),
+           (2, 1, '2026-03-01', '2026-04-10', 60000000, 0, NULL, 10000000, '', '2026-03-01'),
+           (2, 2, '2026-03-01', '2026-04-10', 60000000, 0, NULL, 10000000, '', '2026-03-01'),
+           (3, 1, '2026-03-01', '2026-04-10', NULL, NULL, '0 * * * * UTC', 10000000, '', '2026-03-01');
+    SELECT make_partition('check_result', '2026-03-01', '2026-04-10');
+    INSERT INTO check_result (slot, site_id, location_id, total_us, lateness_ms, outcome, error)
+    SELECT slot, site, place, 1000 + site, 0,
+           CASE WHEN site = 1 AND extract(minute FROM slot) < 2 THEN 2
+                WHEN site = 2 AND extract(minute FROM slot)::int4 % 10 = 0 THEN 3 ELSE 0 END, 0
+      FROM (VALUES (1, 1), (2, 1), (2, 2), (3, 1)) AS pair (site, place),
+           generate_series('2026-03-01'::timestamptz, '2026-04-10'::timestamptz - interval '1 minute', '1 minute') AS slot
+     WHERE (site <> 3 OR extract(minute FROM slot) = 0)
+       AND NOT (site = 1 AND slot >= '2026-03-10 10:00' AND slot < '2026-03-10 12:00')";
+
+/// Counted check by check.
+const BY_HAND: &str = "
+    SELECT count(*) FILTER (WHERE outcome < 2), count(*) FILTER (WHERE outcome = 2), count(*) FILTER (WHERE outcome = 3)
+      FROM check_result c
+     WHERE site_id = $1 AND slot >= $2::text::timestamptz AND slot < $3::text::timestamptz
+       AND NOT EXISTS (SELECT FROM unnest($4::text[]::tstzrange[]) AS w WHERE c.slot <@ w)";
+
+const TOLD: &str = "
+    SELECT up + degraded, down, unknown, expected, extract(epoch FROM maintenance)::int8
+      FROM uptimes($2::text::timestamptz, $3::text::timestamptz, ARRAY[$1::int4])";
+
+fn program(world: &World, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sitewatch-node"))
+        .args(arguments)
+        .env("POSTGRES_URL", &world.database_url)
+        .current_dir(world.folder.path())
+        .output()
+        .unwrap()
+}
+
+fn done(world: &World, arguments: &[&str]) -> String {
+    let output = program(world, arguments);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+async fn world(name: &str) -> World {
+    let world = World::new(name).await;
+    done(&world, &["migrate"]);
+    world.db.batch_execute(HISTORY).await.unwrap();
+    done(&world, &["housekeep"]);
+    world
+}
+
+/// Compares `uptimes` with the checks outside of `windows`, and gives what was expected and the seconds of maintenance.
+async fn compare(
+    world: &World,
+    site: i32,
+    from: &str,
+    to: &str,
+    windows: &[&str],
+) -> (Option<i64>, i64) {
+    let by_hand = world
+        .db
+        .query_one(BY_HAND, &[&site, &from, &to, &windows])
+        .await
+        .unwrap();
+    let told = world
+        .db
+        .query_one(TOLD, &[&site, &from, &to])
+        .await
+        .unwrap();
+    for n in 0..3 {
+        assert_eq!(
+            told.get::<_, i64>(n),
+            by_hand.get::<_, i64>(n),
+            "site {site}, {from} to {to}, column {n}"
+        );
+    }
+    (told.get(3), told.get(4))
+}
+
+async fn uptime(world: &World, site: &str, from: &str, to: &str) -> Vec<Option<f64>> {
+    let sql = "SELECT uptime, coverage, unknown, maintenance FROM uptime($1, $2::text::timestamptz, $3::text::timestamptz)";
+    let rows = world.db.query(sql, &[&site, &from, &to]).await.unwrap();
+    let rounded = |it: f64| (it * 1000.0).round() / 1000.0;
+    rows.iter()
+        .flat_map(|row| {
+            (0..4)
+                .map(|n| row.get::<_, Option<f64>>(n).map(rounded))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[actix_rt::test]
+async fn uptime_is_of_what_was_observed_and_says_how_much_that_was() {
+    let world = world("uptime").await;
+    let (from, to) = ("2026-03-02", "2026-03-30");
+    // Two minutes of each hour; nothing of two hours was due, since nobody had said so.
+    assert_eq!(
+        compare(&world, 1, from, to, &[]).await,
+        (Some(28 * 1440 - 120), 0)
+    );
+    assert_eq!(
+        uptime(&world, "a", from, to).await,
+        [Some(96.667), Some(100.0), Some(0.0), Some(0.0)]
+    );
+    assert_eq!(
+        compare(&world, 2, from, to, &[]).await,
+        (Some(2 * 28 * 1440), 0)
+    );
+    assert_eq!(
+        uptime(&world, "b", from, to).await,
+        [Some(100.0), Some(90.0), Some(10.0), Some(0.0)]
+    );
+    // A calendar is not counted in SQL.
+    assert_eq!(compare(&world, 3, from, to, &[]).await, (None, 0));
+    assert_eq!(
+        uptime(&world, "c", from, to).await,
+        [Some(100.0), None, None, Some(0.0)]
+    );
+    assert_eq!(uptime(&world, "nobody", from, to).await, []);
+    // A producer that was killed says no end: what it did not check was due.
+    let killed = "UPDATE site_revision SET until = NULL WHERE site_id = 1 AND since = '2026-03-01'";
+    world.db.batch_execute(killed).await.unwrap();
+    assert_eq!(
+        compare(&world, 1, from, to, &[]).await,
+        (Some(28 * 1440), 0)
+    );
+    assert_eq!(
+        uptime(&world, "a", from, to).await,
+        [Some(96.667), Some(99.702), Some(0.298), Some(0.0)]
+    );
+    // To the minute, and to the second.
+    for (from, to) in [
+        ("2026-03-05 00:01", "2026-03-05 00:07"),
+        ("2026-03-04 23:59:30", "2026-03-07 11:11:11"),
+    ] {
+        compare(&world, 1, from, to, &[]).await;
+        compare(&world, 2, from, to, &[]).await;
+    }
+}
+
+#[actix_rt::test]
+async fn maintenance_does_not_count_whenever_it_is_declared_and_keeps_to_the_clock_on_the_wall() {
+    let world = world("maintenance").await;
+    let (from, to) = ("2026-03-02", "2026-03-30");
+    // After the fact, for one site; overlapping ones are one.
+    done(
+        &world,
+        &[
+            "maintenance",
+            "add",
+            "move",
+            "--site",
+            "a",
+            "--from",
+            "2026-03-03T12:00:00Z",
+            "--to",
+            "2026-03-03T18:00:00Z",
+        ],
+    );
+    done(
+        &world,
+        &[
+            "maintenance",
+            "add",
+            "more",
+            "--group",
+            "web",
+            "--from",
+            "2026-03-03T17:00:00Z",
+            "--for",
+            "2h",
+        ],
+    );
+    let of_a = ["[2026-03-03 12:00,2026-03-03 19:00)"];
+    assert_eq!(
+        compare(&world, 1, from, to, &of_a).await,
+        (Some(28 * 1440 - 120 - 7 * 60), 7 * 3600)
+    );
+    let of_b = ["[2026-03-03 17:00,2026-03-03 19:00)"];
+    assert_eq!(
+        compare(&world, 2, from, to, &of_b).await,
+        (Some(2 * (28 * 1440 - 120)), 2 * 3600)
+    );
+    compare(&world, 1, "2026-03-03 13:00", "2026-03-03 20:00", &of_a).await;
+    assert_eq!(
+        uptime(&world, "a", "2026-03-03 13:00", "2026-03-03 14:00").await,
+        [None, None, None, Some(100.0)]
+    );
+
+    // Each Sunday at half past two in Berlin: an hour earlier in UTC from the 29th on, on which there is no half past two.
+    let cron = [
+        "maintenance",
+        "add",
+        "backup",
+        "--tag",
+        "prod",
+        "--cron",
+        "30 2 * * SUN Europe/Berlin",
+        "--for",
+        "45m",
+        "--from",
+        "2026-03-07T00:00:00Z",
+        "--until",
+        "2026-04-06T00:00:00Z",
+    ];
+    done(&world, &cron);
+    let spans = "SELECT span::text FROM maintenance_span WHERE maintenance_id = 3 ORDER BY span";
+    let spans: Vec<String> = world
+        .query(spans)
+        .await
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    let span = |day: &str, hour: &str| {
+        format!(
+            "[\"2026-{day} {hour}:30:00+00\",\"2026-{day} {}:15:00+00\")",
+            &format!("0{}", hour.parse::<u8>().unwrap() + 1)
+        )
+    };
+    assert_eq!(
+        spans,
+        [
+            span("03-08", "01"),
+            span("03-15", "01"),
+            span("03-22", "01"),
+            span("03-29", "01"),
+            span("04-05", "00")
+        ]
+    );
+    let windows: Vec<String> = spans.into_iter().chain([of_a[0].to_owned()]).collect();
+    let windows: Vec<&str> = windows.iter().map(String::as_str).collect();
+    compare(&world, 1, from, "2026-04-09", &windows).await;
+
+    let listed = done(&world, &["maintenance", "list"]);
+    assert!(
+        listed.contains("30 2 * * SUN Europe/Berlin for 45m") && listed.contains("group web"),
+        "{listed}"
+    );
+    assert!(done(&world, &["maintenance", "remove", "3"]).contains("removed"));
+    compare(&world, 1, from, "2026-04-09", &of_a).await;
+
+    for (wrong, told) in [
+        (
+            &["add", "x", "--site", "nobody", "--for", "1h"][..],
+            "no site \"nobody\" has ever been announced",
+        ),
+        (
+            &["add", "x", "--from", "2026-03-03T12:00:00Z"],
+            "--to WHEN or --for DURATION",
+        ),
+        (
+            &[
+                "add",
+                "x",
+                "--from",
+                "2026-03-03T12:00:00Z",
+                "--to",
+                "2026-03-02T12:00:00Z",
+            ],
+            "is not after --from",
+        ),
+        (
+            &["add", "x", "--cron", "0 2 * * SUN", "--for", "1h"],
+            "five fields and a time zone",
+        ),
+        (&["remove", "77"], "no maintenance has the number 77"),
+    ] {
+        let output = program(&world, &[&["maintenance"], wrong].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.code() == Some(64) && said.contains(told),
+            "{wrong:?}: {said}"
+        );
+    }
+}
+
+/// Windows that recur are written down a year ahead, by whoever keeps house.
+#[actix_rt::test]
+async fn what_recurs_goes_on_for_years() {
+    let world = world("recurring").await;
+    done(
+        &world,
+        &[
+            "maintenance",
+            "add",
+            "nightly",
+            "--cron",
+            "0 3 * * * UTC",
+            "--for",
+            "10m",
+        ],
+    );
+    let ahead = "SELECT extract(day FROM max(upper(span)) - now())::int8 FROM maintenance_span";
+    assert!((395..=400).contains(&world.number(ahead).await));
+    let late = "DELETE FROM maintenance_span WHERE lower(span) > now() + interval '150 days';
+                UPDATE maintenance SET expanded_until = now() + interval '150 days'";
+    world.db.batch_execute(late).await.unwrap();
+    done(&world, &["housekeep"]);
+    assert!((395..=400).contains(&world.number(ahead).await));
+    let gaps = "SELECT count(*) FROM (SELECT lower(span) - lag(lower(span)) OVER (ORDER BY span) AS gap FROM maintenance_span) AS s WHERE gap <> '1 day'";
+    assert_eq!(world.number(gaps).await, 0);
+}
+
+#[actix_rt::test]
+async fn objectives_tell_what_is_left_of_the_error_budget_and_how_fast_it_burns() {
+    let world = world("sla").await;
+    let sql = "SELECT site, checks, round(uptime::numeric, 3)::float8, round(budget_left::numeric, 3)::float8,
+                      round(burn_rate::numeric, 3)::float8, burn_rate_1h::float8
+                 FROM sla_status('2026-03-20 00:05')";
+    let rows = world.query(sql).await;
+    assert_eq!(rows.len(), 2);
+    let float = |row: usize, n: usize| rows[row].get::<_, Option<f64>>(n);
+    // In each hour 2 of 60 fail, 0.6 may: the budget is overdrawn by 2 1/3 of itself. Of the last hour, from five past, all two are there.
+    assert_eq!(rows[0].get::<_, i64>(1), 7 * 1440);
+    assert_eq!(
+        [2, 3, 4].map(|n| float(0, n)),
+        [Some(96.667), Some(-233.333), Some(3.333)]
+    );
+    assert!((float(0, 5).unwrap() - 10.0 / 3.0).abs() < 1e-9, "{rows:?}");
+    assert_eq!(
+        [2, 3, 4].map(|n| float(1, n)),
+        [Some(100.0), Some(100.0), Some(0.0)]
+    );
+    // Maintenance is no failure.
+    done(
+        &world,
+        &[
+            "maintenance",
+            "add",
+            "x",
+            "--from",
+            "2026-03-01T00:00:00Z",
+            "--to",
+            "2026-03-20T00:00:00Z",
+        ],
+    );
+    let rows = world.query(sql).await;
+    assert_eq!(rows[0].get::<_, i64>(1), 5);
+    assert!((rows[0].get::<_, f64>(3) + 3900.0).abs() < 1e-6, "{rows:?}");
+}
