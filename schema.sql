@@ -561,7 +561,7 @@ $$;
 CREATE OR REPLACE FUNCTION uptimes(from_time timestamptz, to_time timestamptz, only_sites int4[] DEFAULT NULL)
 RETURNS TABLE (site_id int4, up int8, degraded int8, down int8, unknown int8, expected int8, maintenance interval,
                total_min_us int4, total_max_us int4, total_hist numeric)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE SET jit = off AS $$
     WITH maintained AS MATERIALIZED (SELECT * FROM site_maintenance(from_time, to_time, only_sites)),
     whole AS (
         SELECT s.site_id, sum(s.up) AS up, sum(s.degraded) AS degraded, sum(s.down) AS down, sum(s.unknown) AS unknown,
@@ -619,7 +619,7 @@ $$;
 CREATE OR REPLACE FUNCTION sla_status(at timestamptz DEFAULT now())
 RETURNS TABLE (site text, target float8, sla_window interval, uptime float8, checks int8, budget_left float8, burn_rate float8,
                burn_rate_6h float8, burn_rate_1h float8)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE SET jit = off AS $$
     WITH objective AS (SELECT * FROM site WHERE sla_target IS NOT NULL),
     ids AS (SELECT array_agg(site_id) AS ids FROM objective),
     failing AS (

@@ -7,7 +7,7 @@ use sitewatch_config::ImportFormat;
 
 use crate::{
     audit::AuditArguments, check::CheckArguments, dead_letter::DeadLetterCommand,
-    maintenance::MaintenanceCommand, spool::SpoolCommand,
+    maintenance::MaintenanceCommand, report::ReportArguments, spool::SpoolCommand,
 };
 
 /// Checks many websites on a schedule, publishes each result to Kafka, and stores the results in PostgreSQL exactly once.
@@ -64,6 +64,8 @@ pub enum Command {
     Housekeep,
     /// Compare the rows that must exist with those that do. Exit code: 0 complete, 1 something is missing, double or unscheduled
     Audit(AuditArguments),
+    /// Uptime, coverage, incidents, response times and error budgets of sites and groups, from the stored results
+    Report(ReportArguments),
     /// Declare windows in which failures do not count, also after the fact
     Maintenance {
         /// What to do
@@ -115,6 +117,7 @@ Examples:
   sitewatch-node import gatus config.yaml > sitewatch.yaml
   sitewatch-node --role standalone --site https://example.org/ --watch
   POSTGRES_URL=postgres://user@localhost/db sitewatch-node audit --since -24h
+  POSTGRES_URL=postgres://user@localhost/db sitewatch-node report --from -30d --format html > report.html
   KAFKA_SERVER=localhost:9092 sitewatch-node --role producer --config sitewatch.yaml
   KAFKA_SERVER=localhost:9092 POSTGRES_URL=postgres://user@localhost/db sitewatch-node --role consumer
 

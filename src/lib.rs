@@ -13,6 +13,7 @@ mod http;
 mod logging;
 pub mod maintenance;
 mod node;
+pub mod report;
 mod settings;
 pub mod spool;
 mod standalone;
@@ -60,6 +61,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         },
         (Some(Command::Spool { what }), _) => spool::spool(&sources, &what),
         (Some(Command::DeadLetter { what }), _) => dead_letter::dead_letter(&sources, &what),
+        (Some(Command::Report(what)), _) => report::report(&sources, &what),
         (Some(Command::Maintenance { what }), _) => maintenance::maintenance(&sources, &what),
         (None, Some(role)) => node::run(role.into(), sources, arguments.watch),
         (None, None) => Err(Failure::usage(

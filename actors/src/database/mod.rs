@@ -28,7 +28,7 @@ pub(crate) use self::{
     ask::ask,
     partitions::{CHECKS, Partition, Partitions, existing},
     session::{open, tell_connected, untold},
-    whose::refuse_unknown,
+    whose::{numbers, refuse_unknown},
     width::Span,
     windows::write_down,
 };
