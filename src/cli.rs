@@ -7,7 +7,8 @@ use sitewatch_config::ImportFormat;
 
 use crate::{
     audit::AuditArguments, check::CheckArguments, dead_letter::DeadLetterCommand,
-    maintenance::MaintenanceCommand, report::ReportArguments, spool::SpoolCommand,
+    export::ExportArguments, maintenance::MaintenanceCommand, rejudge::RejudgeArguments,
+    report::ReportArguments, spool::SpoolCommand,
 };
 
 /// Checks many websites on a schedule, publishes each result to Kafka, and stores the results in PostgreSQL exactly once.
@@ -66,6 +67,10 @@ pub enum Command {
     Audit(AuditArguments),
     /// Uptime, coverage, incidents, response times and error budgets of sites and groups, from the stored results
     Report(ReportArguments),
+    /// Write checks as Parquet or CSV
+    Export(ExportArguments),
+    /// Which incidents other thresholds would have made of the stored results. Nothing is changed
+    Rejudge(RejudgeArguments),
     /// Declare windows in which failures do not count, also after the fact
     Maintenance {
         /// What to do
@@ -122,7 +127,7 @@ Examples:
   KAFKA_SERVER=localhost:9092 POSTGRES_URL=postgres://user@localhost/db sitewatch-node --role consumer
 
 Signals: SIGHUP reloads the settings; SIGTERM or SIGINT drains and ends, a second one ends at once.
-Exit codes: 0 ended in order, 64 usage, 69 a service is unavailable, 70 an actor failed for good, 78 the settings are wrong.";
+Exit codes: 0 ended in order, 64 usage, 69 a service is unavailable, 70 an actor failed for good, 74 a file can't be written, 78 the settings are wrong.";
 
 #[cfg(test)]
 mod tests {

@@ -41,6 +41,14 @@ impl Failure {
         }
     }
 
+    /// A file or a pipe does not take what is written (EX_IOERR).
+    pub fn io(message: impl Display) -> Self {
+        Self {
+            code: 74,
+            message: message.to_string(),
+        }
+    }
+
     /// The settings are wrong (EX_CONFIG).
     pub fn config(message: impl Display) -> Self {
         Self {

@@ -9,10 +9,12 @@ mod commands;
 pub mod dead_letter;
 mod ending;
 mod exit;
+pub mod export;
 mod http;
 mod logging;
 pub mod maintenance;
 mod node;
+pub mod rejudge;
 pub mod report;
 mod settings;
 pub mod spool;
@@ -62,6 +64,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         (Some(Command::Spool { what }), _) => spool::spool(&sources, &what),
         (Some(Command::DeadLetter { what }), _) => dead_letter::dead_letter(&sources, &what),
         (Some(Command::Report(what)), _) => report::report(&sources, &what),
+        (Some(Command::Export(what)), _) => export::export(&sources, &what),
+        (Some(Command::Rejudge(what)), _) => rejudge::rejudge(&sources, &what),
         (Some(Command::Maintenance { what }), _) => maintenance::maintenance(&sources, &what),
         (None, Some(role)) => node::run(role.into(), sources, arguments.watch),
         (None, None) => Err(Failure::usage(

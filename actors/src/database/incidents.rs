@@ -107,8 +107,21 @@ pub(crate) fn incident(row: &Row) -> Option<Incident> {
     })
 }
 
+/// All rules that were ever announced for a site at a location.
+pub(crate) async fn book(
+    client: &impl GenericClient,
+    (site, location): Pair,
+) -> Result<RuleBook, Error> {
+    let announced = client.query(RULES, &[&site, &location]).await?;
+    Ok(RuleBook::new(announced.iter().filter_map(rules).collect()))
+}
+
+const RULES: &str = "
+    SELECT since, failure_threshold, success_threshold, flap_window_us FROM site_revision
+     WHERE site_id = $1 AND location_id = $2 AND failure_threshold IS NOT NULL";
+
 /// The rules of a row of `site_revision`, if it has some.
-pub(crate) fn rules(row: &Row) -> Option<(Slot, Rules)> {
+fn rules(row: &Row) -> Option<(Slot, Rules)> {
     let threshold = |name| u8::try_from(row.get::<_, Option<i16>>(name)?).ok();
     let rules = Rules {
         failure_threshold: threshold("failure_threshold")?,

@@ -1,5 +1,11 @@
 //! Questions of people to the history: reports, exports, and what other rules would have made of it. Nothing is changed.
 
+mod export;
+mod rejudge;
 mod report;
 
+pub use self::export::{
+    COLUMNS, ExportError, ExportQuestion, ExportedRow, export_csv, export_rows,
+};
+pub use self::rejudge::{RejudgeQuestion, Rejudged, rejudge};
 pub use self::report::{Bucket, Counts, Incidents, Report, ReportQuestion, SiteReport, report};

@@ -19,7 +19,7 @@ use crate::{
         ROLLUP_LOCK, SessionError,
         incidents::{self, Pair},
     },
-    model::{Incident, RuleBook, Slot, Verdict},
+    model::{Incident, Slot, Verdict},
 };
 
 /// Judges again what is noted, for about [`LONGEST`]. Whether there is more.
@@ -102,8 +102,7 @@ impl Again {
             .query_one(FROM, &[&site, &location, &since.to_system_time()])
             .await?
             .get(0);
-        let rules = transaction.query(RULES, &[&site, &location]).await?;
-        let book = RuleBook::new(rules.iter().filter_map(incidents::rules).collect());
+        let book = incidents::book(transaction, pair).await?;
         let from_slot = Slot::from_system_time(from);
         let judges = incidents::judges(transaction, &[pair], Some(from_slot)).await?;
         let mut judge = judges
@@ -183,10 +182,6 @@ const FROM: &str = "
                     ORDER BY began DESC LIMIT 1) AS last
                 WHERE closed IS NULL OR closed >= $3 - interval '2 days')))
       FROM rollup_state";
-
-const RULES: &str = "
-    SELECT since, failure_threshold, success_threshold, flap_window_us FROM site_revision
-     WHERE site_id = $1 AND location_id = $2 AND failure_threshold IS NOT NULL";
 
 const STORED: &str = "
     SELECT * FROM incident WHERE site_id = $1 AND location_id = $2 AND began >= $3 ORDER BY began";

@@ -1,0 +1,146 @@
+//! The command `export`: checks as they are stored, for a warehouse.
+
+mod parquet;
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, IsTerminal, Write},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use clap::{Args, ValueEnum};
+use sitewatch_actors::{
+    history::{self, ExportError, ExportQuestion},
+    model::{Slot, Whose},
+};
+use sitewatch_config::{Settings, Sources, load_any};
+
+use self::parquet::ParquetWriter;
+use crate::{audit::failure, exit::Failure, when::instant};
+
+/// What `export` is asked.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// How it is written
+    #[arg(long, value_enum)]
+    format: Format,
+    /// From this slot on: 2026-01-31T12:00:00Z, or so long ago as -24h
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = instant)]
+    from: Slot,
+    /// Until before this one [default: now]
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = instant)]
+    to: Option<Slot>,
+    /// The file [default: standard output]. It is there when it is whole
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Only this site; may be repeated, as the two below
+    #[arg(id = "export-site", long = "site", value_name = "NAME")]
+    sites: Vec<String>,
+    /// Only the sites of this group
+    #[arg(long = "group", value_name = "NAME")]
+    groups: Vec<String>,
+    /// Only the sites with this tag
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+}
+
+/// How checks are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Apache Parquet, packed with zstd
+    Parquet,
+    /// Text with a head line
+    Csv,
+}
+
+/// Writes them, and tells how many on standard error.
+pub(crate) fn export(sources: &Sources, arguments: &ExportArguments) -> Result<(), Failure> {
+    let to = arguments
+        .to
+        .unwrap_or_else(|| Slot::from_system_time(SystemTime::now()));
+    if to <= arguments.from {
+        return Err(Failure::usage(format!(
+            "--from {} is not before --to {to}",
+            arguments.from
+        )));
+    }
+    if arguments.format == Format::Parquet && arguments.out.is_none() && io::stdout().is_terminal()
+    {
+        return Err(Failure::usage(
+            "Parquet is nothing for a terminal: say --out FILE",
+        ));
+    }
+    let settings = load_any(sources).map_err(Failure::config)?;
+    let question = ExportQuestion {
+        from: arguments.from,
+        to,
+        whose: Whose {
+            sites: arguments.sites.clone(),
+            groups: arguments.groups.clone(),
+            tags: arguments.tags.clone(),
+        },
+    };
+    let rows = match &arguments.out {
+        Some(file) => into_file(&settings, &question, arguments.format, file),
+        None => write(
+            &settings,
+            &question,
+            arguments.format,
+            BufWriter::new(io::stdout()),
+        ),
+    };
+    let rows = rows.map_err(|error| match error {
+        ExportError::Ask(error) => failure(&error),
+        ExportError::Write(_) => Failure::io(error),
+    })?;
+    // Beside the rows, which may go to standard output.
+    let _ = writeln!(io::stderr(), "{rows} checks written");
+    Ok(())
+}
+
+/// Writes beside the file and puts it in its place when it is whole.
+fn into_file(
+    settings: &Settings,
+    question: &ExportQuestion,
+    format: Format,
+    file: &Path,
+) -> Result<u64, ExportError> {
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.partial", std::process::id()));
+    let partial = file.with_file_name(name);
+    let written = File::create(&partial)
+        .map_err(|error| ExportError::from(named(error)))
+        .and_then(|out| {
+            let rows = write(settings, question, format, BufWriter::new(&out))?;
+            out.sync_all().map_err(named)?;
+            std::fs::rename(&partial, file).map_err(named)?;
+            Ok(rows)
+        });
+    if written.is_err() {
+        // What is left of it is of no use. That it can't be removed changes nothing of what is told.
+        let _ = std::fs::remove_file(&partial);
+    }
+    written
+}
+
+fn write(
+    settings: &Settings,
+    question: &ExportQuestion,
+    format: Format,
+    mut out: impl Write + Send,
+) -> Result<u64, ExportError> {
+    let system = actix_rt::System::new();
+    match format {
+        Format::Csv => system.block_on(history::export_csv(&settings.postgres, question, &mut out)),
+        Format::Parquet => {
+            let mut writer = ParquetWriter::new(out)?;
+            let take = |row| writer.take(row);
+            let rows = system.block_on(history::export_rows(&settings.postgres, question, take))?;
+            writer.finish()?;
+            Ok(rows)
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The command `rejudge`: which incidents other rules would have made of the history.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use clap::Args;
+use serde_json::{Value, json};
+use sitewatch_actors::{
+    history::{self, RejudgeQuestion, Rejudged},
+    model::{Incident, Slot, Whose},
+};
+use sitewatch_config::{OtherRules, Sources, load_any};
+
+use crate::{
+    audit::failure,
+    exit::Failure,
+    when::{instant, printable},
+};
+
+/// What `rejudge` is asked.
+#[derive(Debug, Args)]
+pub struct RejudgeArguments {
+    /// The other rules: failure_threshold, success_threshold and flap_window, for all and under `groups` and `sites` by name. What it
+    /// does not say stays as it was
+    #[arg(long, value_name = "FILE")]
+    rules: PathBuf,
+    /// From then on: 2026-01-31T12:00:00Z, or so long ago as -30d
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = instant)]
+    from: Slot,
+    /// Until before then [default: now]
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = instant)]
+    to: Option<Slot>,
+    /// Only this site; may be repeated, as the two below
+    #[arg(id = "judged-site", long = "site", value_name = "NAME")]
+    sites: Vec<String>,
+    /// Only the sites of this group
+    #[arg(long = "group", value_name = "NAME")]
+    groups: Vec<String>,
+    /// Only the sites with this tag
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// As JSON, all of it
+    #[arg(long)]
+    json: bool,
+}
+
+/// Judges and prints.
+pub(crate) fn rejudge(sources: &Sources, arguments: &RejudgeArguments) -> Result<(), Failure> {
+    let to = arguments
+        .to
+        .unwrap_or_else(|| Slot::from_system_time(SystemTime::now()));
+    if to <= arguments.from {
+        return Err(Failure::usage(format!(
+            "--from {} is not before --to {to}",
+            arguments.from
+        )));
+    }
+    let rules =
+        OtherRules::load(&arguments.rules, &sources.working_dir).map_err(Failure::config)?;
+    let settings = load_any(sources).map_err(Failure::config)?;
+    let question = RejudgeQuestion {
+        from: arguments.from,
+        to,
+        whose: Whose {
+            sites: arguments.sites.clone(),
+            groups: arguments.groups.clone(),
+            tags: arguments.tags.clone(),
+        },
+        rules,
+    };
+    let judged = actix_rt::System::new()
+        .block_on(history::rejudge(&settings.postgres, &question))
+        .map_err(|error| failure(&error))?;
+    let text = match arguments.json {
+        true => machine(&question, &judged),
+        false => human(&question, &judged),
+    };
+    // Nobody looks if standard output is closed.
+    let _ = io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
+fn human(question: &RejudgeQuestion, judged: &[Rejudged]) -> String {
+    let sum = |of: fn(&Rejudged) -> usize| judged.iter().map(of).sum::<usize>();
+    let mut text = format!(
+        "{} incidents are stored, the other rules make {}: slots from {} to before {}\n",
+        sum(|it| it.stored.len()),
+        sum(|it| it.other.len()),
+        question.from,
+        question.to
+    );
+    let mut same = 0;
+    for site in judged {
+        let differences = site.differences();
+        same += usize::from(differences.is_empty());
+        if differences.is_empty() {
+            continue;
+        }
+        let _ = writeln!(
+            text,
+            "{} ({}): {} stored, {} by the other rules",
+            printable(&site.site),
+            printable(&site.location),
+            site.stored.len(),
+            site.other.len()
+        );
+        for (stored, other) in differences {
+            for (sign, incident) in [('-', stored), ('+', other)] {
+                if let Some(incident) = incident {
+                    let _ = writeln!(text, "  {sign} {}", shown(incident));
+                }
+            }
+        }
+    }
+    if same > 0 {
+        let _ = writeln!(text, "{same} sites with incidents: no difference");
+    }
+    text
+}
+
+fn shown(incident: &Incident) -> String {
+    let flaps = match incident.flaps {
+        0 => String::new(),
+        flaps => format!(", closed in between {flaps} times"),
+    };
+    match incident.ended {
+        Some(ended) => {
+            let micros = ended.micros_since(incident.began).unsigned_abs();
+            let lasted = humantime::format_duration(Duration::from_secs(micros / 1_000_000));
+            format!("{} to {ended}, {lasted}{flaps}", incident.began)
+        }
+        None => format!("{}, open{flaps}", incident.began),
+    }
+}
+
+fn machine(question: &RejudgeQuestion, judged: &[Rejudged]) -> String {
+    let incident = |it: &Incident| -> Value {
+        json!({ "began": it.began, "opened": it.opened, "ended": it.ended, "closed": it.closed, "flaps": it.flaps })
+    };
+    let sites: Vec<_> = judged
+        .iter()
+        .map(|site| {
+            let all = |incidents: &[Incident]| incidents.iter().map(incident).collect::<Vec<_>>();
+            json!({ "site": site.site, "location": site.location, "stored": all(&site.stored), "other": all(&site.other) })
+        })
+        .collect();
+    let whole = json!({ "from": question.from, "to": question.to, "sites": sites });
+    format!("{whole:#}\n")
+}
