@@ -314,9 +314,11 @@ CREATE INDEX IF NOT EXISTS rollup_dirty_start ON rollup_dirty (period, start);
 -- hours are the finest that is known. total_hist and ttfb_hist: see hist_percentile.
 --
 -- The statement is made with the bounds in it, so that the planner knows which partitions to look into; compiling it (jit) would take
--- seconds. Hours and checks are looked up site by site, by their keys.
+-- seconds. Hours and checks are looked up site by site, by their keys. Adding up histograms is most of the work: without the time to
+-- the first byte (with_ttfb false) it is half as much.
 DROP FUNCTION IF EXISTS site_stats(timestamptz, timestamptz, int4);
-CREATE OR REPLACE FUNCTION site_stats(from_time timestamptz, to_time timestamptz, only_sites int4[] DEFAULT NULL)
+CREATE OR REPLACE FUNCTION site_stats(from_time timestamptz, to_time timestamptz, only_sites int4[] DEFAULT NULL,
+                                      with_ttfb bool DEFAULT true)
 RETURNS TABLE (site_id int4, location_id int4, up int8, degraded int8, down int8, unknown int8, total_min_us int4, total_max_us int4,
                total_sum_us numeric, total_hist numeric, ttfb_hist numeric)
 LANGUAGE plpgsql STABLE ROWS 1000 SET jit = off AS $function$
@@ -372,9 +374,10 @@ BEGIN
         END LOOP;
     END IF;
     RETURN QUERY EXECUTE format(
-        'SELECT site, location, sum(u), sum(g), sum(d), sum(n), min(least_us), max(most_us), sum(sum_us)::numeric, sum(hist), sum(first_hist)
+        'SELECT site, location, sum(u), sum(g), sum(d), sum(n), min(least_us), max(most_us), sum(sum_us)::numeric, sum(hist), %s
            FROM (%s) AS part (start, site, location, u, g, d, n, least_us, most_us, sum_us, hist, first_hist)
-          GROUP BY site, location', array_to_string(parts, ' UNION ALL '));
+          GROUP BY site, location',
+        CASE WHEN with_ttfb THEN 'sum(first_hist)' ELSE 'NULL::numeric' END, array_to_string(parts, ' UNION ALL '));
 END
 $function$;
 
@@ -566,12 +569,12 @@ LANGUAGE sql STABLE SET jit = off AS $$
     whole AS (
         SELECT s.site_id, sum(s.up) AS up, sum(s.degraded) AS degraded, sum(s.down) AS down, sum(s.unknown) AS unknown,
                min(s.total_min_us) AS total_min_us, max(s.total_max_us) AS total_max_us, sum(s.total_hist) AS total_hist
-          FROM site_stats(from_time, to_time, only_sites) s GROUP BY s.site_id),
+          FROM site_stats(from_time, to_time, only_sites, false) s GROUP BY s.site_id),
     excluded AS (
         SELECT s.site_id, sum(s.up) AS up, sum(s.degraded) AS degraded, sum(s.down) AS down, sum(s.unknown) AS unknown
           FROM (SELECT windows, array_agg(m.site_id) AS ids FROM maintained m GROUP BY windows) AS alike
          CROSS JOIN LATERAL unnest(windows) AS span
-         CROSS JOIN LATERAL site_stats(lower(span), upper(span), ids) AS s
+         CROSS JOIN LATERAL site_stats(lower(span), upper(span), ids, false) AS s
          GROUP BY s.site_id),
     due AS (
         SELECT d.site_id, CASE WHEN bool_and(d.cron IS NULL) THEN sum(

@@ -21,6 +21,7 @@ pub mod spool;
 mod standalone;
 mod validate;
 mod when;
+pub mod whose;
 
 use std::process::ExitCode;
 

@@ -18,6 +18,7 @@ use crate::{
     audit::failure,
     exit::Failure,
     when::{instant, printable},
+    whose::WhoseArguments,
 };
 
 /// What is done with windows.
@@ -58,15 +59,9 @@ pub struct AddArguments {
     /// None begins from then on
     #[arg(long, value_name = "WHEN", value_parser = instant, requires = "cron")]
     until: Option<Slot>,
-    /// Only for this site; may be repeated, as the two below
-    #[arg(id = "window-site", long = "site", value_name = "NAME")]
-    sites: Vec<String>,
-    /// Only for the sites of this group
-    #[arg(long = "group", value_name = "NAME")]
-    groups: Vec<String>,
-    /// Only for the sites with this tag
-    #[arg(long = "tag", value_name = "TAG")]
-    tags: Vec<String>,
+    /// Which sites
+    #[command(flatten)]
+    whose: WhoseArguments,
 }
 
 impl AddArguments {
@@ -131,11 +126,7 @@ async fn run(settings: &Settings, command: &MaintenanceCommand) -> Result<String
     match command {
         MaintenanceCommand::Add(arguments) => {
             let when = arguments.when()?;
-            let whose = Whose {
-                sites: arguments.sites.clone(),
-                groups: arguments.groups.clone(),
-                tags: arguments.tags.clone(),
-            };
+            let whose = arguments.whose.whose();
             let added = open().await?.add(&arguments.name, &whose, &when).await;
             let id = added.map_err(|error| failure(&error))?;
             Ok(format!(

@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use sitewatch_actors::{
     history::{self, RejudgeQuestion, Rejudged},
-    model::{Incident, Slot, Whose},
+    model::{Incident, Slot},
 };
 use sitewatch_config::{OtherRules, Sources, load_any};
 
@@ -19,6 +19,7 @@ use crate::{
     audit::failure,
     exit::Failure,
     when::{instant, printable},
+    whose::WhoseArguments,
 };
 
 /// What `rejudge` is asked.
@@ -34,15 +35,9 @@ pub struct RejudgeArguments {
     /// Until before then [default: now]
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = instant)]
     to: Option<Slot>,
-    /// Only this site; may be repeated, as the two below
-    #[arg(id = "judged-site", long = "site", value_name = "NAME")]
-    sites: Vec<String>,
-    /// Only the sites of this group
-    #[arg(long = "group", value_name = "NAME")]
-    groups: Vec<String>,
-    /// Only the sites with this tag
-    #[arg(long = "tag", value_name = "TAG")]
-    tags: Vec<String>,
+    /// Which sites
+    #[command(flatten)]
+    whose: WhoseArguments,
     /// As JSON, all of it
     #[arg(long)]
     json: bool,
@@ -65,11 +60,7 @@ pub(crate) fn rejudge(sources: &Sources, arguments: &RejudgeArguments) -> Result
     let question = RejudgeQuestion {
         from: arguments.from,
         to,
-        whose: Whose {
-            sites: arguments.sites.clone(),
-            groups: arguments.groups.clone(),
-            tags: arguments.tags.clone(),
-        },
+        whose: arguments.whose.whose(),
         rules,
     };
     let judged = actix_rt::System::new()

@@ -12,12 +12,12 @@ use std::{
 use clap::{Args, ValueEnum};
 use sitewatch_actors::{
     history::{self, ExportError, ExportQuestion},
-    model::{Slot, Whose},
+    model::Slot,
 };
 use sitewatch_config::{Settings, Sources, load_any};
 
 use self::parquet::ParquetWriter;
-use crate::{audit::failure, exit::Failure, when::instant};
+use crate::{audit::failure, exit::Failure, when::instant, whose::WhoseArguments};
 
 /// What `export` is asked.
 #[derive(Debug, Args)]
@@ -34,15 +34,9 @@ pub struct ExportArguments {
     /// The file [default: standard output]. It is there when it is whole
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Only this site; may be repeated, as the two below
-    #[arg(id = "export-site", long = "site", value_name = "NAME")]
-    sites: Vec<String>,
-    /// Only the sites of this group
-    #[arg(long = "group", value_name = "NAME")]
-    groups: Vec<String>,
-    /// Only the sites with this tag
-    #[arg(long = "tag", value_name = "TAG")]
-    tags: Vec<String>,
+    /// Which sites
+    #[command(flatten)]
+    whose: WhoseArguments,
 }
 
 /// How checks are written.
@@ -75,11 +69,7 @@ pub(crate) fn export(sources: &Sources, arguments: &ExportArguments) -> Result<(
     let question = ExportQuestion {
         from: arguments.from,
         to,
-        whose: Whose {
-            sites: arguments.sites.clone(),
-            groups: arguments.groups.clone(),
-            tags: arguments.tags.clone(),
-        },
+        whose: arguments.whose.whose(),
     };
     let rows = match &arguments.out {
         Some(file) => into_file(&settings, &question, arguments.format, file),

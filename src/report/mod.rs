@@ -13,11 +13,11 @@ use clap::{Args, ValueEnum};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use sitewatch_actors::{
     history::{self, Counts, Report, ReportQuestion, SiteReport},
-    model::{Slot, Whose},
+    model::Slot,
 };
 use sitewatch_config::{Sources, load_any};
 
-use crate::{audit::failure, exit::Failure, when::instant};
+use crate::{audit::failure, exit::Failure, when::instant, whose::WhoseArguments};
 
 /// What `report` is asked.
 #[derive(Debug, Args)]
@@ -36,15 +36,9 @@ pub struct ReportArguments {
     /// Time zone of --from and --to, and of what is shown: Europe/Berlin
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     tz: String,
-    /// Only this site; may be repeated, as the two below
-    #[arg(id = "report-site", long = "site", value_name = "NAME")]
-    sites: Vec<String>,
-    /// Only the sites of this group
-    #[arg(long = "group", value_name = "NAME")]
-    groups: Vec<String>,
-    /// Only the sites with this tag
-    #[arg(long = "tag", value_name = "TAG")]
-    tags: Vec<String>,
+    /// Which sites
+    #[command(flatten)]
+    whose: WhoseArguments,
     /// How it is written
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -92,11 +86,7 @@ pub(crate) fn report(sources: &Sources, arguments: &ReportArguments) -> Result<(
     let question = ReportQuestion {
         from,
         to,
-        whose: Whose {
-            sites: arguments.sites.clone(),
-            groups: arguments.groups.clone(),
-            tags: arguments.tags.clone(),
-        },
+        whose: arguments.whose.whose(),
     };
     let report = actix_rt::System::new()
         .block_on(history::report(&settings.postgres, &question))

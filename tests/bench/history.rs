@@ -12,8 +12,13 @@ use std::{
 
 use fastrand::Rng;
 use process::setting;
-use sitewatch_actors::{housekeeping::Keeper, model::bucket, time::wall_clock};
-use sitewatch_config::{Sources, load_any};
+use sitewatch_actors::{
+    history::{self, ReportQuestion},
+    housekeeping::Keeper,
+    model::{Slot, Whose, bucket},
+    time::wall_clock,
+};
+use sitewatch_config::{PostgresSettings, Sources, load_any};
 use sitewatch_node::SCHEMA;
 use slog::{Discard, Logger, o};
 use support::World;
@@ -56,19 +61,65 @@ async fn main() {
         rollups / 1e9
     );
     println!(
-        "question                                               median      worst of 20   limit     rows"
+        "question                                                 median        worst      limit     rows"
     );
     for (what, sql, limit) in QUESTIONS {
         ask(&world, what, sql, limit).await;
     }
-    world.drop_database().await;
+    report(&world, "report of all sites, 30 days", 30, &[]).await;
+    report(&world, "report of a site, a year", 365, &["site-77"]).await;
+    // To look into it by hand.
+    if setting("KEEP", 0) == 0 {
+        world.drop_database().await;
+    }
 }
 
-const QUESTIONS: [(&str, &str, &str); 4] = [
+/// What the command `report` asks, connection and all.
+async fn report(world: &World, what: &str, days: i64, sites: &[&str]) {
+    let settings = settings(world);
+    let to = wall_clock();
+    let question = ReportQuestion {
+        from: Slot::from_micros(to.as_micros() - days * 24 * Slot::HOUR),
+        to,
+        whose: Whose {
+            sites: sites.iter().map(|&site| site.to_owned()).collect(),
+            ..Whose::default()
+        },
+    };
+    let mut rows = 0;
+    let mut took = Vec::new();
+    for _ in 0..11 {
+        let begin = Instant::now();
+        rows = history::report(&settings, &question)
+            .await
+            .unwrap()
+            .sites
+            .len();
+        took.push(begin.elapsed());
+    }
+    took.remove(0);
+    print(what, took, if days == 365 { "50 ms" } else { "-" }, rows);
+}
+
+fn settings(world: &World) -> PostgresSettings {
+    let mut sources = Sources::default();
+    sources
+        .env
+        .insert("POSTGRES_URL".to_owned(), world.database_url.clone());
+    load_any(&sources).unwrap().postgres
+}
+
+const QUESTIONS: [(&str, &str, &str); 6] = [
     (
-        "uptime and p95 of all sites, 30 days",
+        "uptime and p95 of all sites, 30 days to the second",
         "SELECT site_id, 100.0 * (up + degraded) / nullif(up + degraded + down, 0), hist_percentile(total_hist, 0.95, total_max_us, total_min_us)
-           FROM site_stats(now() - interval '30 days', now())",
+           FROM uptimes(now() - interval '30 days', now())",
+        "50 ms",
+    ),
+    (
+        "the same, 30 whole days",
+        "SELECT site_id, 100.0 * (up + degraded) / nullif(up + degraded + down, 0), hist_percentile(total_hist, 0.95, total_max_us, total_min_us)
+           FROM uptimes(date_trunc('day', now(), 'UTC') - interval '30 days', date_trunc('day', now(), 'UTC'))",
         "50 ms",
     ),
     (
@@ -77,9 +128,9 @@ const QUESTIONS: [(&str, &str, &str); 4] = [
         "10 ms",
     ),
     (
-        "a site's year: uptime and four percentiles",
-        "SELECT 100.0 * (up + degraded) / nullif(up + degraded + down, 0), hist_percentile(total_hist, p, total_max_us, total_min_us)
-           FROM site_stats(now() - interval '1 year', now(), (SELECT ARRAY[site_id] FROM site WHERE name = 'site-77')),
+        "a site's year: uptime, coverage, four percentiles",
+        "SELECT 100.0 * (up + degraded) / nullif(up + degraded + down, 0), expected, hist_percentile(total_hist, p, total_max_us, total_min_us)
+           FROM uptimes(now() - interval '1 year', now(), (SELECT ARRAY[site_id] FROM site WHERE name = 'site-77')),
                 unnest('{0.5, 0.9, 0.95, 0.99}'::float8[]) AS p",
         "50 ms",
     ),
@@ -89,6 +140,11 @@ const QUESTIONS: [(&str, &str, &str); 4] = [
            FROM rollup_day WHERE site_id = (SELECT site_id FROM site WHERE name = 'site-77') AND day > now() - interval '1 year'
           ORDER BY day",
         "50 ms",
+    ),
+    (
+        "how each of 100 objectives stands",
+        "SELECT * FROM sla_status()",
+        "-",
     ),
 ];
 
@@ -102,10 +158,14 @@ async fn ask(world: &World, what: &str, sql: &str, limit: &str) {
             took.push(begin.elapsed());
         }
     }
+    print(what, took, limit, rows);
+}
+
+fn print(what: &str, mut took: Vec<Duration>, limit: &str, rows: usize) {
     took.sort();
     let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
     println!(
-        "{what:50} {:8.1} ms   {:8.1} ms   {limit:>8}   {rows:6}",
+        "{what:52} {:8.1} ms   {:8.1} ms   {limit:>8}   {rows:6}",
         millis(took[took.len() / 2]),
         millis(took[took.len() - 1])
     );
@@ -113,17 +173,15 @@ async fn ask(world: &World, what: &str, sql: &str, limit: &str) {
 
 /// Loads checks up to now and computes their rollups. Gives the number of checks.
 async fn fill(world: &World, sites: u64, days: u64, interval: u64) -> u64 {
-    let mut sources = Sources::default();
-    sources
-        .env
-        .insert("POSTGRES_URL".to_owned(), world.database_url.clone());
-    let settings = load_any(&sources).unwrap().postgres;
+    let settings = settings(world);
     let log = Logger::root(Discard, o!());
     let mut keeper = Keeper::open(settings, SCHEMA, log).await.unwrap();
     let announce = format!(
         "INSERT INTO location (name) VALUES ('here');
-         INSERT INTO site (name, url) SELECT 'site-' || n, 'http://site-' || n FROM generate_series(1, {sites}) AS n;
-         INSERT INTO site_location SELECT site_id, 1 FROM site;
+         INSERT INTO site (name, url, sla_target, sla_window)
+         SELECT 'site-' || n, 'http://site-' || n, CASE WHEN n <= 100 THEN 99.9 END, CASE WHEN n <= 100 THEN interval '30 days' END
+           FROM generate_series(1, {sites}) AS n;
+         INSERT INTO site_location (site_id, location_id) SELECT site_id, 1 FROM site;
          INSERT INTO site_revision (site_id, location_id, since, interval_us, phase_us, check_limit_us, config_hash, run)
          SELECT site_id, 1, now() - interval '{days} days', {interval}000000, 0, 1000000, '', now() FROM site"
     );

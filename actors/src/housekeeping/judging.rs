@@ -11,12 +11,12 @@ use std::{
 
 use futures_util::TryStreamExt;
 use slog::{Logger, debug, info};
-use tokio_postgres::{Client, IsolationLevel, Row, Transaction, error::SqlState};
+use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
 
-use super::LONGEST;
+use super::{LONGEST, lock_out_writers};
 use crate::{
     database::{
-        ROLLUP_LOCK, SessionError,
+        SessionError,
         incidents::{self, Pair},
     },
     model::{Incident, Slot, Verdict},
@@ -57,21 +57,11 @@ async fn judge_again(client: &mut Client, row: &Row, log: &Logger) -> Result<boo
     look.rollback().await?;
 
     let transaction = client.transaction().await?;
-    // Behind this lock waits who stores. One that stands still with it must not hold up the others.
-    transaction
-        .batch_execute("SET LOCAL lock_timeout = '500ms'")
-        .await?;
-    let locked = transaction
-        .execute("SELECT pg_advisory_xact_lock($1)", &[&ROLLUP_LOCK])
-        .await;
-    match locked {
-        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-            debug!(log, "judging again waits for a writer");
-            transaction.rollback().await?;
-            return Ok(false);
-        }
-        locked => locked?,
-    };
+    if !lock_out_writers(&transaction).await? {
+        debug!(log, "judging again waits for a writer");
+        transaction.rollback().await?;
+        return Ok(false);
+    }
     let again = Again::work_out(&transaction, pair, since).await?;
     again.store(&transaction).await?;
     transaction.execute(DONE, &[&pair.0, &pair.1]).await?;

@@ -15,10 +15,11 @@ use actix::prelude::*;
 use sitewatch_config::PostgresSettings;
 use slog::{Logger, debug, info, warn};
 use tokio::time::Instant;
+use tokio_postgres::{Transaction, error::SqlState};
 
 pub use self::keeper::{Done, Keeper};
 use crate::{
-    database::{SchemaText, SessionError},
+    database::{ROLLUP_LOCK, SchemaText, SessionError},
     intake::Delivery,
     metrics::Metrics,
     retry::Retry,
@@ -34,6 +35,22 @@ const REST: u32 = 9;
 
 /// How long one kind of work goes on in a pass, about. The rest after it is as much longer as [`REST`] says.
 const LONGEST: Duration = Duration::from_millis(200);
+
+/// Lets no writer begin until the end of the transaction, and waits for those that have begun. `false` if one of them takes long: behind
+/// this lock waits who stores, and one that stands still must not hold up the others.
+async fn lock_out_writers(transaction: &Transaction<'_>) -> Result<bool, tokio_postgres::Error> {
+    transaction
+        .batch_execute("SET LOCAL lock_timeout = '500ms'")
+        .await?;
+    let locked = transaction
+        .execute("SELECT pg_advisory_xact_lock($1)", &[&ROLLUP_LOCK])
+        .await;
+    match locked {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
 
 /// What the settings actor tells the housekeeper.
 pub enum HousekeepingControl {

@@ -6,11 +6,11 @@
 use std::time::{Instant, SystemTime};
 
 use slog::{Logger, debug};
-use tokio_postgres::{Client, Transaction, error::SqlState};
+use tokio_postgres::{Client, Transaction};
 
-use super::LONGEST;
+use super::{LONGEST, lock_out_writers};
 use crate::{
-    database::{CHECKS, Partitions, ROLLUP_LOCK, SessionError, existing},
+    database::{CHECKS, Partitions, SessionError, existing},
     model::Slot,
 };
 
@@ -191,21 +191,11 @@ async fn move_on(client: &mut Client, now: Slot, log: &Logger) -> Result<State, 
         }
     }
     let transaction = client.transaction().await?;
-    // Behind this lock waits who stores. One that stands still with it must not hold up the others.
-    transaction
-        .batch_execute("SET LOCAL lock_timeout = '500ms'")
-        .await?;
-    let locked = transaction
-        .execute("SELECT pg_advisory_xact_lock($1)", &[&ROLLUP_LOCK])
-        .await;
-    match locked {
-        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-            debug!(log, "rollups wait for a writer"; "until" => %until);
-            transaction.rollback().await?;
-            return Ok(state);
-        }
-        locked => locked?,
-    };
+    if !lock_out_writers(&transaction).await? {
+        debug!(log, "rollups wait for a writer"; "until" => %until);
+        transaction.rollback().await?;
+        return Ok(state);
+    }
     transaction
         .execute(MOVE_ON, &[&until.to_system_time()])
         .await?;

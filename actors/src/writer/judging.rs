@@ -48,6 +48,24 @@ impl Judges {
         self.next.clear();
     }
 
+    /// Forgets what others may have changed since: all of it after judging again, else the sites of those partitions of which the
+    /// batch does not go on where the last one ended.
+    fn meet(&mut self, judged_again: i64, ranges: &[OffsetRange]) {
+        if self.judged_again != judged_again {
+            self.forget();
+            self.judged_again = judged_again;
+        }
+        for OffsetRange {
+            partition, from, ..
+        } in ranges
+        {
+            if self.next.get(partition) != Some(from) {
+                self.sites
+                    .retain(|_, seat| seat.partition != Some(*partition));
+            }
+        }
+    }
+
     /// Sees to it that all of the batch's sites are known as they are before it.
     pub(super) async fn prepare(
         &mut self,
@@ -59,11 +77,7 @@ impl Judges {
         if batch.is_replay() {
             return Ok(());
         }
-        let goes_on = |range: &OffsetRange| self.next.get(&range.partition) == Some(&range.from);
-        if self.judged_again != judged_again || !batch.ranges.iter().all(goes_on) {
-            self.forget();
-            self.judged_again = judged_again;
-        }
+        self.meet(judged_again, &batch.ranges);
         let mut missing: Vec<Pair> = pairs(batch, origins)
             .filter(|pair| !self.sites.contains_key(pair))
             .collect();
@@ -189,5 +203,69 @@ async fn note_late(
             transaction.batch_execute(&note).await
         }
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Judge, RuleBook};
+
+    fn range(partition: i32, from: i64, next: i64) -> OffsetRange {
+        OffsetRange {
+            partition,
+            from,
+            next,
+            absent: Vec::new(),
+        }
+    }
+
+    /// Meets a batch of these ranges, which brings the site with the number of each partition. Gives the sites that it found.
+    fn store(judges: &mut Judges, judged_again: i64, ranges: &[OffsetRange]) -> Vec<i32> {
+        judges.meet(judged_again, ranges);
+        let mut known: Vec<_> = judges.sites.keys().map(|(site, _)| *site).collect();
+        known.sort_unstable();
+        for range in ranges {
+            let seat = Seat {
+                judge: Judge::default(),
+                book: RuleBook::default(),
+                partition: Some(range.partition),
+            };
+            judges.sites.insert((range.partition, 1), seat);
+            judges.next.insert(range.partition, range.next);
+        }
+        known
+    }
+
+    #[test]
+    fn sites_are_remembered_as_long_as_their_partition_goes_on() {
+        let mut judges = Judges::default();
+        assert_eq!(store(&mut judges, 0, &[range(0, 0, 10)]), [0; 0]);
+        assert_eq!(store(&mut judges, 0, &[range(1, 5, 9)]), [0]);
+        assert_eq!(
+            store(&mut judges, 0, &[range(0, 10, 20), range(2, 0, 1)]),
+            [0, 1]
+        );
+        // Another one has stored what lies between, of the first partition.
+        assert_eq!(
+            store(&mut judges, 0, &[range(0, 30, 40), range(1, 9, 12)]),
+            [1, 2]
+        );
+        assert_eq!(store(&mut judges, 0, &[range(0, 40, 41)]), [0, 1, 2]);
+        // Something was judged again.
+        assert_eq!(store(&mut judges, 1, &[range(0, 41, 42)]), [0; 0]);
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_a_transaction_that_was_rolled_back() {
+        let mut judges = Judges::default();
+        store(&mut judges, 0, &[range(0, 0, 10)]);
+        judges.is_open = true;
+        judges.committed();
+        judges.begin();
+        assert_eq!(judges.sites.len(), 1);
+        judges.is_open = true;
+        judges.begin();
+        assert!(judges.sites.is_empty() && judges.next.is_empty());
     }
 }
