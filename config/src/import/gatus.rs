@@ -16,6 +16,7 @@ const REMARKS: &[&str] = &[
 
 /// What Gatus has beside the endpoints.
 const NO_ALERTS: &str = "no alerts are sent here: ask the stored results, or the metrics";
+const WINDOWS: &str = "windows are kept in the database: sitewatch-node maintenance add";
 const NOT_HERE: &str = "no counterpart here";
 
 pub(super) fn read(text: &str, notes: &Notes) -> Result<Outcome, ImportError> {
@@ -60,7 +61,7 @@ pub(super) fn read(text: &str, notes: &Notes) -> Result<Outcome, ImportError> {
         ],
         NOT_HERE,
     );
-    root.left_out(&["maintenance"], "there are no maintenance windows here");
+    root.left_out(&["maintenance"], WINDOWS);
     root.finish();
 
     let mut names = Names::default();
@@ -149,10 +150,7 @@ fn endpoint(mut endpoint: Section<'_>, names: &mut Names) -> Option<Draft> {
     }
     reader.finish();
     endpoint.left_out(&["alerts"], NO_ALERTS);
-    endpoint.left_out(
-        &["maintenance-windows"],
-        "there are no maintenance windows here",
-    );
+    endpoint.left_out(&["maintenance-windows"], WINDOWS);
     endpoint.left_out(
         &["ui", "extra-labels", "store", "always-run", "depends-on"],
         NOT_HERE,
