@@ -60,7 +60,7 @@ pub enum Command {
     },
     /// Bring the database's schema up to date
     Migrate,
-    /// Make partitions ahead, compute rollups, drop what is too old, once: what a consumer does every minute. For the owner of the
+    /// Make partitions ahead, compute rollups, judge late checks, drop what is too old, once: what a consumer does every minute. For the owner of the
     /// tables where the consumer's user is not
     Housekeep,
     /// Compare the rows that must exist with those that do. Exit code: 0 complete, 1 something is missing, double or unscheduled

@@ -6,7 +6,7 @@ use sitewatch_actors::model::Whose;
 /// The arguments. Flattened into a command; without any, it is about all sites.
 #[derive(Debug, Args)]
 pub struct WhoseArguments {
-    /// Only this site; may be repeated, as the two below
+    /// Only this site; may be repeated, as the two below. With several of them all that are named
     #[arg(id = "one-site", long = "site", value_name = "NAME")]
     sites: Vec<String>,
     /// Only the sites of this group

@@ -330,12 +330,8 @@ kafka: { options: { session.timeout.ms: 6000, topic.metadata.refresh.interval.ms
     for node in &mut nodes {
         node.kill();
     }
-    assert!(
-        world.number(INCIDENTS).await > 50,
-        "{}",
-        shown(&world).await
-    );
     assert_right(&world, "chaos").await;
+    assert!(world.number(INCIDENTS).await > 50);
 }
 
 /// An earlier program, which knows nothing of incidents, stores for a while.

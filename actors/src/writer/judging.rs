@@ -21,10 +21,12 @@ use crate::{
 /// What the writer remembers of the sites.
 #[derive(Default)]
 pub(super) struct Judges {
-    sites: HashMap<Pair, Seat>,
+    sites: HashMap<Pair, Seat, foldhash::fast::RandomState>,
     /// Where the last batch of each partition ended.
     next: HashMap<i32, i64>,
     judged_again: i64,
+    /// The numbers of the sites and locations of the batch's rows.
+    of_rows: Vec<Option<Pair>>,
     /// Whether a transaction is under way that has judged.
     is_open: bool,
 }
@@ -78,8 +80,13 @@ impl Judges {
             return Ok(());
         }
         self.meet(judged_again, &batch.ranges);
-        let mut missing: Vec<Pair> = pairs(batch, origins)
+        self.of_rows.clear();
+        let pairs = batch.rows.iter().map(|row| origins.ids(&row.origin));
+        self.of_rows.extend(pairs);
+        let of_rows = self.of_rows.iter().flatten();
+        let mut missing: Vec<Pair> = of_rows
             .filter(|pair| !self.sites.contains_key(pair))
+            .copied()
             .collect();
         if missing.is_empty() {
             return Ok(());
@@ -126,12 +133,12 @@ impl Judges {
             }
         }
         let mut events: Vec<(Pair, Incident, &Arc<Origin>)> = Vec::new();
-        for row in &batch.rows {
+        for (row, pair) in batch.rows.iter().zip(&self.of_rows) {
             if !refused.is_empty() && refused.contains(&row.source) {
                 continue;
             }
             // A row without numbers is refused before this.
-            let Some(pair) = origins.ids(&row.origin) else {
+            let Some(pair) = *pair else {
                 continue;
             };
             let Some(seat) = self.sites.get_mut(&pair) else {
@@ -181,11 +188,6 @@ impl Judges {
         });
         Ok(told.collect())
     }
-}
-
-/// The numbers of each row's site and location.
-fn pairs<'a>(batch: &'a Batch, origins: &'a Origins) -> impl Iterator<Item = Pair> + 'a {
-    batch.rows.iter().filter_map(|row| origins.ids(&row.origin))
 }
 
 /// Notes from where on sites are to be judged again: slots with locations and sites.

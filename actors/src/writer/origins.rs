@@ -19,7 +19,8 @@ pub(super) type OriginIds = (i32, i32);
 /// Numbers that are known to be committed.
 #[derive(Default)]
 pub(super) struct Origins {
-    known: HashMap<Arc<Origin>, Known>,
+    /// Looked up several times for each row, by long texts: by a hash that is quick.
+    known: HashMap<Arc<Origin>, Known, foldhash::fast::RandomState>,
     /// Announcements with former names that have been looked at, by the site's name and the first slot.
     renamed: HashSet<(String, Slot)>,
 }
