@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::fields::Fields;
 use crate::item::Item;
-use crate::options::as_written;
+use crate::written::as_written;
 
 const LONGEST_WORD: usize = 128;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::fields::Fields;
-use crate::options::as_written;
+use crate::written::as_written;
 
 /// The largest threshold: so many of a site's last checks are read to judge it after a restart.
 const LARGEST_THRESHOLD: u64 = 30;

@@ -62,6 +62,7 @@ mod spool;
 mod status;
 mod suggest;
 mod tls;
+mod written;
 
 use std::path::PathBuf;
 use std::sync::Arc;

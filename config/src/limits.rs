@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::fields::Fields;
-use crate::options::as_written_if_any;
+use crate::written::as_written_if_any;
 
 /// The longest times of the parts of an attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]

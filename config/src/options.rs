@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
-use std::time::Duration;
 
 use serde::Serialize;
 use siphasher::sip::SipHasher13;
@@ -58,23 +57,4 @@ impl SiteOptions {
 /// A hasher whose results may be stored.
 pub(crate) fn keyed() -> SipHasher13 {
     SipHasher13::new_with_keys(0x7369_7465_7761_7463, 0x682d_636f_6e66_6967)
-}
-
-/// Prints a duration as settings have it.
-pub(crate) fn as_written<S: serde::Serializer>(
-    duration: &Duration,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_duration(*duration))
-}
-
-/// The same for one that may be absent.
-pub(crate) fn as_written_if_any<S: serde::Serializer>(
-    duration: &Option<Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match duration {
-        Some(duration) => as_written(duration, serializer),
-        None => serializer.serialize_none(),
-    }
 }

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::fields::Fields;
 use crate::item::Item;
-use crate::options::as_written;
+use crate::written::as_written;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
