@@ -607,7 +607,7 @@ LANGUAGE sql STABLE AS $$
     SELECT 100.0 * (u.up + u.degraded) / nullif(u.up + u.degraded + u.down, 0),
            100.0 * least(u.up + u.degraded + u.down, u.expected) / nullif(u.expected, 0),
            100.0 - 100.0 * least(u.up + u.degraded + u.down, u.expected) / nullif(u.expected, 0),
-           100.0 * extract(epoch FROM u.maintenance) / extract(epoch FROM to_time - from_time),
+           100.0 * extract(epoch FROM u.maintenance) / nullif(extract(epoch FROM to_time - from_time), 0),
            u.up + u.degraded + u.down, u.expected
       FROM uptimes(from_time, to_time, (
                SELECT ARRAY[s.site_id] FROM (

@@ -630,7 +630,7 @@ async fn each_role_has_what_it_needs_and_no_more() {
         ),
         (
             &web_role,
-            "check_detail S\ncheck_result S\nchecks S\ndue_span S\nerror_kind S\nincident S\nincidents S\nkafka_gap S\nkafka_offset S\nlocation S\nmaintenance S\nmaintenance_span S\noutcome S\nrollup_day S\nrollup_dirty S\nrollup_hour S\nrollup_state S\nschema_version S\nsite S\nsite_alias S\nsite_location S\nsite_revision S\nsites S",
+            "check_detail S\ncheck_result S\nchecks S\ndue_span S\nerror_kind S\nincident S\nincident_again S\nincident_late S\nincidents S\nkafka_gap S\nkafka_offset S\nlocation S\nmaintenance S\nmaintenance_span S\noutcome S\nrollup_day S\nrollup_dirty S\nrollup_hour S\nrollup_state S\nschema_version S\nsite S\nsite_alias S\nsite_location S\nsite_revision S\nsites S",
         ),
     ] {
         let row = world.db.query_one(granted, &[role]).await.unwrap();

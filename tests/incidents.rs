@@ -251,6 +251,18 @@ async fn what_comes_late_or_twice_makes_the_incidents_that_it_would_have_made_in
         incidents(&world, start).await[1],
         "a 13 15 x1 connect_refused in minute 13"
     );
+    // While a site is down, one batch brings what is late, and then what is later still.
+    world.produce_keyed(checks("b", start, 200, "dddd"));
+    stored(&world, 28).await;
+    let late = checks("b", start, 190, "u").into_iter();
+    world.produce_keyed(
+        late.chain(checks("b", start, 10, "ddduu"))
+            .collect::<Vec<_>>(),
+    );
+    stored(&world, 34).await;
+    assert_right(&world, "late twice").await;
+    let of_b = "SELECT count(*) FROM incidents WHERE site = 'b'";
+    assert_eq!(world.number(of_b).await, 2, "{}", shown(&world).await);
     assert_eq!(node.stop(), Some(0), "{}", node.log());
 }
 

@@ -115,4 +115,9 @@ async fn a_name_that_is_taken_is_not_given_again() {
     world.produce_keyed([announce("c", 3, &["b"]), announce("b", 6, &["c"])]);
     wait_for_sites(&world, &["a g1 {} t {}", "b g6 {} t {c}"]).await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
+    // One that knows nothing of all this hears of the former site's former name.
+    let mut consumer = world.node("consumer", QUICK);
+    world.produce_keyed([announce("c", 3, &["x"]), announce("d", 7, &[])]);
+    wait_for_sites(&world, &["a g1 {} t {}", "b g6 {} t {c}", "d g7 {} t {}"]).await;
+    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
 }

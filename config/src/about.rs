@@ -13,6 +13,10 @@ const LONGEST_WORD: usize = 128;
 
 const MOST_TAGS: usize = 32;
 
+const MOST_NAMES: usize = 32;
+
+const LONGEST_NAME: usize = 512;
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// What a site is to people.
@@ -68,7 +72,13 @@ pub(crate) fn read(fields: &Fields<'_>, base: &AboutOptions) -> AboutOptions {
 /// The names that a site had before.
 pub(crate) fn former_names(item: &Item<'_>) -> Vec<String> {
     const EXPECTED: &str = "the name that the site had, or a list of them";
-    item.texts(EXPECTED).unwrap_or_default()
+    let names = item.texts(EXPECTED).unwrap_or_default();
+    if names.len() > MOST_NAMES || names.iter().any(|name| name.len() > LONGEST_NAME) {
+        item.wrong::<()>(format!(
+            "at most {MOST_NAMES} names, each of at most {LONGEST_NAME} bytes"
+        ));
+    }
+    names
 }
 
 fn word(item: &Item<'_>, expected: &str) -> Option<String> {
@@ -122,8 +132,10 @@ fn sla(fields: &Fields<'_>) -> Option<Sla> {
 
 fn target(item: &Item<'_>) -> Option<u32> {
     let percent = item.number()?;
-    if !(1.0..100.0).contains(&percent) {
-        return item.wrong("an uptime in percent, from 1 to less than 100, such as 99.9");
+    let ppm = (percent * 10_000.0).round();
+    // The nearest that is told apart from all.
+    if !(10_000.0..=999_999.0).contains(&ppm) {
+        return item.wrong("an uptime in percent, from 1 to 99.9999, such as 99.9");
     }
-    Some((percent * 10_000.0).round() as u32)
+    Some(ppm as u32)
 }

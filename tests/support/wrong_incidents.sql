@@ -17,7 +17,7 @@ BEGIN
           FROM check_result c
           LEFT JOIN LATERAL (
                 SELECT * FROM site_revision v
-                 WHERE v.site_id = c.site_id AND v.location_id = c.location_id AND v.failure_threshold IS NOT NULL
+                 WHERE v.site_id = c.site_id AND v.location_id = c.location_id
                  ORDER BY v.since > c.slot, abs(extract(epoch FROM v.since - c.slot)) LIMIT 1) AS v ON true
          WHERE c.outcome <> 3
          ORDER BY 1, 2, 3

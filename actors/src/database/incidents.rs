@@ -9,11 +9,13 @@ use crate::model::{Incident, Judge, Outcome, RuleBook, Rules, Slot};
 /// A site's and a location's number.
 pub(crate) type Pair = (i32, i32);
 
-/// The judges of sites at locations as they were before the slot `$3`, or are now, with the rules of their last announcement. Site by
-/// site, by the key.
+/// The judges of sites at locations as they were before the slot `$3`, or are now, with the rules of their last announcements: more than
+/// one, for checks that were under way when the last one was made. Site by site, by the key.
 const JUDGES: &str = "
-    SELECT p.site_id, p.location_id, l.partition, newest.slot AS newest, recent.slots, recent.outcomes, i.began, i.opened, i.ended, i.closed,
-           i.flaps, r.since, r.failure_threshold, r.success_threshold, r.flap_window_us
+    SELECT p.site_id, p.location_id, l.partition, newest.slot AS newest, recent.slots, recent.outcomes, i.began, i.opened,
+           CASE WHEN i.closed < coalesce($3::timestamptz, 'infinity') THEN i.ended END AS ended,
+           CASE WHEN i.closed < coalesce($3::timestamptz, 'infinity') THEN i.closed END AS closed, i.flaps,
+           r.since, r.failures, r.successes, r.windows
       FROM unnest($1::int4[], $2::int4[]) AS p (site_id, location_id)
       LEFT JOIN site_location AS l USING (site_id, location_id)
       LEFT JOIN LATERAL (
@@ -30,10 +32,12 @@ const JUDGES: &str = "
             SELECT * FROM incident i
              WHERE i.site_id = p.site_id AND i.location_id = p.location_id AND began < coalesce($3::timestamptz, 'infinity')
              ORDER BY began DESC LIMIT 1) AS i ON true
-      LEFT JOIN LATERAL (
-            SELECT * FROM site_revision r
-             WHERE r.site_id = p.site_id AND r.location_id = p.location_id AND failure_threshold IS NOT NULL
-             ORDER BY since DESC LIMIT 1) AS r ON true";
+     CROSS JOIN LATERAL (
+            SELECT array_agg(since) AS since, array_agg(failure_threshold) AS failures, array_agg(success_threshold) AS successes,
+                   array_agg(flap_window_us) AS windows
+              FROM (SELECT * FROM site_revision r
+                     WHERE r.site_id = p.site_id AND r.location_id = p.location_id
+                     ORDER BY since DESC LIMIT 8) AS r) AS r";
 
 /// The cause of an incident is what the check says with which it began.
 const STORE: &str = "
@@ -57,7 +61,7 @@ pub(crate) const JUDGED_AGAIN: &str = "UPDATE rollup_state SET judged_again = ju
 /// The judge of a site at a location.
 pub(crate) struct Seat {
     pub(crate) judge: Judge,
-    /// The rules that were announced last.
+    /// The rules of the last announcements.
     pub(crate) book: RuleBook,
     /// The partition of Kafka from which its checks come.
     pub(crate) partition: Option<i32>,
@@ -83,7 +87,7 @@ pub(crate) async fn judges(
         let recent = slots.map(Slot::from_system_time).zip(outcomes);
         let seat = Seat {
             judge: Judge::resumed(slot(row, "newest"), recent, incident(row)),
-            book: RuleBook::new(rules(row).into_iter().collect()),
+            book: rules(row),
             partition: row.get("partition"),
         };
         ((row.get("site_id"), row.get("location_id")), seat)
@@ -112,23 +116,43 @@ pub(crate) async fn book(
     client: &impl GenericClient,
     (site, location): Pair,
 ) -> Result<RuleBook, Error> {
-    let announced = client.query(RULES, &[&site, &location]).await?;
-    Ok(RuleBook::new(announced.iter().filter_map(rules).collect()))
+    let row = client.query_one(RULES, &[&site, &location]).await?;
+    Ok(rules(&row))
 }
 
 const RULES: &str = "
-    SELECT since, failure_threshold, success_threshold, flap_window_us FROM site_revision
-     WHERE site_id = $1 AND location_id = $2 AND failure_threshold IS NOT NULL";
+    SELECT array_agg(since) AS since, array_agg(failure_threshold) AS failures, array_agg(success_threshold) AS successes,
+           array_agg(flap_window_us) AS windows
+      FROM site_revision WHERE site_id = $1 AND location_id = $2";
 
-/// The rules of a row of `site_revision`, if it has some.
-fn rules(row: &Row) -> Option<(Slot, Rules)> {
-    let threshold = |name| u8::try_from(row.get::<_, Option<i16>>(name)?).ok();
-    let rules = Rules {
-        failure_threshold: threshold("failure_threshold")?,
-        success_threshold: threshold("success_threshold")?,
-        flap_window_us: row.get::<_, Option<i64>>("flap_window_us")?,
+/// The rules of a row with arrays of the columns of `site_revision`. An announcement that says nothing of them means the usual ones.
+fn rules(row: &Row) -> RuleBook {
+    let since: Option<Vec<SystemTime>> = row.get("since");
+    let thresholds = |column| {
+        row.get::<_, Option<Vec<Option<i16>>>>(column)
+            .unwrap_or_default()
     };
-    Some((slot(row, "since")?, rules))
+    let windows: Option<Vec<Option<i64>>> = row.get("windows");
+    let announced = since
+        .unwrap_or_default()
+        .into_iter()
+        .zip(thresholds("failures"))
+        .zip(thresholds("successes"))
+        .zip(windows.unwrap_or_default());
+    let rules = announced.map(|(((since, failures), successes), window)| {
+        let said = || {
+            Some(Rules {
+                failure_threshold: u8::try_from(failures?).ok()?,
+                success_threshold: u8::try_from(successes?).ok()?,
+                flap_window_us: window?,
+            })
+        };
+        (
+            Slot::from_system_time(since),
+            said().unwrap_or(Rules::DEFAULT),
+        )
+    });
+    RuleBook::new(rules.collect())
 }
 
 fn slot(row: &Row, column: &str) -> Option<Slot> {

@@ -44,7 +44,7 @@ pub struct Rejudged {
     pub other: Vec<Incident>,
 }
 
-/// Judges from so long before the range on, in microseconds: what had begun by then is known.
+/// Judges from so long before the range on, in microseconds, or from the beginning of an incident that is stored and went on then.
 const BEFORE: i64 = 24 * Slot::HOUR;
 
 /// Judges, site by site. Needs memory for the incidents only.
@@ -95,8 +95,11 @@ async fn judge(
     group: Option<&str>,
 ) -> Result<Vec<Incident>, AskError> {
     let book = incidents::book(client, (site_id, location_id)).await?;
-    let from = Slot::from_micros(question.from.as_micros() - BEFORE).to_system_time();
-    let to = question.to.to_system_time();
+    let before = Slot::from_micros(question.from.as_micros() - BEFORE).to_system_time();
+    let began = client
+        .query_one(BEGAN, &[&site_id, &location_id, &before])
+        .await?;
+    let (from, to): (SystemTime, _) = (began.get(0), question.to.to_system_time());
     let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
         [&site_id, &location_id, &from, &to];
     let checks = client.query_raw(CHECKS, parameters).await?;
@@ -139,7 +142,17 @@ async fn stored(
     let rows = client
         .query(STORED, &[&site_id, &location_id, &from, &to])
         .await?;
-    Ok(rows.iter().filter_map(incidents::incident).collect())
+    // As they were at the end of the range, which is as far as the others are judged.
+    let then = |incident: Incident| match incident.closed {
+        Some(closed) if closed < question.to => incident,
+        _ => Incident {
+            ended: None,
+            closed: None,
+            ..incident
+        },
+    };
+    let incidents = rows.iter().filter_map(incidents::incident);
+    Ok(incidents.map(then).collect())
 }
 
 impl Rejudged {
@@ -170,6 +183,10 @@ const PAIRS: &str = "
     SELECT site_id, location_id, s.name, l.name, s.group_name
       FROM site_location JOIN site s USING (site_id) JOIN location l USING (location_id)
      WHERE $1::int4[] IS NULL OR site_id = ANY ($1) ORDER BY s.name, l.name";
+
+const BEGAN: &str = "
+    SELECT least($3, min(began)) FROM incident
+     WHERE site_id = $1 AND location_id = $2 AND began < $3::timestamptz AND coalesce(ended, 'infinity') > $3";
 
 const CHECKS: &str = "
     SELECT slot, outcome FROM check_result

@@ -300,7 +300,7 @@ const INCIDENTS: &str = "
               FROM incident
              WHERE began < $2::timestamptz AND coalesce(ended, 'infinity') > $1::timestamptz AND ($3::int4[] IS NULL OR site_id = ANY ($3))
              GROUP BY site_id) AS outage
-     CROSS JOIN LATERAL (SELECT span * tstzrange($1, least($2, now())) AS inside) AS i
+     CROSS JOIN LATERAL (SELECT span * tstzrange($1, greatest($1, least($2, now()))) AS inside) AS i
      GROUP BY site_id";
 
 const ROLLED: &str = "SELECT rolled_until, raw_since FROM rollup_state";

@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::TryStreamExt;
 use slog::{Logger, debug, info};
-use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
+use tokio_postgres::{Client, IsolationLevel, Row, Transaction, types::ToSql};
 
 use super::{LONGEST, lock_out_writers};
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         SessionError,
         incidents::{self, Pair},
     },
-    model::{Incident, Slot, Verdict},
+    model::{Incident, Judge, RuleBook, Slot, Verdict},
 };
 
 /// Judges again what is noted, for about [`LONGEST`]. Whether there is more.
@@ -41,14 +41,17 @@ pub(super) async fn pass(client: &mut Client, log: &Logger) -> Result<bool, Sess
 async fn judge_again(client: &mut Client, row: &Row, log: &Logger) -> Result<bool, SessionError> {
     let pair: Pair = (row.get(0), row.get(1));
     let since = Slot::from_system_time(row.get(2));
-    // Mostly nothing has changed: that can be seen without holding up anybody. What is stored meanwhile and is late has a note of its
-    // own.
+    // Looked at without holding up anybody, however many checks there are. Mostly nothing has changed; what is stored meanwhile and is
+    // late has a note of its own.
     let look = client
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)
         .start()
         .await?;
-    let again = Again::work_out(&look, pair, since).await?;
+    look.batch_execute("SET LOCAL statement_timeout = 0")
+        .await?;
+    let mut again = Again::begin(&look, pair, since).await?;
+    again.go_on(&look).await?;
     if again.is_as_stored() {
         look.execute(DONE, &[&pair.0, &pair.1]).await?;
         look.commit().await?;
@@ -62,7 +65,7 @@ async fn judge_again(client: &mut Client, row: &Row, log: &Logger) -> Result<boo
         transaction.rollback().await?;
         return Ok(false);
     }
-    let again = Again::work_out(&transaction, pair, since).await?;
+    again.go_on(&transaction).await?;
     again.store(&transaction).await?;
     transaction.execute(DONE, &[&pair.0, &pair.1]).await?;
     fail::fail_point!("housekeeping::judge");
@@ -76,50 +79,57 @@ async fn judge_again(client: &mut Client, row: &Row, log: &Logger) -> Result<boo
 struct Again {
     pair: Pair,
     from: Slot,
+    judge: Judge,
+    book: RuleBook,
+    /// The first slot that was not heard yet.
+    next: Slot,
     stored: Vec<Incident>,
     incidents: BTreeMap<Slot, Incident>,
 }
 
 impl Again {
-    /// Works them out from the check of `since` on, or from the beginning of an incident which that check may be of.
-    async fn work_out(
+    /// Begins at the check of `since`, or at the beginning of an incident which that check may be of.
+    async fn begin(
         transaction: &Transaction<'_>,
         pair: Pair,
         since: Slot,
     ) -> Result<Self, SessionError> {
-        let (site, location) = pair;
-        let from: SystemTime = transaction
-            .query_one(FROM, &[&site, &location, &since.to_system_time()])
-            .await?
-            .get(0);
-        let book = incidents::book(transaction, pair).await?;
-        let from_slot = Slot::from_system_time(from);
-        let judges = incidents::judges(transaction, &[pair], Some(from_slot)).await?;
-        let mut judge = judges
-            .into_iter()
-            .next()
-            .map(|(_, seat)| seat.judge)
-            .unwrap_or_default();
-        let stored = transaction
-            .query(STORED, &[&site, &location, &from])
-            .await?;
-        let mut incidents = BTreeMap::new();
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&site, &location, &from];
+        let parameters: [&(dyn ToSql + Sync); 3] = [&pair.0, &pair.1, &since.to_system_time()];
+        let from: SystemTime = transaction.query_one(FROM, &parameters).await?.get(0);
+        let from = Slot::from_system_time(from);
+        let judges = incidents::judges(transaction, &[pair], Some(from)).await?;
+        let judge = judges.into_iter().next().map(|(_, seat)| seat.judge);
+        Ok(Self {
+            pair,
+            from,
+            judge: judge.unwrap_or_default(),
+            book: incidents::book(transaction, pair).await?,
+            next: from,
+            stored: Vec::new(),
+            incidents: BTreeMap::new(),
+        })
+    }
+
+    /// Hears the checks that it has not heard yet, and looks at what is stored.
+    async fn go_on(&mut self, transaction: &Transaction<'_>) -> Result<(), SessionError> {
+        let (site, location) = self.pair;
+        let parameters: [&(dyn ToSql + Sync); 3] = [&site, &location, &self.next.to_system_time()];
         let rows = transaction.query_raw(CHECKS, parameters).await?;
         let mut rows = std::pin::pin!(rows);
         while let Some(row) = rows.try_next().await? {
             let slot = Slot::from_system_time(row.get(0));
             let outcome = incidents::outcome(row.get(1));
-            if let Verdict::Changed(it) = judge.hear(slot, outcome, book.at(slot)) {
-                incidents.insert(it.began, it);
+            if let Verdict::Changed(it) = self.judge.hear(slot, outcome, self.book.at(slot)) {
+                self.incidents.insert(it.began, it);
             }
+            self.next = Slot::from_micros(slot.as_micros() + 1);
         }
-        Ok(Self {
-            pair,
-            from: from_slot,
-            stored: stored.iter().filter_map(incidents::incident).collect(),
-            incidents,
-        })
+        let from = self.from.to_system_time();
+        let stored = transaction
+            .query(STORED, &[&site, &location, &from])
+            .await?;
+        self.stored = stored.iter().filter_map(incidents::incident).collect();
+        Ok(())
     }
 
     fn is_as_stored(&self) -> bool {

@@ -92,7 +92,6 @@ impl Keeper {
         let free = later(now, self.settings.max_slot_ahead + FREE);
         let misfits = self.make_ahead(now, free).await?;
         done.more = self.rollups.pass(&mut self.client, now, &self.log).await?;
-        done.more |= judging::pass(&mut self.client, &self.log).await?;
         write_down(&mut self.client, now).await?;
         for class in retention::classes(&self.settings.retention) {
             for partition in existing(&self.client, class.tables).await? {
@@ -109,6 +108,8 @@ impl Keeper {
         if !misfits.is_empty() {
             self.make_ahead(now, free).await?;
         }
+        // Last, since it may read much.
+        done.more |= judging::pass(&mut self.client, &self.log).await?;
         Ok(done)
     }
 

@@ -37,7 +37,6 @@ impl RuleBook {
     pub fn new(mut announced: Vec<(Slot, Rules)>) -> Self {
         announced.sort_by_key(|(since, _)| *since);
         announced.dedup_by_key(|(since, _)| *since);
-        announced.dedup_by(|later, earlier| later.1 == earlier.1);
         Self(announced)
     }
 
@@ -52,12 +51,11 @@ impl RuleBook {
 
     /// Notes an announcement. Whether it changes what was in force for slots from `since` on.
     pub fn add(&mut self, since: Slot, rules: Rules) -> bool {
-        if self.at(since) == rules && !self.0.is_empty() {
-            return false;
+        let is_new = self.0.is_empty() || self.at(since) != rules;
+        if let Err(place) = self.0.binary_search_by_key(&since, |(since, _)| *since) {
+            self.0.insert(place, (since, rules));
         }
-        self.0.push((since, rules));
-        *self = Self::new(std::mem::take(&mut self.0));
-        true
+        is_new
     }
 }
 
@@ -81,6 +79,7 @@ pub struct Incident {
 struct Streak {
     failing: bool,
     since: Slot,
+    latest: Slot,
     /// Not more than is ever asked for.
     count: u8,
 }
@@ -121,6 +120,7 @@ impl Judge {
                     streak = Some(Streak {
                         failing,
                         since: slot,
+                        latest: slot,
                         count: 1,
                     })
                 }
@@ -148,9 +148,14 @@ impl Judge {
         self.newest.is_some_and(|newest| newest >= slot)
     }
 
-    /// Whether the site is well: then a check that comes late changes nothing of what comes next.
-    pub fn is_well(&self) -> bool {
-        !self.is_open() && self.streak.is_none_or(|streak| !streak.failing)
+    /// Whether a check that comes late may change what comes next. It does not if the site is well and was so after it: then at most an
+    /// incident of the past is missing.
+    pub fn is_touched_by(&self, slot: Slot, outcome: Outcome) -> bool {
+        let is_past = match self.streak {
+            Some(streak) => !streak.failing && slot < streak.latest,
+            None => false,
+        };
+        outcome != Outcome::Unknown && (self.is_open() || !is_past)
     }
 
     /// Judges a check. One that was judged before brings nothing.
@@ -168,12 +173,14 @@ impl Judge {
         };
         let streak = match self.streak {
             Some(streak) if streak.failing == failing => Streak {
+                latest: slot,
                 count: streak.count.saturating_add(1),
                 ..streak
             },
             _ => Streak {
                 failing,
                 since: slot,
+                latest: slot,
                 count: 1,
             },
         };
@@ -307,6 +314,22 @@ mod tests {
     }
 
     #[test]
+    fn a_late_check_touches_all_but_a_site_that_was_well_after_it() {
+        let judge = |text: &str| {
+            let mut judge = Judge::default();
+            for (minute, outcome) in outcomes(text).into_iter().enumerate() {
+                judge.hear(slot(minute), outcome, RULES);
+            }
+            judge
+        };
+        let touched = |text, minute| judge(text).is_touched_by(slot(minute), Outcome::Down);
+        assert!(!touched("uuuu", 2));
+        // What was not known at its end may have been down.
+        assert!(touched("uunn", 2) && touched("ddu", 1) && touched("uud", 1) && touched("nn", 0));
+        assert!(!judge("uud").is_touched_by(slot(1), Outcome::Unknown));
+    }
+
+    #[test]
     fn rules_hold_from_their_slot_on() {
         let other = Rules {
             failure_threshold: 9,
@@ -322,6 +345,13 @@ mod tests {
         assert!(book.add(slot(1), Rules::DEFAULT) && book.at(slot(0)) == Rules::DEFAULT);
         assert_eq!(RuleBook::default().at(slot(1)), Rules::DEFAULT);
         assert!(RuleBook::default().add(slot(1), Rules::DEFAULT));
+        // One that says the same again still parts what comes late from what is in force.
+        let mut book = RuleBook::new(vec![(slot(1), RULES)]);
+        assert!(!book.add(slot(5), RULES) && book.add(slot(3), other));
+        assert_eq!(
+            [2, 3, 4, 5, 9].map(|at| book.at(slot(at)).failure_threshold),
+            [2, 9, 9, 2, 2]
+        );
     }
 
     proptest! {

@@ -142,6 +142,8 @@ impl Judges {
                 continue;
             };
             let Some(seat) = self.sites.get_mut(&pair) else {
+                // Forgotten within this batch: see below.
+                late.push((row.slot, pair.1, pair.0));
                 continue;
             };
             let is_whole = seat.partition == Some(row.source.0);
@@ -156,7 +158,7 @@ impl Judges {
                 Verdict::Changed(incident) => events.push((pair, incident, &row.origin)),
                 Verdict::Late => {
                     late.push((row.slot, pair.1, pair.0));
-                    if !seat.judge.is_well() {
+                    if seat.judge.is_touched_by(row.slot, row.outcome) {
                         // How many in a row it were only the rows say now.
                         self.sites.remove(&pair);
                     }

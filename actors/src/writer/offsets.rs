@@ -4,10 +4,11 @@ use tokio_postgres::{Error, Transaction};
 
 use crate::model::{Batch, Watermarks};
 
-/// A program that knows no incidents stored checks of these partitions, while one version was being replaced by the next.
+/// A program that knows no incidents stored checks of these partitions, while one version was being replaced by the next, or for longer,
+/// and late ones among them: all is judged again.
 const JUDGE_AGAIN: &str = "
     INSERT INTO incident_late (since, location_id, site_ids)
-    SELECT now() - interval '1 day', location_id, array_agg(site_id) FROM site_location
+    SELECT '1970-01-01 00:00+00', location_id, array_agg(site_id) FROM site_location
      WHERE partition IS NULL OR partition = ANY ($1)
      GROUP BY location_id";
 
@@ -117,7 +118,7 @@ pub(super) async fn record_break(
         .await?;
     transaction
         .execute(
-            "UPDATE kafka_offset SET next = $3, judged = $3, updated_at = now() WHERE topic = $1 AND partition = $2",
+            "UPDATE kafka_offset SET next = $3, judged = CASE WHEN judged = next THEN $3 ELSE judged END, updated_at = now() WHERE topic = $1 AND partition = $2",
             &[&topic, &partition, &to],
         )
         .await?;

@@ -3,10 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use slog::{Logger, info};
-use tokio_postgres::{Client, Error, Transaction};
+use tokio_postgres::{Client, Error, Transaction, error::SqlState};
 
 use crate::{
     database::{ROLLUP_LOCK, incidents::JUDGED_AGAIN},
@@ -134,12 +135,9 @@ impl Origins {
                 Some((origin, ids, partition))
             })
             .collect();
-        claim(
-            &transaction,
-            learnt.iter().map(|(_, ids, partition)| (*ids, *partition)),
-        )
-        .await?;
         transaction.commit().await?;
+        let claims = learnt.iter().map(|(_, ids, partition)| (*ids, *partition));
+        claim(client, claims.collect()).await?;
         self.renamed.extend(renaming.into_iter().map(key));
         for (origin, ids, partition) in learnt {
             let known = self
@@ -169,7 +167,7 @@ async fn rename(
                 "WITH renamed AS (
                     UPDATE site SET name = $1 WHERE name = $2 AND NOT EXISTS (SELECT FROM site WHERE name = $1)
                     RETURNING site_id),
-                 no_alias AS (DELETE FROM site_alias WHERE name = $1)
+                 no_alias AS (DELETE FROM site_alias WHERE name = $1 AND EXISTS (SELECT FROM renamed))
                  INSERT INTO site_alias (name, site_id) SELECT $2, site_id FROM renamed
                  ON CONFLICT (name) DO UPDATE SET site_id = excluded.site_id, renamed_at = now()",
                 &[&name, &old],
@@ -183,39 +181,63 @@ async fn rename(
 }
 
 /// Notes from which partition the checks of sites come. Where they came from another one, whose checks may still be on their way, its
-/// writer must hear that it is no longer alone: so this waits for transactions under way.
-async fn claim(
-    transaction: &Transaction<'_>,
-    learnt: impl Iterator<Item = (OriginIds, Option<i32>)>,
-) -> Result<(), Error> {
-    let pairs: BTreeMap<_, _> = learnt.collect();
+/// writer must hear that it is no longer alone: so this waits for transactions under way, and lets others through now and then.
+async fn claim(client: &mut Client, pairs: BTreeMap<OriginIds, Option<i32>>) -> Result<(), Error> {
     let (ids, partitions): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     let (sites, locations): (Vec<i32>, Vec<i32>) = ids.into_iter().unzip();
-    transaction
-        .execute(
-            "INSERT INTO site_location (site_id, location_id, partition)
-             SELECT * FROM unnest($1::int4[], $2::int4[], $3::int4[]) AS new(site, location, partition)
-             ON CONFLICT DO NOTHING",
-            &[&sites, &locations, &partitions],
-        )
+    client
+        .execute(ADD_PAIRS, &[&sites, &locations, &partitions])
         .await?;
-    let taken = transaction
-        .query(
-            "UPDATE site_location AS stored SET partition = new.partition
-               FROM (SELECT new.*, before.partition IS NOT NULL AS taken
-                       FROM unnest($1::int4[], $2::int4[], $3::int4[]) AS new(site, location, partition)
-                       JOIN site_location AS before ON before.site_id = new.site AND before.location_id = new.location) AS new
-              WHERE stored.site_id = new.site AND stored.location_id = new.location AND new.partition IS NOT NULL
-                AND stored.partition IS DISTINCT FROM new.partition
-             RETURNING new.taken",
-            &[&sites, &locations, &partitions],
-        )
+    let taken = client
+        .query_one(TAKEN, &[&sites, &locations, &partitions])
         .await?;
-    if taken.iter().any(|row| row.get(0)) {
-        transaction
-            .execute("SELECT pg_advisory_xact_lock($1)", &[&ROLLUP_LOCK])
+    if taken.get::<_, i64>(0) == 0 {
+        client
+            .execute(CLAIM, &[&sites, &locations, &partitions])
             .await?;
-        transaction.execute(JUDGED_AGAIN, &[]).await?;
+        return Ok(());
     }
-    Ok(())
+    let mut tries = 0;
+    loop {
+        let transaction = client.transaction().await?;
+        transaction
+            .batch_execute("SET LOCAL lock_timeout = '500ms'")
+            .await?;
+        let lock = "SELECT pg_advisory_xact_lock($1)";
+        match transaction.execute(lock, &[&ROLLUP_LOCK]).await {
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) && tries < CLAIMS => {
+                transaction.rollback().await?;
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(100..300))).await;
+            }
+            locked => {
+                locked?;
+                transaction
+                    .execute(CLAIM, &[&sites, &locations, &partitions])
+                    .await?;
+                transaction.execute(JUDGED_AGAIN, &[]).await?;
+                return transaction.commit().await;
+            }
+        }
+    }
 }
+
+/// So often is the lock asked for, before that counts as a failure of the database.
+const CLAIMS: u32 = 50;
+
+const ADD_PAIRS: &str = "
+    INSERT INTO site_location (site_id, location_id, partition)
+    SELECT * FROM unnest($1::int4[], $2::int4[], $3::int4[]) AS new (site, location, partition)
+    ON CONFLICT DO NOTHING";
+
+/// How many of them come from another partition than before.
+const TAKEN: &str = "
+    SELECT count(*) FROM unnest($1::int4[], $2::int4[], $3::int4[]) AS new (site, location, partition)
+      JOIN site_location AS stored ON stored.site_id = new.site AND stored.location_id = new.location
+     WHERE stored.partition <> new.partition";
+
+const CLAIM: &str = "
+    UPDATE site_location AS stored SET partition = new.partition
+      FROM unnest($1::int4[], $2::int4[], $3::int4[]) AS new (site, location, partition)
+     WHERE stored.site_id = new.site AND stored.location_id = new.location AND new.partition IS NOT NULL
+       AND stored.partition IS DISTINCT FROM new.partition";

@@ -62,8 +62,13 @@ pub(super) async fn upsert(
                            $8::int8[], $9::text[], $10::text[], $11::timestamptz[], $12::int2[], $13::int2[], $14::int8[])
                  AS told(site_id, location_id, since, until, interval_us, phase_us, cron, check_limit_us, config_hash, labels, run,
                          failure_threshold, success_threshold, flap_window_us)
-             ON CONFLICT (site_id, location_id, since) DO UPDATE SET until = excluded.until
-              WHERE stored.until IS NULL AND excluded.until IS NOT NULL",
+             ON CONFLICT (site_id, location_id, since) DO UPDATE
+                SET until = coalesce(stored.until, excluded.until),
+                    failure_threshold = coalesce(stored.failure_threshold, excluded.failure_threshold),
+                    success_threshold = coalesce(stored.success_threshold, excluded.success_threshold),
+                    flap_window_us = coalesce(stored.flap_window_us, excluded.flap_window_us)
+              WHERE stored.until IS NULL AND excluded.until IS NOT NULL
+                 OR stored.failure_threshold IS NULL AND excluded.failure_threshold IS NOT NULL",
             &[
                 &sites, &locations, &since, &until, &intervals, &phases, &crons, &limits, &hashes, &labels, &runs,
                 &failures, &successes, &windows,
