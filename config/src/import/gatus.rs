@@ -15,7 +15,7 @@ const REMARKS: &[&str] = &[
 ];
 
 /// What Gatus has beside the endpoints.
-const NO_ALERTS: &str = "no alerts are sent here: ask the stored results, or the metrics";
+const NO_ALERTS: &str = "no alerts are sent here: ask the view incidents, or the metrics";
 const WINDOWS: &str = "windows are kept in the database: sitewatch-node maintenance add";
 const NOT_HERE: &str = "no counterpart here";
 
@@ -138,6 +138,9 @@ fn endpoint(mut endpoint: Section<'_>, names: &mut Names) -> Option<Draft> {
     draft.name = names.take(&name, endpoint.notes);
     endpoint.rename(&draft.name);
     endpoint.notes.enter(&draft.name);
+    if let Some(group) = &parts.group {
+        draft.set("group", with_variables(group));
+    }
     interval(&mut endpoint, &mut draft);
     gatus_client::read(&mut endpoint, &mut draft);
     request::method(&mut endpoint, "method", &mut draft);

@@ -9,9 +9,10 @@ use super::{ImportFormat, Outcome};
 use crate::mask::is_sensitive;
 
 /// The options in the order in which they are written.
-const ORDER: [&str; 39] = [
+const ORDER: [&str; 40] = [
     "name",
     "url",
+    "group",
     "interval",
     "cron",
     "timeout",
