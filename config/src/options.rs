@@ -43,11 +43,36 @@ pub struct SiteOptions {
     pub labels: BTreeMap<String, String>,
 }
 
+/// What is checked, and how: all but what is only said about it. In this order it is hashed.
+#[derive(Serialize)]
+struct Checked<'a> {
+    #[serde(flatten)]
+    schedule: &'a ScheduleOptions,
+    #[serde(flatten)]
+    request: &'a RequestOptions,
+    #[serde(flatten)]
+    connection: &'a ConnectionOptions,
+    #[serde(flatten)]
+    expect: &'a Expectations,
+    capture_bytes: usize,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: &'a BTreeMap<String, String>,
+}
+
 impl SiteOptions {
-    /// A number of exactly these settings but for their secrets, since it travels: the same on every node and in every build.
+    /// A number of exactly these settings but for their secrets, since it travels, and for what is said about the site (its group,
+    /// when failures are an incident): the same on every node and in every build.
     pub(crate) fn revision(&self) -> u64 {
+        let checked = Checked {
+            schedule: &self.schedule,
+            request: &self.request,
+            connection: &self.connection,
+            expect: &self.expect,
+            capture_bytes: self.capture_bytes,
+            labels: &self.labels,
+        };
         // Text keeps its form in every build, which `Hash` of the standard library does not promise.
-        let text = serde_json::to_string(self).unwrap_or_default();
+        let text = serde_json::to_string(&checked).unwrap_or_default();
         let mut hasher = keyed();
         hasher.write(text.as_bytes());
         hasher.finish()

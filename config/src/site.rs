@@ -13,8 +13,8 @@ use crate::options::{SiteOptions, keyed};
 pub struct Site {
     /// The unique name; the URL unless set.
     pub name: Arc<str>,
-    /// The names that it had before, under which its history is kept.
-    pub formerly: Arc<[String]>,
+    /// The names that it had before, under which its history is kept. Few sites have some, so they take one word.
+    formerly: Option<Arc<Vec<String>>>,
     /// What is requested: http or https, with a host, without name and password.
     pub url: Url,
     /// Everything else, shared by all sites that say the same.
@@ -32,7 +32,7 @@ impl Site {
         hasher.write(&options.revision.to_le_bytes());
         Site {
             name: name.into(),
-            formerly: Arc::default(),
+            formerly: None,
             url,
             options: Arc::clone(&options.options),
             revision: hasher.finish(),
@@ -55,9 +55,14 @@ impl Site {
     }
 
     /// The same site, with the names that it had before.
-    pub(crate) fn formerly(mut self, names: Vec<String>) -> Site {
-        self.formerly = names.into();
+    pub(crate) fn known_as(mut self, names: Vec<String>) -> Site {
+        self.formerly = (!names.is_empty()).then(|| Arc::new(names));
         self
+    }
+
+    /// The names that it had before, under which its history is kept.
+    pub fn formerly(&self) -> &[String] {
+        self.formerly.as_deref().map_or(&[], Vec::as_slice)
     }
 
     /// A site of another name and URL that shares the options of this one.
@@ -80,7 +85,7 @@ impl Site {
         Site::of(name, parsed, options)
     }
 
-    /// A short name of exactly these settings, secrets left out: 16 hexadecimal digits, the same on every node and in every
+    /// A short name of exactly what is checked and how, secrets left out: 16 hexadecimal digits, the same on every node and in every
     /// build.
     pub fn config_hash(&self) -> String {
         format!("{:016x}", self.revision)

@@ -198,7 +198,7 @@ impl Sites<'_> {
             return;
         }
         let site = Site::new(&name, url.parsed, &shared);
-        let site = Arc::new(site.formerly(formerly.unwrap_or_default()));
+        let site = Arc::new(site.known_as(formerly.unwrap_or_default()));
         if self.wanted == Some(&*name) {
             let layers: Vec<&Fields<'_>> = std::iter::once(&fields)
                 .chain(below.iter().copied())

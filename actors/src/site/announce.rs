@@ -117,7 +117,7 @@ fn about(site: &Site, address: Option<IpAddr>) -> About {
     About {
         group: about.group.clone(),
         tags: about.tags.clone(),
-        formerly: site.formerly.iter().map(at).collect(),
+        formerly: site.formerly().iter().map(at).collect(),
         sla_target: about.sla.map(|sla| sla.target_percent()),
         sla_window_us: about.sla.map(|sla| micros(sla.window)),
     }
