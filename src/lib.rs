@@ -14,6 +14,7 @@ mod http;
 mod logging;
 pub mod maintenance;
 mod node;
+pub mod range;
 pub mod rejudge;
 pub mod report;
 mod settings;

@@ -4,22 +4,19 @@ use std::{
     fmt::Write as _,
     io::{self, Write as _},
     path::PathBuf,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use clap::Args;
 use serde_json::{Value, json};
 use sitewatch_actors::{
     history::{self, RejudgeQuestion, Rejudged},
-    model::{Incident, Slot},
+    model::Incident,
 };
 use sitewatch_config::{OtherRules, Sources, load_any};
 
 use crate::{
-    audit::failure,
-    exit::Failure,
-    when::{instant, printable},
-    whose::WhoseArguments,
+    audit::failure, exit::Failure, range::RangeArguments, when::printable, whose::WhoseArguments,
 };
 
 /// What `rejudge` is asked.
@@ -29,12 +26,9 @@ pub struct RejudgeArguments {
     /// does not say stays as it was
     #[arg(long, value_name = "FILE")]
     rules: PathBuf,
-    /// From then on: 2026-01-31T12:00:00Z, or so long ago as -30d
-    #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = instant)]
-    from: Slot,
-    /// Until before then [default: now]
-    #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = instant)]
-    to: Option<Slot>,
+    /// Which time
+    #[command(flatten)]
+    range: RangeArguments,
     /// Which sites
     #[command(flatten)]
     whose: WhoseArguments,
@@ -45,20 +39,12 @@ pub struct RejudgeArguments {
 
 /// Judges and prints.
 pub(crate) fn rejudge(sources: &Sources, arguments: &RejudgeArguments) -> Result<(), Failure> {
-    let to = arguments
-        .to
-        .unwrap_or_else(|| Slot::from_system_time(SystemTime::now()));
-    if to <= arguments.from {
-        return Err(Failure::usage(format!(
-            "--from {} is not before --to {to}",
-            arguments.from
-        )));
-    }
+    let (from, to) = arguments.range.range()?;
     let rules =
         OtherRules::load(&arguments.rules, &sources.working_dir).map_err(Failure::config)?;
     let settings = load_any(sources).map_err(Failure::config)?;
     let question = RejudgeQuestion {
-        from: arguments.from,
+        from,
         to,
         whose: arguments.whose.whose(),
         rules,

@@ -6,18 +6,14 @@ use std::{
     fs::File,
     io::{self, BufWriter, IsTerminal, Write},
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use clap::{Args, ValueEnum};
-use sitewatch_actors::{
-    history::{self, ExportError, ExportQuestion},
-    model::Slot,
-};
+use sitewatch_actors::history::{self, ExportError, ExportQuestion};
 use sitewatch_config::{Settings, Sources, load_any};
 
 use self::parquet::ParquetWriter;
-use crate::{audit::failure, exit::Failure, when::instant, whose::WhoseArguments};
+use crate::{audit::failure, exit::Failure, range::RangeArguments, whose::WhoseArguments};
 
 /// What `export` is asked.
 #[derive(Debug, Args)]
@@ -25,12 +21,9 @@ pub struct ExportArguments {
     /// How it is written
     #[arg(long, value_enum)]
     format: Format,
-    /// From this slot on: 2026-01-31T12:00:00Z, or so long ago as -24h
-    #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = instant)]
-    from: Slot,
-    /// Until before this one [default: now]
-    #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = instant)]
-    to: Option<Slot>,
+    /// Which time
+    #[command(flatten)]
+    range: RangeArguments,
     /// The file [default: standard output]. It is there when it is whole
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -50,15 +43,7 @@ pub enum Format {
 
 /// Writes them, and tells how many on standard error.
 pub(crate) fn export(sources: &Sources, arguments: &ExportArguments) -> Result<(), Failure> {
-    let to = arguments
-        .to
-        .unwrap_or_else(|| Slot::from_system_time(SystemTime::now()));
-    if to <= arguments.from {
-        return Err(Failure::usage(format!(
-            "--from {} is not before --to {to}",
-            arguments.from
-        )));
-    }
+    let (from, to) = arguments.range.range()?;
     if arguments.format == Format::Parquet && arguments.out.is_none() && io::stdout().is_terminal()
     {
         return Err(Failure::usage(
@@ -67,7 +52,7 @@ pub(crate) fn export(sources: &Sources, arguments: &ExportArguments) -> Result<(
     }
     let settings = load_any(sources).map_err(Failure::config)?;
     let question = ExportQuestion {
-        from: arguments.from,
+        from,
         to,
         whose: arguments.whose.whose(),
     };

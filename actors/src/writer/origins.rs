@@ -10,12 +10,12 @@ use slog::{Logger, info};
 use tokio_postgres::{Client, Error, Transaction, error::SqlState};
 
 use crate::{
-    database::{ROLLUP_LOCK, incidents::JUDGED_AGAIN},
+    database::{
+        ROLLUP_LOCK,
+        incidents::{JUDGED_AGAIN, Pair},
+    },
     model::{Origin, Revision, Slot},
 };
-
-/// A site's and a location's number.
-pub(super) type OriginIds = (i32, i32);
 
 /// Numbers that are known to be committed.
 #[derive(Default)]
@@ -27,14 +27,14 @@ pub(super) struct Origins {
 }
 
 struct Known {
-    ids: OriginIds,
+    ids: Pair,
     /// From which partitions of Kafka checks have come: mostly one.
     partitions: Vec<i32>,
 }
 
 impl Origins {
     /// The numbers of an origin that [`Origins::learn`] has seen.
-    pub(super) fn ids(&self, origin: &Arc<Origin>) -> Option<OriginIds> {
+    pub(super) fn ids(&self, origin: &Arc<Origin>) -> Option<Pair> {
         self.known.get(origin).map(|known| known.ids)
     }
 
@@ -182,7 +182,7 @@ async fn rename(
 
 /// Notes from which partition the checks of sites come. Where they came from another one, whose checks may still be on their way, its
 /// writer must hear that it is no longer alone: so this waits for transactions under way, and lets others through now and then.
-async fn claim(client: &mut Client, pairs: BTreeMap<OriginIds, Option<i32>>) -> Result<(), Error> {
+async fn claim(client: &mut Client, pairs: BTreeMap<Pair, Option<i32>>) -> Result<(), Error> {
     let (ids, partitions): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     let (sites, locations): (Vec<i32>, Vec<i32>) = ids.into_iter().unzip();
     client
