@@ -160,7 +160,7 @@ DECLARE
     made    text := stem;
     attempt int4 := 1;
 BEGIN
-    IF parent IS NULL OR parent NOT IN ('check_result', 'check_detail', 'rollup_hour', 'rollup_day') THEN
+    IF parent IS NULL OR parent NOT IN ('check_result', 'check_detail', 'rollup_hour', 'rollup_day', 'rollup_month_to_date') THEN
         RAISE EXCEPTION 'make_partition: % is not a table that it knows', parent USING ERRCODE = 'insufficient_privilege';
     END IF;
     IF (isfinite(from_slot) AND isfinite(to_slot) AND from_slot < to_slot) IS NOT TRUE THEN
@@ -205,36 +205,49 @@ $$ SELECT ('1e' || (8 * bucket)::text)::numeric $$; -- with the cast all of it i
 CREATE OR REPLACE FUNCTION hist_count(hist numeric, from_bucket int4 DEFAULT 0) RETURNS int8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT mod(trunc(hist, -8 * from_bucket), 99999999)::int8 $$;
 
+-- The lowest bucket that has a value: where the number's last digit that is not 0 stands. No bucket is beyond the 430th.
+CREATE OR REPLACE FUNCTION hist_lowest(hist numeric) RETURNS int4 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT CASE WHEN hist <> 0 THEN (3440 - min_scale(hist * 1e-3440)) / 8 END $$;
+
+-- The highest one: its exponent, as the number is written in two digits.
+CREATE OR REPLACE FUNCTION hist_highest(hist numeric) RETURNS int4 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT CASE WHEN hist <> 0 THEN split_part(to_char(hist, '9EEEE'), '+', 2)::int4 / 8 END $$;
+
 -- The time in milliseconds that a part p (0 to 1) of the values does not exceed, to 2 %; null of an empty histogram. longest_us and
--- shortest_us, where they are known, bound the answer and the search.
+-- shortest_us, where they are known, bound the answer and the search. It halves the buckets in question, and with them the number:
+-- the shorter that is, the quicker its digits are summed.
 CREATE OR REPLACE FUNCTION hist_percentile(hist numeric, p float8, longest_us int8 DEFAULT 4000000000, shortest_us int8 DEFAULT 0)
 RETURNS float8 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
 DECLARE
-    base   int4 := hist_bucket(shortest_us);
-    above  numeric;
-    number numeric;
-    rest   numeric;
-    bottom int4 := 0;
-    top    int4 := hist_bucket(longest_us) - base;
-    middle int4;
+    lowest int4 := hist_bucket(shortest_us);
+    width  int4 := hist_bucket(longest_us) - lowest + 1;
+    part   numeric;
+    upper  numeric;
+    number int8;
+    needed int8; -- so many of the part's values are not below the one that is sought
+    half   int4;
 BEGIN
     IF hist IS NULL OR hist = 0 THEN
         RETURN NULL;
     END IF;
-    -- Without the empty buckets at its lower end: the shorter the number, the quicker is what follows.
-    above := div(hist, hist_of(base));
-    number := mod(above, 99999999);
-    -- The highest bucket above which, itself included, are at least so many values.
-    rest := number + 1 - greatest(ceil(p::numeric * number), 1);
-    WHILE bottom < top LOOP
-        middle := (bottom + top + 1) / 2;
-        IF mod(trunc(above, -8 * middle), 99999999) >= rest THEN
-            bottom := middle;
+    part := div(hist, hist_of(lowest));
+    number := mod(part, 99999999);
+    needed := number + 1 - greatest(ceil(p::numeric * number), 1);
+    WHILE width > 1 LOOP
+        half := width / 2;
+        upper := div(part, hist_of(half));
+        number := mod(upper, 99999999);
+        IF number >= needed THEN
+            lowest := lowest + half;
+            width := width - half;
+            part := upper;
         ELSE
-            top := middle - 1;
+            needed := needed - number;
+            width := half;
+            part := part - trunc(part, -8 * half);
         END IF;
     END LOOP;
-    RETURN least(hist_value(base + bottom), longest_us) / 1000;
+    RETURN least(hist_value(lowest), longest_us) / 1000;
 END
 $function$;
 
@@ -273,6 +286,23 @@ CREATE TABLE IF NOT EXISTS rollup_day (
     PRIMARY KEY (site_id, location_id, day)
 ) PARTITION BY RANGE (day);
 
+-- The same, from the beginning of a month (UTC) up to the end of a day in it: so any days are a difference of few rows, and many sites'
+-- month is as quick as their day (prefix sums). Each day that has a row has one of every site that was checked so far in its month.
+-- What is shortest or longest can't be subtracted: a histogram has it, to 2 %. Version 7.
+CREATE TABLE IF NOT EXISTS rollup_month_to_date (
+    day          timestamptz NOT NULL, -- the last day that is counted
+    site_id      int4 NOT NULL,
+    location_id  int4 NOT NULL,
+    up           int4 NOT NULL,
+    degraded     int4 NOT NULL,
+    down         int4 NOT NULL,
+    unknown      int4 NOT NULL,
+    total_sum_us int8,
+    total_hist   numeric,
+    ttfb_hist    numeric,
+    PRIMARY KEY (day, site_id, location_id)
+) PARTITION BY RANGE (day);
+
 -- Which sites have been checked from which locations. With it the key of check_result finds all checks of an hour; an index on slot,
 -- even a BRIN, would cost each row a tenth more.
 CREATE TABLE IF NOT EXISTS site_location (
@@ -301,7 +331,7 @@ INSERT INTO rollup_state DEFAULT VALUES ON CONFLICT DO NOTHING;
 -- What is to be computed, again or for the first time. Written in the transaction that adds the rows, deleted in the one that
 -- computes. The rollups of an hour without a row here are what check_result says.
 CREATE TABLE IF NOT EXISTS rollup_dirty (
-    period      text NOT NULL,        -- 'hour' or 'day'
+    period      text NOT NULL,        -- 'hour', 'day', or 'month': a month's days from start on, in rollup_month_to_date
     start       timestamptz NOT NULL,
     location_id int4,                 -- null: all
     site_ids    int4[],               -- null: all
@@ -309,75 +339,156 @@ CREATE TABLE IF NOT EXISTS rollup_dirty (
 );
 CREATE INDEX IF NOT EXISTS rollup_dirty_start ON rollup_dirty (period, start);
 
+-- Whoever changes a day, an older consumer too, has noted that its month is another.
+CREATE OR REPLACE FUNCTION note_month() RETURNS trigger LANGUAGE plpgsql AS $function$
+BEGIN
+    INSERT INTO rollup_dirty (period, start, site_ids) SELECT 'month', day, array_agg(DISTINCT site_id) FROM changed GROUP BY day;
+    RETURN NULL;
+END
+$function$;
+CREATE OR REPLACE TRIGGER rollup_day_added AFTER INSERT ON rollup_day REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION note_month();
+CREATE OR REPLACE TRIGGER rollup_day_changed AFTER UPDATE ON rollup_day REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION note_month();
+-- All days that were computed before. Each site's first one is found by the key.
+INSERT INTO rollup_dirty (period, start)
+SELECT 'month', day
+  FROM (SELECT min(d.day) AS first
+          FROM site_location p
+         CROSS JOIN LATERAL (SELECT min(day) AS day FROM rollup_day r WHERE r.site_id = p.site_id AND r.location_id = p.location_id) AS d
+       ) AS days,
+       generate_series(first, now(), '24 hours') AS day
+ WHERE NOT EXISTS (SELECT FROM schema_version WHERE version >= 7);
+
 -- What there is from one instant to before another, of each site at each location, or of some sites: from rollups as far as they reach
 -- and are right, else from the checks themselves. So the answer is the same as of the checks, whatever comes late; where these are dropped,
--- hours are the finest that is known. total_hist and ttfb_hist: see hist_percentile.
+-- hours are the finest that is known. total_hist and ttfb_hist: see hist_percentile; the shortest and the longest time are to 2 %.
 --
--- The statement is made with the bounds in it, so that the planner knows which partitions to look into; compiling it (jit) would take
--- seconds. Hours and checks are looked up site by site, by their keys. Adding up histograms is most of the work: without the time to
--- the first byte (with_ttfb false) it is half as much.
+-- The range is cut into parts, some of which are subtracted: whole days are what their months are to date less what these were before;
+-- and where a day lacks only some hours, it is taken whole, less these. The statement is made with the bounds in it, so that the planner
+-- knows which partitions to look into; compiling it (jit) would take seconds. Hours and checks are looked up site by site, by their
+-- keys. Adding up histograms is most of the work: without the time to the first byte (with_ttfb false) it is half as much. Without
+-- by_location there is one row of a site, of all its locations, whose number is null.
 DROP FUNCTION IF EXISTS site_stats(timestamptz, timestamptz, int4);
+DROP FUNCTION IF EXISTS site_stats(timestamptz, timestamptz, int4[], bool);
 CREATE OR REPLACE FUNCTION site_stats(from_time timestamptz, to_time timestamptz, only_sites int4[] DEFAULT NULL,
-                                      with_ttfb bool DEFAULT true)
+                                      with_ttfb bool DEFAULT true, by_location bool DEFAULT true)
 RETURNS TABLE (site_id int4, location_id int4, up int8, degraded int8, down int8, unknown int8, total_min_us int4, total_max_us int4,
                total_sum_us numeric, total_hist numeric, ttfb_hist numeric)
-LANGUAGE plpgsql STABLE ROWS 1000 SET jit = off AS $function$
+LANGUAGE plpgsql STABLE ROWS 1000 SET jit = off SET timezone = 'UTC' AS $function$
 DECLARE
     epoch      timestamptz := '2000-01-01 00:00+00';
     instant    interval := '1 microsecond';
+    state      rollup_state;
     h0         timestamptz; -- whole hours whose rollups are made: from h0 to before h1
     h1         timestamptz;
     d0         timestamptz; -- whole days: from d0 to before d1
     d1         timestamptz;
-    dirty      timestamptz[]; -- hours whose rollups are not right now
+    month      timestamptz;
+    first      timestamptz; -- days of one month: from first to before last
+    last       timestamptz;
+    right_days timestamptz; -- before this day they are right in rollup_month_to_date
+    dirty      timestamptz[]; -- hours, days, and days to date whose rollups are not right now
     dirty_days timestamptz[];
+    dirty_mtd  timestamptz[];
     parts      text[];
-    day_part   text := 'SELECT r.* FROM rollup_day r WHERE day >= %L AND day < %L AND day <> ALL (%L::timestamptz[]) AND %s';
-    hour_part  text := 'SELECT r.* FROM site_location p CROSS JOIN LATERAL (SELECT * FROM rollup_hour r WHERE r.site_id = p.site_id
-        AND r.location_id = p.location_id AND hour >= %L AND hour < %L AND hour <> ALL (%L::timestamptz[]) OFFSET 0) r WHERE %s';
-    check_part text := 'SELECT slot, c.site_id, c.location_id, (outcome = 0)::int4, (outcome = 1)::int4, (outcome = 2)::int4,
-        (outcome = 3)::int4, total_us, total_us, total_us, hist_of(hist_bucket(total_us)), hist_of(ttfb_bucket)
-        FROM site_location p CROSS JOIN LATERAL (SELECT slot, c.site_id, c.location_id, outcome,
+    months     timestamptz[] := '{}'; -- to date: from which month's beginning, up to before which day, to be added or subtracted
+    untils     timestamptz[] := '{}';
+    signs      int4[] := '{}';
+    added      text := 'SELECT r.site_id, r.location_id, up, degraded, down, unknown, total_sum_us, total_hist, ttfb_hist';
+    taken      text := 'SELECT r.site_id, r.location_id, -up, -degraded, -down, -unknown, -total_sum_us, -total_hist, -ttfb_hist';
+    mtd_part   text := '%s FROM rollup_month_to_date r WHERE day = ANY (%L::timestamptz[]) AND %s';
+    day_part   text := added || ' FROM rollup_day r WHERE day >= %L AND day < %L AND day <> ALL (%L::timestamptz[]) AND %s';
+    hour_part  text := '%s FROM site_location p CROSS JOIN LATERAL (SELECT * FROM rollup_hour r
+        WHERE r.site_id = p.site_id AND r.location_id = p.location_id AND hour >= %L AND hour < %L AND hour <> ALL (%L::timestamptz[])
+        OFFSET 0) r WHERE %s';
+    check_part text := 'SELECT c.site_id, c.location_id, (outcome = 0)::int4, (outcome = 1)::int4, (outcome = 2)::int4,
+        (outcome = 3)::int4, total_us::int8, hist_of(hist_bucket(total_us)), hist_of(ttfb_bucket)
+        FROM site_location p CROSS JOIN LATERAL (SELECT c.site_id, c.location_id, outcome,
         CASE WHEN outcome < 2 THEN total_us END AS total_us, CASE WHEN outcome < 2 THEN ttfb_bucket END AS ttfb_bucket
         FROM check_result c WHERE c.site_id = p.site_id AND c.location_id = p.location_id AND slot >= %L AND slot < %L OFFSET 0) c WHERE %s';
     of_sites   text := CASE WHEN only_sites IS NULL THEN 'true'
                             WHEN cardinality(only_sites) = 1 THEN format('site_id = %s', only_sites[1])
                             ELSE format('site_id = ANY (%L::int4[])', only_sites) END;
-    of_day     text := CASE WHEN only_sites IS NULL THEN 'true' ELSE 'r.' || of_sites END;
+    of_rollup  text := CASE WHEN only_sites IS NULL THEN 'true' ELSE 'r.' || of_sites END;
     of_pair    text := CASE WHEN only_sites IS NULL THEN 'true' ELSE 'p.' || of_sites END;
+    to_add     timestamptz[];
+    to_take    timestamptz[];
     this       timestamptz;
 BEGIN
-    SELECT date_bin('1 hour', from_time + interval '1 hour' - instant, epoch), date_bin('1 hour', least(to_time, rolled_until), epoch)
-      INTO STRICT h0, h1 FROM rollup_state;
+    SELECT * INTO STRICT state FROM rollup_state;
+    h0 := date_bin('1 hour', from_time + interval '1 hour' - instant, epoch);
+    h1 := date_bin('1 hour', least(to_time, state.rolled_until), epoch);
     IF h0 >= h1 THEN    -- not one whole hour
         parts := ARRAY[format(check_part, from_time, to_time, of_pair)];
     ELSE
         d0 := date_bin('1 day', h0 + interval '1 day' - instant, epoch);
-        d1 := greatest(date_bin('1 day', h1, epoch), d0);
-        SELECT coalesce(array_agg(DISTINCT start) FILTER (WHERE period = 'hour'), '{}'),
-               coalesce(array_agg(DISTINCT date_bin('1 day', start, epoch)) FILTER (WHERE start >= d0 AND start < d1), '{}')
-          INTO dirty, dirty_days FROM rollup_dirty WHERE start >= h0 AND start < h1;
-        parts := ARRAY[
-            format(check_part, from_time, h0, of_pair),
-            format(hour_part, h0, least(d0, h1), dirty, of_pair),
-            format(day_part, d0, d1, dirty_days, of_day),
-            format(hour_part, greatest(d1, h0), h1, dirty, of_pair),
-            format(check_part, h1, to_time, of_pair)];
-        IF d0 >= d1 THEN -- no whole day: hours, once
-            parts := ARRAY[parts[1], format(hour_part, h0, h1, dirty, of_pair), parts[5]];
+        d1 := date_bin('1 day', h1, epoch); -- before d0 in a range within a day
+        SELECT coalesce(array_agg(DISTINCT start) FILTER (WHERE period = 'hour' AND start >= h0 AND start < h1), '{}'),
+               coalesce(array_agg(DISTINCT date_bin('1 day', start, epoch)) FILTER (WHERE period IN ('hour', 'day')), '{}'),
+               coalesce(array_agg(DISTINCT date_bin('1 day', start, epoch)), '{}')
+          INTO dirty, dirty_days, dirty_mtd
+          FROM rollup_dirty WHERE start >= d0 - interval '1 day' AND start < d1 + interval '1 day';
+        parts := ARRAY[format(check_part, from_time, h0, of_pair), format(check_part, h1, to_time, of_pair)];
+        -- The day before is taken whole where that is less than its hours from h0 on, and so is the last one.
+        this := d0 - interval '1 day';
+        IF d1 >= d0 AND d0 - h0 > interval '12 hours' AND this <> ALL (dirty_days) AND this >= state.hours_since THEN
+            parts := parts || format(hour_part, taken, this, h0, '{}', of_pair);
+            h0 := this;
+            d0 := this;
         END IF;
-        FOREACH this IN ARRAY dirty_days LOOP
-            parts := parts || format(hour_part, this, this + interval '1 day', dirty, of_pair);
-        END LOOP;
+        this := d1 + interval '1 day';
+        IF d1 >= d0 AND h1 - d1 > interval '12 hours' AND this <= state.rolled_until AND d1 <> ALL (dirty_days) AND d1 >= state.hours_since THEN
+            parts := parts || format(hour_part, taken, h1, this, '{}', of_pair);
+            h1 := this;
+            d1 := this;
+        END IF;
+        IF d0 >= d1 THEN -- no whole day: hours, once
+            parts := parts || format(hour_part, added, h0, h1, dirty, of_pair);
+        ELSE
+            parts := parts || format(hour_part, added, h0, d0, dirty, of_pair) || format(hour_part, added, d1, h1, dirty, of_pair);
+            FOREACH this IN ARRAY dirty_days LOOP
+                IF this >= d0 AND this < d1 THEN
+                    parts := parts || format(hour_part, added, this, this + interval '1 day', dirty, of_pair);
+                END IF;
+            END LOOP;
+        END IF;
         FOREACH this IN ARRAY dirty LOOP
             parts := parts || format(check_part, this, this + interval '1 hour', of_pair);
         END LOOP;
+        last := d0;
+        WHILE last < d1 LOOP
+            first := last;
+            month := date_trunc('month', first);
+            last := least(d1, month + interval '1 month');
+            right_days := coalesce((SELECT min(day) FROM unnest(dirty_mtd) AS day WHERE day >= first AND day < last), last);
+            IF first < right_days THEN
+                months := months || month || month;
+                untils := untils || right_days || first;
+                signs := signs || 1 || -1;
+            END IF;
+            IF right_days < last THEN
+                parts := parts || format(day_part, right_days, last, dirty_days, of_rollup);
+            END IF;
+        END LOOP;
+        -- A day on which nothing was checked has no row: the one before it says the same.
+        SELECT array_agg(m.day) FILTER (WHERE sign = 1), array_agg(m.day) FILTER (WHERE sign = -1) INTO to_add, to_take
+          FROM unnest(months, untils, signs) AS edge (month_start, until, sign)
+         CROSS JOIN LATERAL (SELECT max(day) AS day FROM rollup_month_to_date WHERE day >= month_start AND day < until) AS m
+         WHERE m.day IS NOT NULL;
+        parts := parts || format(mtd_part, added, coalesce(to_add, '{}'), of_rollup) || format(mtd_part, taken, coalesce(to_take, '{}'), of_rollup);
     END IF;
     RETURN QUERY EXECUTE format(
-        'SELECT site, location, sum(u), sum(g), sum(d), sum(n), min(least_us), max(most_us), sum(sum_us)::numeric, sum(hist), %s
-           FROM (%s) AS part (start, site, location, u, g, d, n, least_us, most_us, sum_us, hist, first_hist)
-          GROUP BY site, location',
-        CASE WHEN with_ttfb THEN 'sum(first_hist)' ELSE 'NULL::numeric' END, array_to_string(parts, ' UNION ALL '));
+        'SELECT site, location, u, g, d, n, hist_value(lowest)::int4, hist_value(highest)::int4,
+                CASE WHEN hist IS NOT NULL THEN sum_us END, hist, first_hist
+           FROM (SELECT *, hist_lowest(hist) AS lowest, hist_highest(hist) AS highest
+                   FROM (SELECT site, %s AS location, sum(u) AS u, sum(g) AS g, sum(d) AS d, sum(n) AS n, sum(sum_us) AS sum_us,
+                                nullif(sum(hist), 0) AS hist, %s AS first_hist
+                           FROM (%s) AS part (site, location, u, g, d, n, sum_us, hist, first_hist)
+                          GROUP BY 1, 2) AS whole
+                  WHERE u + g + d + n > 0 OFFSET 0) AS bounded',
+        CASE WHEN by_location THEN 'location' ELSE 'NULL::int4' END,
+        CASE WHEN with_ttfb THEN 'nullif(sum(first_hist), 0)' ELSE 'NULL::numeric' END, array_to_string(parts, ' UNION ALL '));
 END
 $function$;
 
@@ -566,15 +677,12 @@ RETURNS TABLE (site_id int4, up int8, degraded int8, down int8, unknown int8, ex
                total_min_us int4, total_max_us int4, total_hist numeric)
 LANGUAGE sql STABLE SET jit = off AS $$
     WITH maintained AS MATERIALIZED (SELECT * FROM site_maintenance(from_time, to_time, only_sites)),
-    whole AS (
-        SELECT s.site_id, sum(s.up) AS up, sum(s.degraded) AS degraded, sum(s.down) AS down, sum(s.unknown) AS unknown,
-               min(s.total_min_us) AS total_min_us, max(s.total_max_us) AS total_max_us, sum(s.total_hist) AS total_hist
-          FROM site_stats(from_time, to_time, only_sites, false) s GROUP BY s.site_id),
+    whole AS (SELECT * FROM site_stats(from_time, to_time, only_sites, false, false)),
     excluded AS (
         SELECT s.site_id, sum(s.up) AS up, sum(s.degraded) AS degraded, sum(s.down) AS down, sum(s.unknown) AS unknown
           FROM (SELECT windows, array_agg(m.site_id) AS ids FROM maintained m GROUP BY windows) AS alike
          CROSS JOIN LATERAL unnest(windows) AS span
-         CROSS JOIN LATERAL site_stats(lower(span), upper(span), ids, false) AS s
+         CROSS JOIN LATERAL site_stats(lower(span), upper(span), ids, false, false) AS s
          GROUP BY s.site_id),
     due AS (
         SELECT d.site_id, CASE WHEN bool_and(d.cron IS NULL) THEN sum(
@@ -660,4 +768,4 @@ SELECT s.name AS site,
   LEFT JOIN error_kind e ON e.error_id = c.error
   LEFT JOIN check_detail d ON d.site_id = c.site_id AND d.location_id = c.location_id AND d.slot = c.slot;
 
-INSERT INTO schema_version (version, usable_from) VALUES (6, 5) ON CONFLICT DO NOTHING;
+INSERT INTO schema_version (version, usable_from) VALUES (7, 5) ON CONFLICT DO NOTHING;

@@ -39,14 +39,14 @@ GRANT SELECT, UPDATE (expanded_until) ON maintenance TO :"consumer";
 GRANT INSERT ON maintenance_span TO :"consumer";
 GRANT INSERT ON check_result, check_detail, kafka_gap, dead_letter TO :"consumer";
 GRANT SELECT, INSERT, UPDATE ON kafka_offset, site_revision TO :"consumer";
-GRANT SELECT, INSERT, UPDATE ON rollup_hour, rollup_day TO :"consumer";
+GRANT SELECT, INSERT, UPDATE ON rollup_hour, rollup_day, rollup_month_to_date TO :"consumer";
 GRANT SELECT, UPDATE ON rollup_state TO :"consumer";
 GRANT SELECT, INSERT, DELETE ON rollup_dirty, incident_late TO :"consumer";
 GRANT SELECT, INSERT, UPDATE, DELETE ON incident, incident_again TO :"consumer";
 GRANT EXECUTE ON FUNCTION make_partition(text, timestamptz, timestamptz) TO :"consumer";
 
 GRANT SELECT ON schema_version, outcome, error_kind, site, location, check_result, check_detail, kafka_offset, kafka_gap, checks,
-    site_revision, due_span, site_location, rollup_hour, rollup_day, rollup_state, rollup_dirty,
+    site_revision, due_span, site_location, rollup_hour, rollup_day, rollup_month_to_date, rollup_state, rollup_dirty,
     incident, incidents, incident_late, incident_again, sites, site_alias, maintenance, maintenance_span
    TO :"web";
 COMMIT;

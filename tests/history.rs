@@ -54,7 +54,7 @@ const AHEAD: &str = "
 
 /// Tables that were partitions and are still there.
 const LEFT_BEHIND: &str = "
-    SELECT count(*) FROM pg_class WHERE relkind = 'r' AND NOT relispartition AND relname ~ '^(check|rollup)_(result|detail|hour|day)_'";
+    SELECT count(*) FROM pg_class WHERE relkind = 'r' AND NOT relispartition AND relname ~ '^(check|rollup)_(result|detail|hour|day|month_to_date)_'";
 
 const PARTITIONS: &str = "
     SELECT count(*) FROM pg_inherits WHERE inhparent IN ('check_result'::regclass, 'check_detail'::regclass)";
@@ -289,57 +289,81 @@ async fn a_range_has_the_same_answer_from_rollups_as_from_checks() {
     world.db.batch_execute(ANNOUNCED).await.unwrap();
     let mut housekeeper = keeper(&settings).await;
     pass(&mut housekeeper, slot(0)).await;
+    // From 20 February to 6 April. Two sites, a third one for some days of March, and two days without any check. For whoever has this
+    // time zone there is a day of 23 hours in it: days are those of UTC all the same.
     let some = "
+        SET TIME ZONE 'America/New_York';
         INSERT INTO check_result (slot, site_id, location_id, total_us, lateness_ms, outcome, error, ttfb_bucket)
-        SELECT '2027-01-01 00:00+00'::timestamptz + random() * $1 * interval '1 day', 1 + n % 2, 1, (1000 * exp(5 * random()))::int4, 0,
-               (random() * 3)::int2, 0, (random() * 200)::int2
-          FROM generate_series(1, 4000) AS n";
-    let up_to = |days: f64| (Slot::from_micros(START + (days * DAY as f64) as i64), days);
-    let (now, until) = up_to(12.73);
-    world.db.execute(some, &[&until]).await.unwrap();
+        SELECT slot, site, 1, (1000 * exp(5 * random()))::int4, 0, (random() * 3)::int2, 0, (random() * 200)::int2
+          FROM (SELECT '2027-02-20 00:00+00'::timestamptz + random() * interval '1098 hours' AS slot, 1 + n % 3 AS site
+                  FROM generate_series(1, 9000) AS n) AS drawn
+         WHERE (site < 3 OR slot BETWEEN '2027-03-09 05:00+00' AND '2027-03-12 07:00+00')
+           AND slot NOT BETWEEN '2027-03-22 00:00+00' AND '2027-03-24 00:00+00'";
+    world.db.batch_execute(some).await.unwrap();
+    let now = Slot::from_micros(START + 95 * DAY + 17 * DAY / 24);
     pass(&mut housekeeper, now).await;
+    let mut random = fastrand::Rng::with_seed(1);
+    assert_eq!(wrong_ranges(&world, &mut random).await, 0);
+
     // Late ones, in all hours of two days, that are noted and not computed yet.
     let late = "
         WITH added AS (
             INSERT INTO check_result (slot, site_id, location_id, total_us, lateness_ms, outcome, error)
-            SELECT '2027-01-04 12:34:56+00'::timestamptz + random() * interval '2 days', 1, 1, 5000, 0, 0, 0 FROM generate_series(1, 200)
+            SELECT '2027-03-04 12:34:56+00'::timestamptz + random() * interval '48 hours', 1, 1, 5000, 0, 0, 0 FROM generate_series(1, 200)
             RETURNING slot)
         INSERT INTO rollup_dirty (period, start, location_id, site_ids)
         SELECT DISTINCT 'hour', date_bin('1 hour', slot, '2000-01-01 00:00+00'), 1, '{1}'::int4[] FROM added";
     world.db.batch_execute(late).await.unwrap();
+    assert_eq!(wrong_ranges(&world, &mut random).await, 0);
+    pass(&mut housekeeper, now).await;
+    assert_eq!(world.number(WRONG).await, 0);
+    assert_eq!(wrong_ranges(&world, &mut random).await, 0);
+
+    // What makes days anew and does not know of months to date, as an older program: they are not what is read.
+    let anew = "
+        UPDATE rollup_day SET up = up WHERE site_id = 2 AND day = '2027-03-10 00:00+00';
+        UPDATE rollup_month_to_date SET up = up + 7 WHERE site_id = 2 AND day >= '2027-03-10 00:00+00' AND day < '2027-04-01 00:00+00'";
+    world.db.batch_execute(anew).await.unwrap();
+    assert_eq!(wrong_ranges(&world, &mut random).await, 0);
+    pass(&mut housekeeper, now).await;
+    assert_eq!(world.number(WRONG).await, 0);
+
+    // They are what is read else.
+    let wrong = "UPDATE rollup_month_to_date SET up = up + 7 WHERE day = '2027-03-31 00:00+00'";
+    world.db.batch_execute(wrong).await.unwrap();
+    assert!(wrong_ranges(&world, &mut random).await > 10);
+    assert!(world.number(WRONG).await > 0);
+}
+
+/// How many of 150 ranges have another answer than their checks: long ones, short ones, whole hours and whole days, around the rows.
+async fn wrong_ranges(world: &World, random: &mut fastrand::Rng) -> usize {
     let compare = "
         WITH told AS (SELECT * FROM site_stats($1, $2)),
         checks AS (
             SELECT site_id, location_id, sum((outcome = 0)::int4), sum((outcome = 1)::int4), sum((outcome = 2)::int4),
-                   sum((outcome = 3)::int4), min(total_us) FILTER (WHERE outcome < 2), max(total_us) FILTER (WHERE outcome < 2),
+                   sum((outcome = 3)::int4), round(hist_value(hist_bucket(min(total_us) FILTER (WHERE outcome < 2))))::int4,
+                   round(hist_value(hist_bucket(max(total_us) FILTER (WHERE outcome < 2))))::int4,
                    (sum(total_us) FILTER (WHERE outcome < 2))::numeric, sum(10::numeric ^ (8 * hist_bucket(total_us))) FILTER (WHERE outcome < 2),
                    sum(10::numeric ^ (8 * ttfb_bucket)) FILTER (WHERE outcome < 2)
               FROM check_result WHERE slot >= $1 AND slot < $2 GROUP BY 1, 2)
         SELECT (SELECT count(*) FROM told), (SELECT count(*) FROM ((TABLE told EXCEPT TABLE checks) UNION ALL (TABLE checks EXCEPT TABLE told)) AS d)";
-    let mut random = fastrand::Rng::with_seed(1);
-    let mut answers = 0;
+    let (mut answers, mut wrong) = (0, 0);
     for round in 0..150 {
-        // Long ones, short ones, empty ones, whole hours and whole days.
         let grain = [1, 3_600_000_000, DAY][round % 3];
-        let mut draw = |most: i64| START - DAY + random.i64(0..most) / grain * grain;
-        let (from, width) = (draw(15 * DAY), [DAY / 100, 15 * DAY][round % 2]);
-        let to = from + (draw(width.max(grain)) - START + DAY);
+        let mut draw = |most: i64| random.i64(0..most) / grain * grain;
+        let from = START + 48 * DAY + draw(50 * DAY);
+        let to = from + draw([DAY / 20, 3 * DAY, 50 * DAY][round / 3 % 3].max(grain + 1));
         let range = [from, to].map(|slot| Slot::from_micros(slot).to_system_time());
-        let row = world
-            .db
-            .query_one(compare, &[&range[0], &range[1]])
-            .await
-            .unwrap();
-        assert_eq!(
-            row.get::<_, i64>(1),
-            0,
-            "{} {}",
-            Slot::from_micros(from),
-            Slot::from_micros(to)
-        );
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&range[0], &range[1]];
+        let row = world.db.query_one(compare, &parameters).await.unwrap();
+        if row.get::<_, i64>(1) > 0 {
+            wrong += 1;
+            println!("{} {}", Slot::from_micros(from), Slot::from_micros(to));
+        }
         answers += row.get::<_, i64>(0);
     }
     assert!(answers > 100, "{answers}");
+    wrong
 }
 
 #[actix_rt::test]
@@ -359,7 +383,7 @@ async fn a_question_looks_only_into_the_partitions_of_its_range() {
     // check_detail is rare: where it is small, reading all of it is cheaper than looking into a part once for each check.
     let scans = "
         SELECT relname::text, pg_stat_get_xact_numscans(oid) FROM pg_class
-         WHERE relname ~ '^(check_result|rollup_hour|rollup_day)_2027'";
+         WHERE relname ~ '^(check_result|rollup_hour|rollup_day|rollup_month_to_date)_2027'";
     for (question, months, least) in [
         (
             "checks WHERE site = 'a' AND slot >= '2027-03-10' AND slot < '2027-03-11'",

@@ -7,11 +7,12 @@ use std::process::Command;
 use support::{World, message};
 
 /// As it was when the version was new: what each has changed since is in the git history of schema.sql.
-const VERSIONS: [(i32, &str); 4] = [
+const VERSIONS: [(i32, &str); 5] = [
     (1, include_str!("schema/version-1.sql")),
     (2, include_str!("schema/version-2.sql")),
     (3, include_str!("schema/version-3.sql")),
     (5, include_str!("schema/version-5.sql")),
+    (6, include_str!("schema/version-6.sql")),
 ];
 
 /// What is in a database of any version: a check that is up, three that were not, and their partition.
@@ -26,6 +27,13 @@ const DATA: &str = "
     INSERT INTO check_detail (slot, site_id, location_id, detail) VALUES ('2026-01-02 03:05:05', 1, 1, 'refused');
     INSERT INTO kafka_offset (topic, partition, next) VALUES ('t', 0, 42);
     INSERT INTO dead_letter (topic, partition, kafka_offset, reason, detail, payload) VALUES ('t', 0, 7, 'malformed', 'x', 'y')";
+
+/// What a program of a version with rollups has computed, and what one with incidents has noted.
+const ROLLED: &str = "
+    SELECT make_partition('rollup_day', '2025-12-01', '2026-01-01');
+    INSERT INTO rollup_day (day, site_id, location_id, up, degraded, down, unknown) VALUES ('2025-12-30', 1, 1, 5, 0, 0, 0),
+        ('2025-12-31', 1, 1, 6, 0, 0, 0)";
+const JUDGED: &str = "INSERT INTO incident_late VALUES ('2026-01-02 03:05:05', 1, '{1}')";
 
 /// All that makes a schema: columns, keys, indexes, checks, views, functions. Partitions are not compared, nor is the order of
 /// columns, which a database keeps as they came.
@@ -72,6 +80,11 @@ async fn a_database_of_each_earlier_version_becomes_what_a_new_one_is_and_keeps_
         world.db.batch_execute("SET TIME ZONE 'UTC'").await.unwrap();
         world.db.batch_execute(schema).await.unwrap();
         world.db.batch_execute(DATA).await.unwrap();
+        for (since, data) in [(5, ROLLED), (6, JUDGED)] {
+            if version >= since {
+                world.db.batch_execute(data).await.unwrap();
+            }
+        }
         for _ in 0..2 {
             migrate(&world);
             let found = catalogue(&world).await;
@@ -94,6 +107,10 @@ async fn a_database_of_each_earlier_version_becomes_what_a_new_one_is_and_keeps_
             "SELECT coalesce(sum(up + 2 * down), 0)::int8 FROM rollup_day WHERE day = '2026-01-02'";
         world.wait_for("rollups of the old rows", rolled, 7).await;
         assert_eq!(world.number(rolled).await, 7, "version {version}");
+        if version >= 5 {
+            let to_date = "SELECT coalesce(sum(up), 0)::int8 FROM rollup_month_to_date WHERE day < '2026-01-01'";
+            world.wait_for("months of old days", to_date, 5 + 11).await;
+        }
         let incidents = "SELECT count(*) FROM incidents WHERE site = 'old' AND error = 'connect_refused' AND detail = 'refused'
                             AND open AND began = '2026-01-02 03:05:05'";
         world

@@ -109,11 +109,17 @@ fn settings(world: &World) -> PostgresSettings {
     load_any(&sources).unwrap().postgres
 }
 
-const QUESTIONS: [(&str, &str, &str); 6] = [
+const QUESTIONS: [(&str, &str, &str); 7] = [
     (
         "uptime and p95 of all sites, 30 days to the second",
         "SELECT site_id, 100.0 * (up + degraded) / nullif(up + degraded + down, 0), hist_percentile(total_hist, 0.95, total_max_us, total_min_us)
            FROM uptimes(now() - interval '30 days', now())",
+        "50 ms",
+    ),
+    (
+        "the same, to the hour",
+        "SELECT site_id, 100.0 * (up + degraded) / nullif(up + degraded + down, 0), hist_percentile(total_hist, 0.95, total_max_us, total_min_us)
+           FROM rollup_state, uptimes(rolled_until - interval '30 days', rolled_until)",
         "50 ms",
     ),
     (
@@ -292,6 +298,6 @@ async fn sizes(world: &World) -> (f64, f64) {
     };
     (
         size("check_result").await,
-        size("rollup_hour, rollup_day").await,
+        size("rollup_hour, rollup_day, rollup_month_to_date").await,
     )
 }

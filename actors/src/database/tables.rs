@@ -172,6 +172,23 @@ pub(super) const TABLES: &[Table] = &[
         partitioned: true,
     },
     Table {
+        name: "rollup_month_to_date",
+        columns: &[
+            ("day", TIME),
+            ("site_id", "integer"),
+            ("location_id", "integer"),
+            ("up", "integer"),
+            ("degraded", "integer"),
+            ("down", "integer"),
+            ("unknown", "integer"),
+            ("total_sum_us", "bigint"),
+            ("total_hist", "numeric"),
+            ("ttfb_hist", "numeric"),
+        ],
+        key: &["day", "site_id", "location_id"],
+        partitioned: true,
+    },
+    Table {
         name: "site_location",
         columns: &[
             ("site_id", "integer"),

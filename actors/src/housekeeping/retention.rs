@@ -6,6 +6,7 @@ use sitewatch_config::Retention;
 use slog::{Logger, info, warn};
 use tokio_postgres::{Client, Error};
 
+use super::rollup::DAYS_TABLES;
 use crate::{
     database::{CHECKS, Partition, Span},
     model::Slot,
@@ -61,7 +62,7 @@ pub(super) fn classes(retention: &Retention) -> [Class; 3] {
             retention.hourly,
             needed("day", "hours_since"),
         ),
-        class(&["rollup_day"], retention.daily, None),
+        class(DAYS_TABLES, retention.daily, None),
     ]
 }
 
