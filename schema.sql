@@ -536,6 +536,28 @@ SELECT site_id, location_id, since,
   FROM site_revision
 WINDOW following AS (PARTITION BY site_id, location_id ORDER BY since);
 
+-- The slots of each announced calendar, by day (UTC): housekeeping writes them down, from the first announcement to two days ahead, since
+-- SQL has no cron. Version 7.
+CREATE TABLE IF NOT EXISTS calendar_day (
+    cron  text NOT NULL,
+    day   timestamptz NOT NULL,
+    slots timestamptz[] NOT NULL,
+    PRIMARY KEY (cron, day)
+);
+
+-- How many slots a calendar has from lo to before hi; null where it is not written down yet.
+CREATE OR REPLACE FUNCTION calendar_slots(calendar text, lo timestamptz, hi timestamptz) RETURNS int8
+LANGUAGE sql STABLE SET timezone = 'UTC' AS $$
+    SELECT CASE WHEN lo >= hi THEN 0
+                WHEN count(day) = (extract(epoch FROM last - first) / 86400)::int8 + 1 THEN
+                     sum(CASE WHEN day >= lo AND day + interval '1 day' <= hi THEN cardinality(slots)
+                              ELSE (SELECT count(*) FROM unnest(slots) AS slot WHERE slot >= lo AND slot < hi) END)::int8 END
+      FROM (SELECT date_bin('1 day', lo, '2000-01-01 00:00+00') AS first,
+                   date_bin('1 day', hi - interval '1 microsecond', '2000-01-01 00:00+00') AS last) AS days
+      LEFT JOIN calendar_day ON cron = calendar AND day BETWEEN first AND last
+     GROUP BY first, last
+$$;
+
 -- Each site as people know it. due_until: the slot from which on it is due nowhere any more, since it was removed or its producers
 -- ended in order; null while it is due.
 CREATE OR REPLACE VIEW sites AS
@@ -551,8 +573,8 @@ SELECT s.name AS site,
        ARRAY(SELECT a.name FROM site_alias a WHERE a.site_id = s.site_id ORDER BY a.renamed_at) AS formerly
   FROM site s;
 
--- The slots from one instant to before another that are due and must each have a row, of sites with an interval. Calendars
--- are expanded by `sitewatch-node audit`. What has no row:
+-- The slots from one instant to before another that are due and must each have a row; those of calendars, as far as they are written
+-- down. What has no row:
 --   SELECT * FROM expected_slots(now() - interval '1 hour', now() - interval '2 minutes')
 --   EXCEPT SELECT site_id, location_id, slot FROM check_result WHERE slot > now() - interval '1 hour';
 CREATE OR REPLACE FUNCTION expected_slots(from_time timestamptz, to_time timestamptz)
@@ -566,6 +588,12 @@ RETURNS TABLE (site_id int4, location_id int4, slot timestamptz) LANGUAGE sql ST
                     ELSE date_bin(step, from_time - interval '1 microsecond', s.since) + step END,
                least(s.due_until, to_time) - interval '1 microsecond', step) AS due
      WHERE s.interval_us IS NOT NULL AND s.since < to_time AND s.due_until > from_time
+     UNION ALL
+    SELECT s.site_id, s.location_id, due
+      FROM due_span s
+      JOIN calendar_day c ON c.cron = s.cron AND day > from_time - interval '24 hours' AND day < to_time
+     CROSS JOIN LATERAL unnest(slots) AS due
+     WHERE due >= greatest(s.since, from_time) AND due < least(s.due_until, to_time)
 $$;
 
 -- ---- Incidents (version 6) ----
@@ -670,7 +698,7 @@ LANGUAGE sql IMMUTABLE AS $$
 $$;
 
 -- What is known of each site, or of some, from one instant to before another, without what was in maintenance: checks by outcome, how
--- many were due (null for sites with a calendar), and how long maintenance was. total_hist is of all checks, those in maintenance too.
+-- many were due (null for a site whose calendar is not written down yet), and how long maintenance was. total_hist is of all checks, those in maintenance too.
 -- A check that can still come is not due yet.
 CREATE OR REPLACE FUNCTION uptimes(from_time timestamptz, to_time timestamptz, only_sites int4[] DEFAULT NULL)
 RETURNS TABLE (site_id int4, up int8, degraded int8, down int8, unknown int8, expected int8, maintenance interval,
@@ -685,13 +713,20 @@ LANGUAGE sql STABLE SET jit = off AS $$
          CROSS JOIN LATERAL site_stats(lower(span), upper(span), ids, false, false) AS s
          GROUP BY s.site_id),
     due AS (
-        SELECT d.site_id, CASE WHEN bool_and(d.cron IS NULL) THEN sum(
-                   slots_between(d.since, d.interval_us, from_time, hi)
-                   - coalesce((SELECT sum(slots_between(d.since, d.interval_us, lower(span), least(upper(span), hi)))
-                                 FROM maintained m, unnest(m.windows) AS span WHERE m.site_id = d.site_id), 0)) END AS expected
+        SELECT d.site_id, CASE WHEN bool_and(slots IS NOT NULL) THEN sum(slots) END AS expected
           FROM due_span d
          CROSS JOIN LATERAL (
                 SELECT least(d.due_until, to_time, now() - make_interval(secs => d.check_limit_us / 1e6 + 10)) AS hi) AS h
+         CROSS JOIN LATERAL (
+                SELECT CASE WHEN d.cron IS NULL THEN
+                    slots_between(d.since, d.interval_us, from_time, hi)
+                    - coalesce((SELECT sum(slots_between(d.since, d.interval_us, lower(span), least(upper(span), hi)))
+                                  FROM maintained m, unnest(m.windows) AS span WHERE m.site_id = d.site_id), 0)
+                ELSE
+                    calendar_slots(d.cron, greatest(d.since, from_time), hi)
+                    - coalesce((SELECT sum(calendar_slots(d.cron, greatest(d.since, lower(span)), least(upper(span), hi)))
+                                  FROM maintained m, unnest(m.windows) AS span WHERE m.site_id = d.site_id), 0)
+                END AS slots) AS s
          WHERE d.since < to_time AND d.due_until > from_time AND (only_sites IS NULL OR d.site_id = ANY (only_sites))
          GROUP BY d.site_id)
     SELECT coalesce(whole.site_id, due.site_id),

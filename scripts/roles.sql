@@ -37,6 +37,7 @@ GRANT SELECT, INSERT, UPDATE ON site_location TO :"consumer";
 GRANT SELECT, INSERT, UPDATE, DELETE ON site_alias TO :"consumer";
 GRANT SELECT, UPDATE (expanded_until) ON maintenance TO :"consumer";
 GRANT INSERT ON maintenance_span TO :"consumer";
+GRANT SELECT, INSERT ON calendar_day TO :"consumer";
 GRANT INSERT ON check_result, check_detail, kafka_gap, dead_letter TO :"consumer";
 GRANT SELECT, INSERT, UPDATE ON kafka_offset, site_revision TO :"consumer";
 GRANT SELECT, INSERT, UPDATE ON rollup_hour, rollup_day, rollup_month_to_date TO :"consumer";
@@ -47,6 +48,7 @@ GRANT EXECUTE ON FUNCTION make_partition(text, timestamptz, timestamptz) TO :"co
 
 GRANT SELECT ON schema_version, outcome, error_kind, site, location, check_result, check_detail, kafka_offset, kafka_gap, checks,
     site_revision, due_span, site_location, rollup_hour, rollup_day, rollup_month_to_date, rollup_state, rollup_dirty,
-    incident, incidents, incident_late, incident_again, sites, site_alias, maintenance, maintenance_span
+    incident, incidents, incident_late, incident_again, sites, site_alias, maintenance, maintenance_span,
+    calendar_day
    TO :"web";
 COMMIT;

@@ -96,6 +96,13 @@ impl Cron {
         Some(next.timestamp().as_microsecond())
     }
 
+    /// The instants from `from` to before `to`, in microseconds since 1970 UTC, each once.
+    pub fn between(&self, from: i64, to: i64) -> impl Iterator<Item = i64> {
+        let after = |last: i64| self.next_after(last).filter(|next| *next > last);
+        std::iter::successors(after(from - 1), move |last| after(*last))
+            .take_while(move |next| *next < to)
+    }
+
     /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.text

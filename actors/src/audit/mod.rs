@@ -5,10 +5,7 @@
 mod answer;
 mod sql;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::SystemTime,
-};
+use std::{collections::HashMap, time::SystemTime};
 
 use sitewatch_config::{Cron, PostgresSettings};
 use tokio_postgres::{Row, Transaction};
@@ -319,16 +316,9 @@ impl Work<'_> {
 /// The slots of a calendar from an instant to before another.
 fn calendar(cron: &Cron, from: SystemTime, to: SystemTime) -> Vec<SystemTime> {
     let micros = |time| Slot::from_system_time(time).as_micros();
-    let (mut last, end) = (micros(from) - 1, micros(to));
-    let mut slots = BTreeSet::new();
-    while let Some(next) = cron
-        .next_after(last)
-        .filter(|next| *next < end && *next > last)
-    {
-        slots.insert(Slot::from_micros(next).to_system_time());
-        last = next;
-    }
-    slots.into_iter().collect()
+    cron.between(micros(from), micros(to))
+        .map(|slot| Slot::from_micros(slot).to_system_time())
+        .collect()
 }
 
 /// Spans as arrays for a statement.

@@ -1,6 +1,7 @@
 //! What all that work with PostgreSQL share: sessions on the right schema, partitions, and what its errors mean.
 
 mod ask;
+mod calendars;
 mod error;
 mod expected;
 pub(crate) mod incidents;
@@ -26,9 +27,10 @@ pub use self::{
 };
 pub(crate) use self::{
     ask::ask,
+    calendars::write_calendars,
     partitions::{CHECKS, Partition, Partitions, existing},
     session::{open, tell_connected, untold},
     whose::{numbers, refuse_unknown},
     width::Span,
-    windows::write_down,
+    windows::write_windows,
 };

@@ -199,6 +199,16 @@ pub(super) const TABLES: &[Table] = &[
         partitioned: false,
     },
     Table {
+        name: "calendar_day",
+        columns: &[
+            ("cron", "text"),
+            ("day", TIME),
+            ("slots", "timestamp with time zone[]"),
+        ],
+        key: &["cron", "day"],
+        partitioned: false,
+    },
+    Table {
         name: "rollup_state",
         columns: &[
             ("rolled_until", TIME),

@@ -14,7 +14,7 @@ use crate::model::Slot;
 const AHEAD: Range<Duration> = Duration::from_secs(200 * 86_400)..Duration::from_secs(400 * 86_400);
 
 /// Writes down what recurs, for half a year at least after `now`. Gives the number of windows.
-pub(crate) async fn write_down(client: &mut Client, now: Slot) -> Result<u64, Error> {
+pub(crate) async fn write_windows(client: &mut Client, now: Slot) -> Result<u64, Error> {
     let soon = now.to_system_time() + AHEAD.start;
     if client.query(DUE, &[&soon]).await?.is_empty() {
         return Ok(0);

@@ -42,7 +42,7 @@ pub struct Counts {
     pub down: i64,
     /// Not known.
     pub unknown: i64,
-    /// How many were due; `None` if a calendar says when.
+    /// How many were due; `None` as long as the site's calendar is not written down.
     pub expected: Option<i64>,
 }
 

@@ -12,7 +12,10 @@ use super::{
     rollup::Rollups,
 };
 use crate::{
-    database::{CHECKS, Partitions, SessionError, Span, existing, open, untold, write_down},
+    database::{
+        CHECKS, Partitions, SessionError, Span, existing, open, untold, write_calendars,
+        write_windows,
+    },
     model::Slot,
 };
 
@@ -92,7 +95,8 @@ impl Keeper {
         let free = later(now, self.settings.max_slot_ahead + FREE);
         let misfits = self.make_ahead(now, free).await?;
         done.more = self.rollups.pass(&mut self.client, now, &self.log).await?;
-        write_down(&mut self.client, now).await?;
+        write_windows(&mut self.client, now).await?;
+        done.more |= write_calendars(&mut self.client, now).await?;
         for class in retention::classes(&self.settings.retention) {
             for partition in existing(&self.client, class.tables).await? {
                 let is_misfit = class.tables == CHECKS && misfits.contains(&partition.span);

@@ -6,7 +6,7 @@ use sitewatch_config::PostgresSettings;
 use tokio_postgres::{Client, types::ToSql};
 
 use crate::{
-    database::{AskError, ask, refuse_unknown, write_down},
+    database::{AskError, ask, refuse_unknown, write_windows},
     model::{Slot, Whose},
 };
 
@@ -101,7 +101,7 @@ impl Maintenance {
         };
         let id = row.get(0);
         transaction.commit().await?;
-        write_down(&mut self.0, Slot::from_system_time(SystemTime::now())).await?;
+        write_windows(&mut self.0, Slot::from_system_time(SystemTime::now())).await?;
         Ok(id)
     }
 
