@@ -432,13 +432,13 @@ BEGIN
         parts := ARRAY[format(check_part, from_time, h0, of_pair), format(check_part, h1, to_time, of_pair)];
         -- The day before is taken whole where that is less than its hours from h0 on, and so is the last one.
         this := d0 - interval '1 day';
-        IF d1 >= d0 AND d0 - h0 > interval '12 hours' AND this <> ALL (dirty_days) AND this >= state.hours_since THEN
+        IF d1 >= d0 AND h0 < d0 - interval '12 hours' AND this <> ALL (dirty_days) AND this >= state.hours_since THEN
             parts := parts || format(hour_part, taken, this, h0, '{}', of_pair);
             h0 := this;
             d0 := this;
         END IF;
         this := d1 + interval '1 day';
-        IF d1 >= d0 AND h1 - d1 > interval '12 hours' AND this <= state.rolled_until AND d1 <> ALL (dirty_days) AND d1 >= state.hours_since THEN
+        IF d1 >= d0 AND h1 > d1 + interval '12 hours' AND this <= state.rolled_until AND d1 <> ALL (dirty_days) AND d1 >= state.hours_since THEN
             parts := parts || format(hour_part, taken, h1, this, '{}', of_pair);
             h1 := this;
             d1 := this;
@@ -456,7 +456,9 @@ BEGIN
         FOREACH this IN ARRAY dirty LOOP
             parts := parts || format(check_part, this, this + interval '1 hour', of_pair);
         END LOOP;
-        last := d0;
+        -- From the first day that there is: a range may begin long before it.
+        last := greatest(d0, coalesce(least((SELECT min(day) FROM rollup_month_to_date),
+                                            (SELECT min(day) FROM unnest(dirty_mtd) AS day)), d1));
         WHILE last < d1 LOOP
             first := last;
             month := date_trunc('month', first);

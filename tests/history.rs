@@ -289,6 +289,7 @@ async fn a_range_has_the_same_answer_from_rollups_as_from_checks() {
     world.db.batch_execute(ANNOUNCED).await.unwrap();
     let mut housekeeper = keeper(&settings).await;
     pass(&mut housekeeper, slot(0)).await;
+    compare_all(&world).await;
     // From 20 February to 6 April. Two sites, a third one for some days of March, and two days without any check. For whoever has this
     // time zone there is a day of 23 hours in it: days are those of UTC all the same.
     let some = "
@@ -328,11 +329,29 @@ async fn a_range_has_the_same_answer_from_rollups_as_from_checks() {
     pass(&mut housekeeper, now).await;
     assert_eq!(world.number(WRONG).await, 0);
 
+    // All that there is.
+    for all in ["'-infinity', 'infinity'", "'0001-01-01', '2100-01-01'"] {
+        let number = format!(
+            "SELECT sum(up + degraded + down + unknown)::int8 - (SELECT count(*) FROM check_result) FROM site_stats({all})"
+        );
+        assert_eq!(world.number(&number).await, 0, "{all}");
+    }
+
     // They are what is read else.
     let wrong = "UPDATE rollup_month_to_date SET up = up + 7 WHERE day = '2027-03-31 00:00+00'";
     world.db.batch_execute(wrong).await.unwrap();
     assert!(wrong_ranges(&world, &mut random).await > 10);
     assert!(world.number(WRONG).await > 0);
+}
+
+/// All that there is, which begins long after the range does.
+async fn compare_all(world: &World) {
+    for all in ["'-infinity', 'infinity'", "'0001-01-01', '2100-01-01'"] {
+        let more = format!(
+            "SELECT coalesce(sum(up + degraded + down + unknown), 0)::int8 - (SELECT count(*) FROM check_result) FROM site_stats({all})"
+        );
+        assert_eq!(world.number(&more).await, 0, "{all}");
+    }
 }
 
 /// How many of 150 ranges have another answer than their checks: long ones, short ones, whole hours and whole days, around the rows.
