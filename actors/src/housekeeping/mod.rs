@@ -6,6 +6,7 @@
 
 mod judging;
 mod keeper;
+mod months;
 mod retention;
 mod rollup;
 
@@ -15,7 +16,7 @@ use actix::prelude::*;
 use sitewatch_config::PostgresSettings;
 use slog::{Logger, debug, info, warn};
 use tokio::time::Instant;
-use tokio_postgres::{Transaction, error::SqlState};
+use tokio_postgres::{Row, Transaction, error::SqlState};
 
 pub use self::keeper::{Done, Keeper};
 use crate::{
@@ -50,6 +51,17 @@ async fn lock_out_writers(transaction: &Transaction<'_>) -> Result<bool, tokio_p
         Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// The sites that notes of `rollup_dirty` name; `None` is all.
+fn sites_of(notes: &[Row]) -> Option<Vec<i32>> {
+    let mut sites = Vec::new();
+    for note in notes {
+        sites.extend(note.get::<_, Option<Vec<i32>>>(0)?);
+    }
+    sites.sort_unstable();
+    sites.dedup();
+    Some(sites)
 }
 
 /// What the settings actor tells the housekeeper.

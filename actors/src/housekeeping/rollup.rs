@@ -6,9 +6,9 @@
 use std::time::{Instant, SystemTime};
 
 use slog::{Logger, debug};
-use tokio_postgres::{Client, Row, Transaction};
+use tokio_postgres::{Client, Transaction};
 
-use super::{LONGEST, lock_out_writers};
+use super::{LONGEST, lock_out_writers, months, sites_of};
 use crate::{
     database::{CHECKS, Partitions, SessionError, existing},
     model::Slot,
@@ -138,13 +138,13 @@ impl Rollups {
                 self.hours.cover(client, log, [hour].into_iter()).await?;
                 self.days.cover(client, log, [hour].into_iter()).await?;
                 compute_hour(client, hour, &state).await?;
-            } else if let Some(day) = next(client, MONTH_NOTED, &[]).await? {
+            } else if let Some(day) = next(client, months::NOTED, &[]).await? {
                 // Last: as long as it is noted, its days are what is read.
                 if begin.elapsed() > LONGEST {
                     return Ok(true);
                 }
                 self.days.cover(client, log, [day].into_iter()).await?;
-                compute_month(client, day).await?;
+                months::compute(client, day).await?;
             } else {
                 return Ok(false);
             }
@@ -171,16 +171,6 @@ async fn compute_day(client: &mut Client, day: Slot, state: &State) -> Result<()
     if day >= state.hours_since {
         compute(&transaction, &DAYS, day, &sites).await?;
     }
-    fail::fail_point!("housekeeping::rollup");
-    Ok(transaction.commit().await?)
-}
-
-/// Computes a month to date from `day` on, and from each later one that is noted too.
-async fn compute_month(client: &mut Client, day: Slot) -> Result<(), SessionError> {
-    let transaction = client.transaction().await?;
-    let day = day.to_system_time();
-    let sites = named(&transaction.query(TAKE_MONTH, &[&day]).await?);
-    transaction.execute(COMPUTE_MONTH, &[&day, &sites]).await?;
     fail::fail_point!("housekeeping::rollup");
     Ok(transaction.commit().await?)
 }
@@ -243,18 +233,7 @@ async fn take(
     let taken = transaction
         .query(TAKE, &[&level.period, &start.to_system_time()])
         .await?;
-    Ok(named(&taken))
-}
-
-/// The sites that notes name; `None` is all.
-fn named(notes: &[Row]) -> Option<Vec<i32>> {
-    let mut sites = Vec::new();
-    for note in notes {
-        sites.extend(note.get::<_, Option<Vec<i32>>>(0)?);
-    }
-    sites.sort_unstable();
-    sites.dedup();
-    Some(sites)
+    Ok(sites_of(&taken))
 }
 
 async fn compute(
@@ -292,37 +271,3 @@ const DAY_NOTED: &str = "
        AND start + interval '1 day' <= least($1, (SELECT min(start) FROM rollup_dirty WHERE period = 'hour'))";
 
 const TAKE: &str = "DELETE FROM rollup_dirty WHERE period = $1 AND start = $2 RETURNING site_ids";
-
-const MONTH_NOTED: &str = "SELECT min(start) FROM rollup_dirty WHERE period = 'month'";
-
-const TAKE_MONTH: &str = "
-    DELETE FROM rollup_dirty
-     WHERE period = 'month' AND start >= $1 AND start < date_trunc('month', $1, 'UTC') + interval '1 month'
-    RETURNING site_ids";
-
-/// The days of the month of `$1`, from it on, of the sites `$2`; of all, if that is null, and of all on a day that had no row yet.
-/// Sites that were not checked on a day have a row too, if they were before.
-const COMPUTE_MONTH: &str = "
-    WITH days AS MATERIALIZED (
-        SELECT day, NOT EXISTS (SELECT FROM rollup_month_to_date m WHERE m.day = d.day) AS is_new
-          FROM (SELECT DISTINCT day FROM rollup_day
-                 WHERE day >= date_trunc('month', $1, 'UTC') AND day < date_trunc('month', $1, 'UTC') + interval '1 month') AS d)
-    INSERT INTO rollup_month_to_date (day, site_id, location_id, up, degraded, down, unknown, total_sum_us, total_hist, ttfb_hist)
-    SELECT day, site_id, location_id, up, degraded, down, unknown, total_sum_us, total_hist, ttfb_hist
-      FROM site_location p
-     CROSS JOIN LATERAL (
-            SELECT day, is_new, sum(up) OVER so_far AS up, sum(degraded) OVER so_far AS degraded, sum(down) OVER so_far AS down,
-                   sum(unknown) OVER so_far AS unknown, sum(total_sum_us) OVER so_far AS total_sum_us,
-                   sum(total_hist) OVER so_far AS total_hist, sum(ttfb_hist) OVER so_far AS ttfb_hist
-              FROM days
-              LEFT JOIN (SELECT * FROM rollup_day r
-                          WHERE r.site_id = p.site_id AND r.location_id = p.location_id
-                            AND day >= date_trunc('month', $1, 'UTC') AND day < date_trunc('month', $1, 'UTC') + interval '1 month'
-                         OFFSET 0) AS r USING (day)
-            WINDOW so_far AS (ORDER BY day)) AS to_date
-     WHERE day >= $1 AND up IS NOT NULL AND (is_new OR $2::int4[] IS NULL OR site_id = ANY ($2))
-       AND ($2 IS NULL OR site_id = ANY ($2) OR EXISTS (SELECT FROM days WHERE is_new AND day >= $1))
-     ORDER BY day -- so that what is read together lies together
-    ON CONFLICT (day, site_id, location_id) DO UPDATE
-       SET up = EXCLUDED.up, degraded = EXCLUDED.degraded, down = EXCLUDED.down, unknown = EXCLUDED.unknown,
-           total_sum_us = EXCLUDED.total_sum_us, total_hist = EXCLUDED.total_hist, ttfb_hist = EXCLUDED.ttfb_hist";
