@@ -358,7 +358,7 @@ SELECT 'month', day
          CROSS JOIN LATERAL (SELECT min(day) AS day FROM rollup_day r WHERE r.site_id = p.site_id AND r.location_id = p.location_id) AS d
        ) AS days,
        generate_series(first, now(), '24 hours') AS day
- WHERE NOT EXISTS (SELECT FROM schema_version WHERE version >= 7);
+ WHERE NOT EXISTS (SELECT FROM rollup_month_to_date);
 
 -- What there is from one instant to before another, of each site at each location, or of some sites: from rollups as far as they reach
 -- and are right, else from the checks themselves. So the answer is the same as of the checks, whatever comes late; where these are dropped,
@@ -408,7 +408,7 @@ DECLARE
         CASE WHEN outcome < 2 THEN total_us END AS total_us, CASE WHEN outcome < 2 THEN ttfb_bucket END AS ttfb_bucket
         FROM check_result c WHERE c.site_id = p.site_id AND c.location_id = p.location_id AND slot >= %L AND slot < %L OFFSET 0) c WHERE %s';
     of_sites   text := CASE WHEN only_sites IS NULL THEN 'true'
-                            WHEN cardinality(only_sites) = 1 THEN format('site_id = %s', only_sites[1])
+                            WHEN cardinality(only_sites) = 1 AND only_sites[1] IS NOT NULL THEN format('site_id = %s', only_sites[1])
                             ELSE format('site_id = ANY (%L::int4[])', only_sites) END;
     of_rollup  text := CASE WHEN only_sites IS NULL THEN 'true' ELSE 'r.' || of_sites END;
     of_pair    text := CASE WHEN only_sites IS NULL THEN 'true' ELSE 'p.' || of_sites END;
@@ -416,6 +416,9 @@ DECLARE
     to_take    timestamptz[];
     this       timestamptz;
 BEGIN
+    IF from_time IS NULL OR to_time IS NULL THEN
+        RETURN;
+    END IF;
     SELECT * INTO STRICT state FROM rollup_state;
     h0 := date_bin('1 hour', from_time + interval '1 hour' - instant, epoch);
     h1 := date_bin('1 hour', least(to_time, state.rolled_until), epoch);
@@ -457,7 +460,7 @@ BEGIN
             parts := parts || format(check_part, this, this + interval '1 hour', of_pair);
         END LOOP;
         -- From the first day that there is: a range may begin long before it.
-        last := greatest(d0, coalesce(least((SELECT min(day) FROM rollup_month_to_date),
+        last := greatest(d0, coalesce(least((SELECT min(day) FROM rollup_month_to_date WHERE day >= d0),
                                             (SELECT min(day) FROM unnest(dirty_mtd) AS day)), d1));
         WHILE last < d1 LOOP
             first := last;
@@ -481,7 +484,8 @@ BEGIN
         parts := parts || format(mtd_part, added, coalesce(to_add, '{}'), of_rollup) || format(mtd_part, taken, coalesce(to_take, '{}'), of_rollup);
     END IF;
     RETURN QUERY EXECUTE format(
-        'SELECT site, location, u, g, d, n, hist_value(lowest)::int4, hist_value(highest)::int4,
+        'SELECT site, location, u, g, d, n, CASE WHEN hist IS NOT NULL THEN least(hist_value(lowest), 2147483647)::int4 END,
+                CASE WHEN hist IS NOT NULL THEN least(hist_value(highest), 2147483647)::int4 END,
                 CASE WHEN hist IS NOT NULL THEN sum_us END, hist, first_hist
            FROM (SELECT *, hist_lowest(hist) AS lowest, hist_highest(hist) AS highest
                    FROM (SELECT site, %s AS location, sum(u) AS u, sum(g) AS g, sum(d) AS d, sum(n) AS n, sum(sum_us) AS sum_us,

@@ -344,6 +344,30 @@ async fn a_range_has_the_same_answer_from_rollups_as_from_checks() {
     assert!(world.number(WRONG).await > 0);
 }
 
+#[actix_rt::test]
+async fn no_hour_is_dropped_before_its_day_is_computed_however_long_history_is() {
+    let (world, mut settings) = migrated("long").await;
+    world.db.batch_execute(ANNOUNCED).await.unwrap();
+    let old = "
+        SELECT make_partition(parent, month, month + interval '1 month')
+          FROM unnest('{check_result, check_detail}'::text[]) AS parent, generate_series('2027-01-01 00:00+00'::timestamptz, '2027-04-01', '1 month') AS month;
+        INSERT INTO check_result (slot, site_id, location_id, total_us, lateness_ms, outcome, error)
+        SELECT slot, 1, 1, 1000, 0, 0, 0 FROM generate_series('2027-01-01 00:10+00'::timestamptz, '2027-04-30 23:59+00', '1 hour') AS slot";
+    world
+        .db
+        .batch_execute(&format!("SET TIME ZONE 'UTC'; {old}"))
+        .await
+        .unwrap();
+    settings.partition_width = Some(PartitionWidth::Month);
+    settings.retention.raw = Some(days(10));
+    settings.retention.hourly = Some(days(20));
+    // A pass ends before its work, also between a day and the next.
+    let dropped = pass(&mut keeper(&settings).await, slot(200)).await;
+    assert_eq!(dropped, 3 * 4);
+    let computed = "SELECT sum(up)::int8 FROM rollup_day WHERE day < '2027-05-01 00:00+00'";
+    assert_eq!(world.number(computed).await, 120 * 24);
+}
+
 /// All that there is, which begins long after the range does.
 async fn compare_all(world: &World) {
     for all in ["'-infinity', 'infinity'", "'0001-01-01', '2100-01-01'"] {

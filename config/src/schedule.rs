@@ -78,6 +78,14 @@ impl Cron {
             let last = text.lines().map(str::trim).rfind(|line| !line.is_empty());
             last.unwrap_or_default().trim_start_matches("^ ").to_owned()
         })?;
+        // Where clocks are set back by half an hour, as on Lord Howe, cronexpr 1.7 looks for the next instant without an end.
+        if let Some(zone) = text.split_whitespace().last()
+            && !changes_by_whole_hours(zone)
+        {
+            return Err(format!(
+                "the clocks of {zone} change by a part of an hour, which is not supported; write it in UTC"
+            ));
+        }
         let cron = Cron {
             text: text.into(),
             tab: Arc::new(tab),
@@ -108,6 +116,21 @@ impl Cron {
         &self.text
     }
 }
+
+/// Whether the offset of a time zone has changed by whole hours only, of late and in the years to come.
+fn changes_by_whole_hours(zone: &str) -> bool {
+    let Ok(zone) = jiff::tz::TimeZone::get(zone) else {
+        return true;
+    };
+    let mut last = zone.to_offset(OF_LATE);
+    zone.following(OF_LATE).take(8).all(|change| {
+        let before = std::mem::replace(&mut last, change.offset());
+        (last.seconds() - before.seconds()) % 3600 == 0
+    })
+}
+
+/// 2024: what clocks did before is not asked any more.
+const OF_LATE: jiff::Timestamp = jiff::Timestamp::constant(1_704_067_200, 0);
 
 impl PartialEq for Cron {
     fn eq(&self, other: &Self) -> bool {
@@ -205,7 +228,12 @@ mod tests {
 
     #[test]
     fn what_is_no_calendar_is_told() {
-        for text in ["* * * * *", "61 * * * * UTC", "* * * * * Moon/Base"] {
+        for text in [
+            "* * * * *",
+            "61 * * * * UTC",
+            "* * * * * Moon/Base",
+            "30 5 * * * Australia/Lord_Howe",
+        ] {
             let why = Cron::new(text).unwrap_err();
             assert!(!why.is_empty() && !why.contains('\n'), "{text}: {why}");
         }

@@ -179,9 +179,9 @@ const BEGUN: &str = "
 const FACTS: &str = "
     SELECT pg_has_role(c.relowner, 'USAGE'), pg_total_relation_size(c.oid) FROM pg_class c WHERE c.oid = to_regclass($1)";
 
-/// Whether what is computed from rows before `$1` is.
+/// Whether what is computed from rows before `$1` is. An hour that is noted will note its day.
 const COMPUTED: &str = "
-    SELECT rolled_until >= $1 AND NOT EXISTS (SELECT FROM rollup_dirty WHERE period = $2 AND start < $1) FROM rollup_state";
+    SELECT rolled_until >= $1 AND NOT EXISTS (SELECT FROM rollup_dirty WHERE period IN ('hour', $2) AND start < $1) FROM rollup_state";
 
 const NOTE: &str = "
     INSERT INTO partition_drop (name, parent, reason) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING";
