@@ -205,11 +205,11 @@ $$ SELECT ('1e' || (8 * bucket)::text)::numeric $$; -- with the cast all of it i
 CREATE OR REPLACE FUNCTION hist_count(hist numeric, from_bucket int4 DEFAULT 0) RETURNS int8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT mod(trunc(hist, -8 * from_bucket), 99999999)::int8 $$;
 
--- The lowest bucket that has a value: where the number's last digit that is not 0 stands. No bucket is beyond the 430th.
+-- The lowest bucket that has a value: where the number's last digit that is not 0 stands. No bucket of total_us is beyond the 423rd.
 CREATE OR REPLACE FUNCTION hist_lowest(hist numeric) RETURNS int4 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
 $$ SELECT CASE WHEN hist <> 0 THEN (3440 - min_scale(hist * 1e-3440)) / 8 END $$;
 
--- The highest one: its exponent, as the number is written in two digits.
+-- The highest one, by the number's exponent, into which to_char carries nothing.
 CREATE OR REPLACE FUNCTION hist_highest(hist numeric) RETURNS int4 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
 $$ SELECT CASE WHEN hist <> 0 THEN split_part(to_char(hist, '9EEEE'), '+', 2)::int4 / 8 END $$;
 
@@ -704,8 +704,8 @@ LANGUAGE sql IMMUTABLE AS $$
 $$;
 
 -- What is known of each site, or of some, from one instant to before another, without what was in maintenance: checks by outcome, how
--- many were due (null for a site whose calendar is not written down yet), and how long maintenance was. total_hist is of all checks, those in maintenance too.
--- A check that can still come is not due yet.
+-- many were due (null for a site whose calendar is not written down yet), and how long maintenance was. total_hist is of all checks, those
+-- in maintenance too. A check that can still come is not due yet.
 CREATE OR REPLACE FUNCTION uptimes(from_time timestamptz, to_time timestamptz, only_sites int4[] DEFAULT NULL)
 RETURNS TABLE (site_id int4, up int8, degraded int8, down int8, unknown int8, expected int8, maintenance interval,
                total_min_us int4, total_max_us int4, total_hist numeric)
@@ -718,23 +718,26 @@ LANGUAGE sql STABLE SET jit = off AS $$
          CROSS JOIN LATERAL unnest(windows) AS span
          CROSS JOIN LATERAL site_stats(lower(span), upper(span), ids, false, false) AS s
          GROUP BY s.site_id),
-    due AS (
-        SELECT d.site_id, CASE WHEN bool_and(slots IS NOT NULL) THEN sum(slots) END AS expected
+    announced AS (
+        SELECT d.*, least(d.due_until, to_time, now() - make_interval(secs => d.check_limit_us / 1e6 + 10)) AS hi
           FROM due_span d
-         CROSS JOIN LATERAL (
-                SELECT least(d.due_until, to_time, now() - make_interval(secs => d.check_limit_us / 1e6 + 10)) AS hi) AS h
-         CROSS JOIN LATERAL (
-                SELECT CASE WHEN d.cron IS NULL THEN
-                    slots_between(d.since, d.interval_us, from_time, hi)
-                    - coalesce((SELECT sum(slots_between(d.since, d.interval_us, lower(span), least(upper(span), hi)))
-                                  FROM maintained m, unnest(m.windows) AS span WHERE m.site_id = d.site_id), 0)
-                ELSE
-                    calendar_slots(d.cron, greatest(d.since, from_time), hi)
-                    - coalesce((SELECT sum(calendar_slots(d.cron, greatest(d.since, lower(span)), least(upper(span), hi)))
-                                  FROM maintained m, unnest(m.windows) AS span WHERE m.site_id = d.site_id), 0)
-                END AS slots) AS s
-         WHERE d.since < to_time AND d.due_until > from_time AND (only_sites IS NULL OR d.site_id = ANY (only_sites))
-         GROUP BY d.site_id)
+         WHERE d.since < to_time AND d.due_until > from_time AND (only_sites IS NULL OR d.site_id = ANY (only_sites))),
+    -- What was due in the range, less what was in each window of maintenance.
+    stretch AS MATERIALIZED (
+        SELECT a.site_id, a.since, a.interval_us, a.cron, 1 AS sign, greatest(a.since, from_time) AS lo, a.hi FROM announced a
+         UNION ALL
+        SELECT a.site_id, a.since, a.interval_us, a.cron, -1, greatest(a.since, lower(span)), least(upper(span), a.hi)
+          FROM announced a JOIN maintained m USING (site_id) CROSS JOIN LATERAL unnest(m.windows) AS span),
+    -- Sites share calendars, and these mostly the bounds: each is counted once.
+    counted AS MATERIALIZED (
+        SELECT cron, lo, hi, calendar_slots(cron, lo, hi) AS slots
+          FROM (SELECT DISTINCT cron, lo, hi FROM stretch WHERE cron IS NOT NULL) AS c),
+    due AS (
+        SELECT site_id, CASE WHEN bool_and(due_slots IS NOT NULL) THEN sum(sign * due_slots) END AS expected
+          FROM (SELECT s.site_id, s.sign,
+                       CASE WHEN s.cron IS NULL THEN slots_between(s.since, s.interval_us, s.lo, s.hi) ELSE c.slots END AS due_slots
+                  FROM stretch s LEFT JOIN counted c ON c.cron = s.cron AND c.lo = s.lo AND c.hi = s.hi) AS each_stretch
+         GROUP BY site_id)
     SELECT coalesce(whole.site_id, due.site_id),
            coalesce(whole.up - coalesce(excluded.up, 0), 0)::int8, coalesce(whole.degraded - coalesce(excluded.degraded, 0), 0)::int8,
            coalesce(whole.down - coalesce(excluded.down, 0), 0)::int8, coalesce(whole.unknown - coalesce(excluded.unknown, 0), 0)::int8,

@@ -12,7 +12,7 @@ use tokio_postgres::{Row, Transaction};
 
 pub use self::answer::{Audit, AuditQuestion, Counts, SiteAudit};
 use crate::{
-    database::{AskError, ask},
+    database::{AskError, ask, slots_between},
     model::Slot,
 };
 
@@ -151,7 +151,7 @@ impl Work<'_> {
             if let Some(cron) = &span.cron {
                 match Cron::new(cron) {
                     Ok(cron) => {
-                        let slots = calendar(&cron, span.from, span.to);
+                        let slots = slots_between(&cron, span.from, span.to);
                         let found = self
                             .transaction
                             .query_one(
@@ -208,7 +208,7 @@ impl Work<'_> {
         let mut given = Given::default();
         for span in &bad {
             if let Some(cron) = span.cron.as_deref().and_then(|cron| Cron::new(cron).ok()) {
-                for slot in calendar(&cron, span.from, span.to) {
+                for slot in slots_between(&cron, span.from, span.to) {
                     given.push(span, slot);
                 }
             }
@@ -253,7 +253,7 @@ impl Work<'_> {
         let mut own = Given::default();
         for span in &with_strays {
             if let Some(cron) = span.cron.as_deref().and_then(|cron| Cron::new(cron).ok()) {
-                for slot in calendar(&cron, span.from, span.to) {
+                for slot in slots_between(&cron, span.from, span.to) {
                     own.push(span, slot);
                 }
             }
@@ -311,14 +311,6 @@ impl Work<'_> {
         self.answer.dead_letters = by_reason(&letters);
         Ok(())
     }
-}
-
-/// The slots of a calendar from an instant to before another.
-fn calendar(cron: &Cron, from: SystemTime, to: SystemTime) -> Vec<SystemTime> {
-    let micros = |time| Slot::from_system_time(time).as_micros();
-    cron.between(micros(from), micros(to))
-        .map(|slot| Slot::from_micros(slot).to_system_time())
-        .collect()
 }
 
 /// Spans as arrays for a statement.

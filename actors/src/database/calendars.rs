@@ -1,6 +1,9 @@
 //! The slots of calendars that sites have announced, written down by day: SQL, which counts what was due, has no cron.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use sitewatch_config::Cron;
 use tokio_postgres::{Client, Error};
@@ -8,7 +11,9 @@ use tokio_postgres::{Client, Error};
 use crate::model::Slot;
 
 /// So far ahead they are written down. Not further: the rules of a time zone may change.
-const AHEAD: Duration = Duration::from_secs(2 * 86_400);
+const AHEAD: Duration = Duration::from_secs(2 * DAY.as_secs());
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// So many days are written at once.
 const MOST: i64 = 1000;
@@ -16,34 +21,35 @@ const MOST: i64 = 1000;
 /// Writes down days of calendars, from the first slot of each up to two days after `now`, the latest first. Whether there are more.
 pub(crate) async fn write_calendars(client: &mut Client, now: Slot) -> Result<bool, Error> {
     // One that this program can't read is one of a newer program, which writes it down.
-    let readable: Vec<String> = client
+    let readable: HashMap<String, Cron> = client
         .query(CALENDARS, &[])
         .await?
         .iter()
-        .map(|row| row.get(0))
-        .filter(|cron: &String| Cron::new(cron).is_ok())
+        .filter_map(|row| Some((row.get(0), Cron::new(row.get(0)).ok()?)))
         .collect();
     if readable.is_empty() {
         return Ok(false);
     }
-    let until = now.to_system_time() + AHEAD;
+    let (texts, until): (Vec<&String>, _) =
+        (readable.keys().collect(), now.to_system_time() + AHEAD);
     let transaction = client.transaction().await?;
-    let missing = transaction
-        .query(MISSING, &[&readable, &until, &MOST])
-        .await?;
+    let missing = transaction.query(MISSING, &[&texts, &until, &MOST]).await?;
     let write = transaction.prepare(WRITE).await?;
     for row in &missing {
         let (text, day): (&str, SystemTime) = (row.get(0), row.get(1));
-        let begin = Slot::from_system_time(day).as_micros();
-        let Ok(cron) = Cron::new(text) else { continue };
-        let slots: Vec<SystemTime> = cron
-            .between(begin, begin + 24 * Slot::HOUR)
-            .map(|slot| Slot::from_micros(slot).to_system_time())
-            .collect();
+        let slots = slots_between(&readable[text], day, day + DAY);
         transaction.execute(&write, &[&text, &day, &slots]).await?;
     }
     transaction.commit().await?;
     Ok(missing.len() as i64 == MOST)
+}
+
+/// The slots of a calendar from an instant to before another.
+pub(crate) fn slots_between(cron: &Cron, from: SystemTime, to: SystemTime) -> Vec<SystemTime> {
+    let micros = |time| Slot::from_system_time(time).as_micros();
+    cron.between(micros(from), micros(to))
+        .map(|slot| Slot::from_micros(slot).to_system_time())
+        .collect()
 }
 
 const CALENDARS: &str = "SELECT DISTINCT cron FROM site_revision WHERE cron IS NOT NULL";

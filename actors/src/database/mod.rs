@@ -27,7 +27,7 @@ pub use self::{
 };
 pub(crate) use self::{
     ask::ask,
-    calendars::write_calendars,
+    calendars::{slots_between, write_calendars},
     partitions::{CHECKS, Partition, Partitions, existing},
     session::{open, tell_connected, untold},
     whose::{numbers, refuse_unknown},
