@@ -163,7 +163,23 @@ async fn what_a_calendar_makes_due_is_known_when_it_is_written_down() {
     for (from, to) in &ranges[..3] {
         assert_eq!(compare(&world, 4, from, to, &[]).await, (None, 0), "{from}");
     }
+    // One that has ended, and one of a producer whose clock was wrong: neither is written down without an end.
+    let others = "
+        INSERT INTO site (name, url) VALUES ('e', 'http://e/'), ('f', 'http://f/');
+        INSERT INTO site_revision (site_id, location_id, since, until, cron, check_limit_us, config_hash, run)
+        VALUES (5, 1, '2026-03-03 10:10', '2026-03-05 10:10', '4 * * * * UTC', 10000000, '', '2026-03-03'),
+               (6, 1, '1970-01-01 00:10', NULL, '1 * * * * UTC', 10000000, '', '1970-01-01'),
+               (6, 1, '2026-03-07 00:00', NULL, '2 * * * * UTC', 10000000, '', '2026-03-07'),
+               (6, 1, '2026-03-09 00:00', NULL, '3 * * * * UTC', 10000000, '', '2026-03-09')";
+    world.db.batch_execute(others).await.unwrap();
     done(&world, &["housekeep"]);
+    let written = "SELECT string_agg(format('%s %s', first, last), ', ' ORDER BY first, last) FROM (
+                       SELECT min(day)::date AS first, max(day)::date AS last FROM calendar_day WHERE cron ~ '^[124] ' GROUP BY cron) AS each";
+    let written: String = world.db.query_one(written, &[]).await.unwrap().get(0);
+    assert_eq!(
+        written,
+        "2026-03-01 2026-03-06, 2026-03-03 2026-03-05, 2026-03-07 2026-03-08"
+    );
     let due = "SELECT (SELECT count(*) FROM due WHERE slot >= $1::text::timestamptz AND slot < $2::text::timestamptz),
                       (SELECT count(*) FROM (SELECT slot FROM due WHERE slot >= $1::text::timestamptz AND slot < $2::text::timestamptz
                        EXCEPT SELECT slot FROM expected_slots($1::text::timestamptz, $2::text::timestamptz) WHERE site_id = 4) AS missing),

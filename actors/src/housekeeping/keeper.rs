@@ -7,7 +7,7 @@ use slog::{Logger, debug};
 use tokio_postgres::Client;
 
 use super::{
-    judging,
+    LONGEST, judging,
     retention::{self, Dropper, Reason},
     rollup::Rollups,
 };
@@ -96,7 +96,8 @@ impl Keeper {
         let misfits = self.make_ahead(now, free).await?;
         done.more = self.rollups.pass(&mut self.client, now, &self.log).await?;
         write_windows(&mut self.client, now).await?;
-        done.more |= write_calendars(&mut self.client, now).await?;
+        let max_age = self.settings.max_slot_age;
+        done.more |= write_calendars(&mut self.client, now, max_age, LONGEST).await?;
         for class in retention::classes(&self.settings.retention) {
             for partition in existing(&self.client, class.tables).await? {
                 let is_misfit = class.tables == CHECKS && misfits.contains(&partition.span);
