@@ -360,129 +360,116 @@ SELECT 'month', day
        generate_series(first, now(), '24 hours') AS day
  WHERE NOT EXISTS (SELECT FROM rollup_month_to_date);
 
--- What there is from one instant to before another, of each site at each location, or of some sites: from rollups as far as they reach
--- and are right, else from the checks themselves. So the answer is the same as of the checks, whatever comes late; where these are dropped,
--- hours are the finest that is known. total_hist and ttfb_hist: see hist_percentile; the shortest and the longest time are to 2 %.
+-- What the planner must see of ranges, to know which partitions to look into: their bounds, or those of all where there are many.
+CREATE OR REPLACE FUNCTION bounds_of(key text, ranges tstzmultirange) RETURNS text LANGUAGE sql IMMUTABLE SET timezone = 'UTC' AS $$
+    SELECT CASE WHEN count(*) <= 4 THEN '(' || string_agg(format('%1$I >= %2$L AND %1$I < %3$L', key, lower(span), upper(span)), ' OR ') || ')'
+                ELSE format('%1$I >= %2$L AND %1$I < %3$L', key, lower(ranges), upper(ranges)) END
+      FROM unnest(ranges) AS span
+$$;
+
+-- What there is in some ranges of time, of each site at each location, or of some sites: from rollups as far as they reach and are right,
+-- else from the checks themselves. So the answer is the same as of the checks, whatever comes late; where these are dropped, hours are the
+-- finest that is known. total_hist and ttfb_hist: see hist_percentile; the shortest and the longest time are to 2 %. Adding up histograms
+-- is most of the work: without the time to the first byte (with_ttfb false) it is half as much. Without by_location there is one row of a
+-- site, of all its locations, whose number is null.
 --
--- The range is cut into parts, some of which are subtracted: whole days are what their months are to date less what these were before;
--- and where a day lacks only some hours, it is taken whole, less these. The statement is made with the bounds in it, so that the planner
--- knows which partitions to look into; compiling it (jit) would take seconds. Hours and checks are looked up site by site, by their
--- keys. Adding up histograms is most of the work: without the time to the first byte (with_ttfb false) it is half as much. Without
--- by_location there is one row of a site, of all its locations, whose number is null.
-DROP FUNCTION IF EXISTS site_stats(timestamptz, timestamptz, int4);
-DROP FUNCTION IF EXISTS site_stats(timestamptz, timestamptz, int4[], bool);
-CREATE OR REPLACE FUNCTION site_stats(from_time timestamptz, to_time timestamptz, only_sites int4[] DEFAULT NULL,
-                                      with_ttfb bool DEFAULT true, by_location bool DEFAULT true)
+-- Times are cut into sets: checks to be counted, hours and days to be added, and hours to be taken off again, since a day that lacks only
+-- some is taken whole, less these. Days are what their months are to date less what these were before. Hours and checks are looked up site
+-- by site, by their keys. The statement is made with its bounds in it; compiling it (jit) would take seconds.
+CREATE OR REPLACE FUNCTION site_stats_in(ranges tstzmultirange, only_sites int4[] DEFAULT NULL, with_ttfb bool DEFAULT true,
+                                         by_location bool DEFAULT true)
 RETURNS TABLE (site_id int4, location_id int4, up int8, degraded int8, down int8, unknown int8, total_min_us int4, total_max_us int4,
                total_sum_us numeric, total_hist numeric, ttfb_hist numeric)
 LANGUAGE plpgsql STABLE ROWS 1000 SET jit = off SET timezone = 'UTC' AS $function$
 DECLARE
-    epoch      timestamptz := '2000-01-01 00:00+00';
-    instant    interval := '1 microsecond';
-    state      rollup_state;
-    h0         timestamptz; -- whole hours whose rollups are made: from h0 to before h1
-    h1         timestamptz;
-    d0         timestamptz; -- whole days: from d0 to before d1
-    d1         timestamptz;
-    month      timestamptz;
-    first      timestamptz; -- days of one month: from first to before last
-    last       timestamptz;
-    right_days timestamptz; -- before this day they are right in rollup_month_to_date
-    dirty      timestamptz[]; -- hours, days, and days to date whose rollups are not right now
-    dirty_days timestamptz[];
-    dirty_mtd  timestamptz[];
-    parts      text[];
-    months     timestamptz[] := '{}'; -- to date: from which month's beginning, up to before which day, to be added or subtracted
-    untils     timestamptz[] := '{}';
-    signs      int4[] := '{}';
-    added      text := 'SELECT r.site_id, r.location_id, up, degraded, down, unknown, total_sum_us, total_hist, ttfb_hist';
-    taken      text := 'SELECT r.site_id, r.location_id, -up, -degraded, -down, -unknown, -total_sum_us, -total_hist, -ttfb_hist';
-    mtd_part   text := '%s FROM rollup_month_to_date r WHERE day = ANY (%L::timestamptz[]) AND %s';
-    day_part   text := added || ' FROM rollup_day r WHERE day >= %L AND day < %L AND day <> ALL (%L::timestamptz[]) AND %s';
-    hour_part  text := '%s FROM site_location p CROSS JOIN LATERAL (SELECT * FROM rollup_hour r
-        WHERE r.site_id = p.site_id AND r.location_id = p.location_id AND hour >= %L AND hour < %L AND hour <> ALL (%L::timestamptz[])
-        OFFSET 0) r WHERE %s';
-    check_part text := 'SELECT c.site_id, c.location_id, (outcome = 0)::int4, (outcome = 1)::int4, (outcome = 2)::int4,
+    epoch        timestamptz := '2000-01-01 00:00+00';
+    instant      interval := '1 microsecond';
+    state        rollup_state;
+    first_day    timestamptz;    -- before it there is nothing
+    noted_hours  tstzmultirange; -- whose rollups are not right now
+    noted_days   tstzmultirange;
+    noted_months timestamptz[];  -- the days from which on they are not right to date
+    rolled       tstzmultirange; -- whole hours whose rollups are made
+    days         tstzmultirange; -- whole days to be added
+    lone_days    tstzmultirange; -- those of them that are read as days, since their month to date is not right
+    added_hours  tstzmultirange;
+    taken_hours  tstzmultirange;
+    checks       tstzmultirange;
+    added_months timestamptz[];
+    taken_months timestamptz[];
+    added        text := 'SELECT r.site_id, r.location_id, up, degraded, down, unknown, total_sum_us, total_hist, ttfb_hist';
+    taken        text := 'SELECT r.site_id, r.location_id, -up, -degraded, -down, -unknown, -total_sum_us, -total_hist, -ttfb_hist';
+    of_month     text := '%s FROM rollup_month_to_date r WHERE day = ANY (%L::timestamptz[]) AND %s';
+    of_day       text := added || ' FROM rollup_day r WHERE day <@ %L::tstzmultirange AND %s AND %s';
+    of_hour      text := '%s FROM site_location p CROSS JOIN unnest(%L::tstzmultirange) AS span CROSS JOIN LATERAL (
+        SELECT * FROM rollup_hour h WHERE h.site_id = p.site_id AND h.location_id = p.location_id
+           AND hour >= lower(span) AND hour < upper(span) AND %s OFFSET 0) AS r WHERE %s';
+    of_check     text := 'SELECT c.site_id, c.location_id, (outcome = 0)::int4, (outcome = 1)::int4, (outcome = 2)::int4,
         (outcome = 3)::int4, total_us::int8, hist_of(hist_bucket(total_us)), hist_of(ttfb_bucket)
-        FROM site_location p CROSS JOIN LATERAL (SELECT c.site_id, c.location_id, outcome,
-        CASE WHEN outcome < 2 THEN total_us END AS total_us, CASE WHEN outcome < 2 THEN ttfb_bucket END AS ttfb_bucket
-        FROM check_result c WHERE c.site_id = p.site_id AND c.location_id = p.location_id AND slot >= %L AND slot < %L OFFSET 0) c WHERE %s';
-    of_sites   text := CASE WHEN only_sites IS NULL THEN 'true'
-                            WHEN cardinality(only_sites) = 1 AND only_sites[1] IS NOT NULL THEN format('site_id = %s', only_sites[1])
-                            ELSE format('site_id = ANY (%L::int4[])', only_sites) END;
-    of_rollup  text := CASE WHEN only_sites IS NULL THEN 'true' ELSE 'r.' || of_sites END;
-    of_pair    text := CASE WHEN only_sites IS NULL THEN 'true' ELSE 'p.' || of_sites END;
-    to_add     timestamptz[];
-    to_take    timestamptz[];
-    this       timestamptz;
+        FROM site_location p CROSS JOIN unnest(%L::tstzmultirange) AS span CROSS JOIN LATERAL (
+        SELECT k.site_id, k.location_id, outcome, CASE WHEN outcome < 2 THEN total_us END AS total_us,
+               CASE WHEN outcome < 2 THEN ttfb_bucket END AS ttfb_bucket
+          FROM check_result k WHERE k.site_id = p.site_id AND k.location_id = p.location_id
+           AND slot >= lower(span) AND slot < upper(span) AND %s OFFSET 0) AS c WHERE %s';
+    of_sites     text := CASE WHEN only_sites IS NULL THEN 'true'
+                              WHEN cardinality(only_sites) = 1 AND only_sites[1] IS NOT NULL THEN format('site_id = %s', only_sites[1])
+                              ELSE format('site_id = ANY (%L::int4[])', only_sites) END;
+    of_rollup    text := CASE WHEN only_sites IS NULL THEN 'true' ELSE 'r.' || of_sites END;
+    of_pair      text := CASE WHEN only_sites IS NULL THEN 'true' ELSE 'p.' || of_sites END;
+    parts        text[];
 BEGIN
-    IF from_time IS NULL OR to_time IS NULL THEN
+    SELECT * INTO STRICT state FROM rollup_state;
+    SELECT range_agg(tstzrange(from_time, to_time)), coalesce(range_agg(tstzrange(h0, h1)) FILTER (WHERE h0 < h1), '{}')
+      INTO checks, rolled
+      FROM unnest(ranges) AS span
+     CROSS JOIN LATERAL (SELECT coalesce(lower(span), '-infinity') AS from_time, coalesce(upper(span), 'infinity') AS to_time) AS given
+     CROSS JOIN LATERAL (SELECT date_bin('1 hour', from_time + interval '1 hour' - instant, epoch) AS h0,
+                                date_bin('1 hour', least(to_time, state.rolled_until), epoch) AS h1) AS whole;
+    IF checks IS NULL THEN
         RETURN;
     END IF;
-    SELECT * INTO STRICT state FROM rollup_state;
-    h0 := date_bin('1 hour', from_time + interval '1 hour' - instant, epoch);
-    h1 := date_bin('1 hour', least(to_time, state.rolled_until), epoch);
-    IF h0 >= h1 THEN    -- not one whole hour
-        parts := ARRAY[format(check_part, from_time, to_time, of_pair)];
-    ELSE
-        d0 := date_bin('1 day', h0 + interval '1 day' - instant, epoch);
-        d1 := date_bin('1 day', h1, epoch); -- before d0 in a range within a day
-        SELECT coalesce(array_agg(DISTINCT start) FILTER (WHERE period = 'hour' AND start >= h0 AND start < h1), '{}'),
-               coalesce(array_agg(DISTINCT date_bin('1 day', start, epoch)) FILTER (WHERE period IN ('hour', 'day')), '{}'),
-               coalesce(array_agg(DISTINCT date_bin('1 day', start, epoch)), '{}')
-          INTO dirty, dirty_days, dirty_mtd
-          FROM rollup_dirty WHERE start >= d0 - interval '1 day' AND start < d1 + interval '1 day';
-        parts := ARRAY[format(check_part, from_time, h0, of_pair), format(check_part, h1, to_time, of_pair)];
-        -- The day before is taken whole where that is less than its hours from h0 on, and so is the last one.
-        this := d0 - interval '1 day';
-        IF d1 >= d0 AND h0 < d0 - interval '12 hours' AND this <> ALL (dirty_days) AND this >= state.hours_since THEN
-            parts := parts || format(hour_part, taken, this, h0, '{}', of_pair);
-            h0 := this;
-            d0 := this;
-        END IF;
-        this := d1 + interval '1 day';
-        IF d1 >= d0 AND h1 > d1 + interval '12 hours' AND this <= state.rolled_until AND d1 <> ALL (dirty_days) AND d1 >= state.hours_since THEN
-            parts := parts || format(hour_part, taken, h1, this, '{}', of_pair);
-            h1 := this;
-            d1 := this;
-        END IF;
-        IF d0 >= d1 THEN -- no whole day: hours, once
-            parts := parts || format(hour_part, added, h0, h1, dirty, of_pair);
-        ELSE
-            parts := parts || format(hour_part, added, h0, d0, dirty, of_pair) || format(hour_part, added, d1, h1, dirty, of_pair);
-            FOREACH this IN ARRAY dirty_days LOOP
-                IF this >= d0 AND this < d1 THEN
-                    parts := parts || format(hour_part, added, this, this + interval '1 day', dirty, of_pair);
-                END IF;
-            END LOOP;
-        END IF;
-        FOREACH this IN ARRAY dirty LOOP
-            parts := parts || format(check_part, this, this + interval '1 hour', of_pair);
-        END LOOP;
-        -- From the first day that there is: a range may begin long before it.
-        last := greatest(d0, coalesce(least((SELECT min(day) FROM rollup_month_to_date WHERE day >= d0),
-                                            (SELECT min(day) FROM unnest(dirty_mtd) AS day)), d1));
-        WHILE last < d1 LOOP
-            first := last;
-            month := date_trunc('month', first);
-            last := least(d1, month + interval '1 month');
-            right_days := coalesce((SELECT min(day) FROM unnest(dirty_mtd) AS day WHERE day >= first AND day < last), last);
-            IF first < right_days THEN
-                months := months || month || month;
-                untils := untils || right_days || first;
-                signs := signs || 1 || -1;
-            END IF;
-            IF right_days < last THEN
-                parts := parts || format(day_part, right_days, last, dirty_days, of_rollup);
-            END IF;
-        END LOOP;
-        -- A day on which nothing was checked has no row: the one before it says the same.
-        SELECT array_agg(m.day) FILTER (WHERE sign = 1), array_agg(m.day) FILTER (WHERE sign = -1) INTO to_add, to_take
-          FROM unnest(months, untils, signs) AS edge (month_start, until, sign)
-         CROSS JOIN LATERAL (SELECT max(day) AS day FROM rollup_month_to_date WHERE day >= month_start AND day < until) AS m
-         WHERE m.day IS NOT NULL;
-        parts := parts || format(mtd_part, added, coalesce(to_add, '{}'), of_rollup) || format(mtd_part, taken, coalesce(to_take, '{}'), of_rollup);
-    END IF;
+    SELECT coalesce(range_agg(tstzrange(start, start + interval '1 hour')) FILTER (WHERE period = 'hour'), '{}'),
+           coalesce(range_agg(tstzrange(day, day + interval '1 day')) FILTER (WHERE period IN ('hour', 'day')), '{}'),
+           coalesce(array_agg(DISTINCT day), '{}')
+      INTO noted_hours, noted_days, noted_months
+      FROM rollup_dirty CROSS JOIN LATERAL (SELECT date_bin('1 day', start, epoch) AS day) AS of_day
+     WHERE start >= lower(rolled) - interval '1 day' AND start < upper(rolled) + interval '1 day';
+    first_day := (SELECT least(min(day), (SELECT min(day) FROM unnest(noted_months) AS day))
+                    FROM rollup_month_to_date WHERE day >= date_bin('1 day', lower(rolled), epoch));
+    -- At each end of a range the day is taken whole where more than half of it is in it.
+    SELECT coalesce(range_agg(tstzrange(greatest(d0, first_day), d1)) FILTER (WHERE greatest(d0, first_day) < d1), '{}') - noted_days
+      INTO days
+      FROM unnest(rolled) AS span
+     CROSS JOIN LATERAL (SELECT date_bin('1 day', lower(span) + interval '1 day' - instant, epoch) AS day0,
+                                date_bin('1 day', upper(span), epoch) AS day1) AS whole
+     CROSS JOIN LATERAL (
+            SELECT CASE WHEN lower(span) < day0 - interval '12 hours' AND day0 <= state.rolled_until AND day0 - interval '1 day' >= state.hours_since
+                        THEN day0 - interval '1 day' ELSE day0 END AS d0,
+                   CASE WHEN upper(span) > day1 + interval '12 hours' AND day1 + interval '1 day' <= state.rolled_until AND day1 >= state.hours_since
+                        THEN day1 + interval '1 day' ELSE day1 END AS d1) AS nearly
+     WHERE first_day IS NOT NULL;
+    added_hours := rolled - noted_hours - days;
+    taken_hours := days - rolled;
+    checks := checks - rolled + rolled * noted_hours;
+    -- A day on which nothing was checked has no row: the one before it says the same.
+    SELECT array_agg(until.day) FILTER (WHERE until.day > coalesce(before.day, '-infinity')),
+           array_agg(before.day) FILTER (WHERE until.day > before.day),
+           range_agg(tstzrange(right_until, last))
+      INTO added_months, taken_months, lone_days
+      FROM unnest(days) AS span
+     CROSS JOIN generate_series(date_trunc('month', lower(span)), upper(span) - instant, interval '1 month') AS month
+     CROSS JOIN LATERAL (SELECT greatest(lower(span), month) AS first, least(upper(span), month + interval '1 month') AS last) AS part
+     CROSS JOIN LATERAL (SELECT coalesce(min(day), last) AS right_until FROM unnest(noted_months) AS day WHERE day >= first AND day < last) AS noted
+     CROSS JOIN LATERAL (SELECT max(day) AS day FROM rollup_month_to_date WHERE day >= month AND day < right_until) AS until
+     CROSS JOIN LATERAL (SELECT max(day) AS day FROM rollup_month_to_date WHERE day >= month AND day < first) AS before;
+    SELECT array_agg(part) INTO parts
+      FROM (VALUES (NOT isempty(checks), format(of_check, checks, bounds_of('slot', checks), of_pair)),
+                   (NOT isempty(added_hours), format(of_hour, added, added_hours, bounds_of('hour', added_hours), of_pair)),
+                   (NOT isempty(taken_hours), format(of_hour, taken, taken_hours, bounds_of('hour', taken_hours), of_pair)),
+                   (NOT isempty(lone_days), format(of_day, lone_days, bounds_of('day', lone_days), of_rollup)),
+                   (added_months IS NOT NULL, format(of_month, added, added_months, of_rollup)),
+                   (taken_months IS NOT NULL, format(of_month, taken, taken_months, of_rollup))) AS possible (there_is, part)
+     WHERE there_is;
     RETURN QUERY EXECUTE format(
         'SELECT site, location, u, g, d, n, CASE WHEN hist IS NOT NULL THEN least(hist_value(lowest), 2147483647)::int4 END,
                 CASE WHEN hist IS NOT NULL THEN least(hist_value(highest), 2147483647)::int4 END,
@@ -497,6 +484,16 @@ BEGIN
         CASE WHEN with_ttfb THEN 'nullif(sum(first_hist), 0)' ELSE 'NULL::numeric' END, array_to_string(parts, ' UNION ALL '));
 END
 $function$;
+
+-- The same from one instant to before another.
+DROP FUNCTION IF EXISTS site_stats(timestamptz, timestamptz, int4), site_stats(timestamptz, timestamptz, int4[], bool, bool); -- of versions 5 and 7
+CREATE OR REPLACE FUNCTION site_stats(from_time timestamptz, to_time timestamptz, only_sites int4[] DEFAULT NULL, with_ttfb bool DEFAULT true)
+RETURNS TABLE (site_id int4, location_id int4, up int8, degraded int8, down int8, unknown int8, total_min_us int4, total_max_us int4,
+               total_sum_us numeric, total_hist numeric, ttfb_hist numeric)
+LANGUAGE sql STABLE ROWS 1000 AS $$
+    SELECT * FROM site_stats_in(CASE WHEN from_time < to_time THEN tstzmultirange(tstzrange(from_time, to_time)) ELSE '{}' END,
+                                only_sites, with_ttfb)
+$$;
 
 -- ---- Retention (version 4) ----
 -- Partitions that are being dropped: noted before they are detached, so that one whose dropping was interrupted is dropped
@@ -532,6 +529,7 @@ CREATE TABLE IF NOT EXISTS site_revision (
 );
 ALTER TABLE site_revision ADD COLUMN IF NOT EXISTS failure_threshold int2, ADD COLUMN IF NOT EXISTS success_threshold int2,
     ADD COLUMN IF NOT EXISTS flap_window_us int8;
+CREATE INDEX IF NOT EXISTS site_revision_cron ON site_revision (cron) WHERE cron IS NOT NULL;
 
 -- Each revision with the instant at which it ends, `infinity` for one that stands.
 CREATE OR REPLACE VIEW due_span AS
@@ -543,7 +541,7 @@ SELECT site_id, location_id, since,
 WINDOW following AS (PARTITION BY site_id, location_id ORDER BY since);
 
 -- The slots of each announced calendar, by day (UTC): housekeeping writes them down, from the first announcement to two days ahead, since
--- SQL has no cron. Version 7.
+-- SQL has no cron; not those of before there was history. Version 7.
 CREATE TABLE IF NOT EXISTS calendar_day (
     cron  text NOT NULL,
     day   timestamptz NOT NULL,
@@ -711,13 +709,11 @@ RETURNS TABLE (site_id int4, up int8, degraded int8, down int8, unknown int8, ex
                total_min_us int4, total_max_us int4, total_hist numeric)
 LANGUAGE sql STABLE SET jit = off AS $$
     WITH maintained AS MATERIALIZED (SELECT * FROM site_maintenance(from_time, to_time, only_sites)),
-    whole AS (SELECT * FROM site_stats(from_time, to_time, only_sites, false, false)),
+    whole AS (SELECT * FROM site_stats_in(tstzmultirange(tstzrange(from_time, to_time)), only_sites, false, false)),
     excluded AS (
-        SELECT s.site_id, sum(s.up) AS up, sum(s.degraded) AS degraded, sum(s.down) AS down, sum(s.unknown) AS unknown
+        SELECT s.*
           FROM (SELECT windows, array_agg(m.site_id) AS ids FROM maintained m GROUP BY windows) AS alike
-         CROSS JOIN LATERAL unnest(windows) AS span
-         CROSS JOIN LATERAL site_stats(lower(span), upper(span), ids, false, false) AS s
-         GROUP BY s.site_id),
+         CROSS JOIN LATERAL site_stats_in(windows, ids, false, false) AS s),
     announced AS (
         SELECT d.*, least(d.due_until, to_time, now() - make_interval(secs => d.check_limit_us / 1e6 + 10)) AS hi
           FROM due_span d
@@ -812,4 +808,4 @@ SELECT s.name AS site,
   LEFT JOIN error_kind e ON e.error_id = c.error
   LEFT JOIN check_detail d ON d.site_id = c.site_id AND d.location_id = c.location_id AND d.slot = c.slot;
 
-INSERT INTO schema_version (version, usable_from) VALUES (7, 5) ON CONFLICT DO NOTHING;
+INSERT INTO schema_version (version, usable_from) VALUES (8, 5) ON CONFLICT DO NOTHING;

@@ -59,7 +59,7 @@ async fn wait_for(db: &Client, node: &Node, sql: &str, wanted: i64) {
 async fn what_is_missing_is_made_again_at_the_start_and_while_running() {
     let world = migrated("drift_heals").await;
     let drop_some = "DROP TABLE kafka_gap; ALTER TABLE check_detail DROP COLUMN facts CASCADE;
-        DROP FUNCTION make_partition(text, timestamptz, timestamptz)";
+        DROP FUNCTION make_partition(text, timestamptz, timestamptz); DROP TRIGGER rollup_day_changed ON rollup_day";
     world.db.batch_execute(drop_some).await.unwrap();
     world.produce(payloads("a", 0..100));
     let mut consumer = world.node("consumer", QUICK);
@@ -69,6 +69,7 @@ async fn what_is_missing_is_made_again_at_the_start_and_while_running() {
         "check_detail.facts: found no such column; right would be jsonb",
         "checks: found nothing of this name",
         "make_partition: found nothing",
+        "rollup_day_added, rollup_day_changed: found nothing of this name; right would be triggers",
         "schema applied",
     ] {
         assert!(consumer.log().contains(told), "{told}\n{}", consumer.log());
@@ -546,7 +547,7 @@ async fn each_role_has_what_it_needs_and_no_more() {
     assert!(
         consumer
             .log()
-            .contains("has version 2, this program needs 7"),
+            .contains("has version 2, this program needs 8"),
         "{}",
         consumer.log()
     );

@@ -7,12 +7,13 @@ use std::process::Command;
 use support::{World, message};
 
 /// As it was when the version was new: what each has changed since is in the git history of schema.sql.
-const VERSIONS: [(i32, &str); 5] = [
+const VERSIONS: [(i32, &str); 6] = [
     (1, include_str!("schema/version-1.sql")),
     (2, include_str!("schema/version-2.sql")),
     (3, include_str!("schema/version-3.sql")),
     (5, include_str!("schema/version-5.sql")),
     (6, include_str!("schema/version-6.sql")),
+    (7, include_str!("schema/version-7.sql")),
 ];
 
 /// What is in a database of any version: a check that is up, three that were not, and their partition.
@@ -35,7 +36,7 @@ const ROLLED: &str = "
         ('2025-12-31', 1, 1, 6, 0, 0, 0)";
 const JUDGED: &str = "INSERT INTO incident_late VALUES ('2026-01-02 03:05:05', 1, '{1}')";
 
-/// All that makes a schema: columns, keys, indexes, checks, views, functions. Partitions are not compared, nor is the order of
+/// All that makes a schema: columns, keys, indexes, checks, views, triggers, functions. Partitions are not compared, nor is the order of
 /// columns, which a database keeps as they came.
 const CATALOGUE: &str = "
     SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
@@ -52,6 +53,8 @@ const CATALOGUE: &str = "
          WHERE c.relnamespace = 'public'::regnamespace AND NOT c.relispartition
         UNION ALL
         SELECT pg_get_viewdef(c.oid) FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v'
+        UNION ALL
+        SELECT pg_get_triggerdef(t.oid) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal AND NOT c.relispartition
         UNION ALL
         SELECT pg_get_functiondef(p.oid) FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace
     ) AS schema";
@@ -118,6 +121,44 @@ async fn a_database_of_each_earlier_version_becomes_what_a_new_one_is_and_keeps_
             .await;
         assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     }
+}
+
+#[actix_rt::test]
+async fn views_of_users_on_site_stats_stay() {
+    let world = World::new("upgrade_view").await;
+    let view = "CREATE VIEW ours AS SELECT site_id, sum(up)::int8 AS up FROM site_stats('2026-01-01', '2026-02-01') GROUP BY 1";
+    world.db.batch_execute(VERSIONS[4].1).await.unwrap();
+    world.db.batch_execute(DATA).await.unwrap();
+    world.db.batch_execute(view).await.unwrap();
+    migrate(&world);
+    assert_eq!(world.number("SELECT up FROM ours").await, 1);
+}
+
+#[actix_rt::test]
+async fn an_upgrade_and_a_writer_do_not_wait_for_each_other() {
+    let world = World::new("upgrade_busy").await;
+    world.db.batch_execute(VERSIONS[5].1).await.unwrap();
+    world.db.batch_execute(DATA).await.unwrap();
+    // What a writer does, with an upgrade in its middle.
+    let writer = support::connect(&world.database_url).await;
+    let begin = "BEGIN; SELECT pg_advisory_xact_lock_shared(x'736974650004'::int8); UPDATE kafka_offset SET next = 43";
+    writer.batch_execute(begin).await.unwrap();
+    let mut upgrade = Command::new(env!("CARGO_BIN_EXE_sitewatch-node"))
+        .arg("migrate")
+        .env("POSTGRES_URL", &world.database_url)
+        .current_dir(world.folder.path())
+        .spawn()
+        .unwrap();
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    world.wait_for("the upgrade to wait", waiting, 1).await;
+    let end = "INSERT INTO site (name, url) VALUES ('new', 'http://new/'); INSERT INTO site_location VALUES (1, 1); INSERT INTO site_revision
+        (site_id, location_id, since, check_limit_us, config_hash, run) VALUES (1, 1, '2026-01-01', 1, '', '2026-01-01'); COMMIT";
+    writer.batch_execute(end).await.unwrap();
+    assert!(upgrade.wait().unwrap().success());
+    let versions = "SELECT max(version)::int8 FROM schema_version";
+    assert_eq!(world.number(versions).await, 8);
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(world.number(deadlocks).await, 0);
 }
 
 #[actix_rt::test]

@@ -6,13 +6,14 @@ use slog::{Logger, info, warn};
 use tokio_postgres::{Client, Transaction, error::SqlState};
 
 use super::{
+    ROLLUP_LOCK,
     error::{SessionError, plain},
     expected::{Difference, FoundColumn, FoundTable, differences, tables},
     sqlstate::{Remedy, remedy_of},
 };
 
 /// The schema that this program writes.
-pub(super) const VERSION: i32 = 7;
+pub(super) const VERSION: i32 = 8;
 
 /// The advisory lock under which the schema is applied.
 const LOCK: i64 = 0x7369_7465_0001;
@@ -59,6 +60,10 @@ pub(super) async fn apply(
             warn!(log, "the database is not as its schema says, applying it anew"; "difference" => %difference);
         }
     }
+    // Not among writers, whose locks and these could wait for each other.
+    transaction
+        .execute("SELECT pg_advisory_xact_lock($1)", &[&ROLLUP_LOCK])
+        .await?;
     match transaction.batch_execute(schema).await {
         Ok(()) => {}
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
@@ -125,7 +130,9 @@ const DEFAULT_PARTITIONS: &str = "
 const OTHERS: &str = "
     SELECT to_regclass('checks') IS NOT NULL,
            to_regprocedure('make_partition(text, timestamptz, timestamptz)') IS NOT NULL,
-           to_regprocedure('hist_of(int4)') IS NOT NULL AND to_regprocedure('hist_bucket(int8)') IS NOT NULL";
+           to_regprocedure('hist_of(int4)') IS NOT NULL AND to_regprocedure('hist_bucket(int8)') IS NOT NULL,
+           (SELECT count(*) = 2 FROM pg_trigger WHERE tgrelid = to_regclass('rollup_day') AND tgenabled <> 'D'
+               AND tgname IN ('rollup_day_added', 'rollup_day_changed'))";
 
 async fn compare(transaction: &Transaction<'_>) -> Result<Vec<Difference>, tokio_postgres::Error> {
     let wanted = tables();
@@ -156,6 +163,7 @@ async fn compare(transaction: &Transaction<'_>) -> Result<Vec<Difference>, tokio
         ("checks", "a view"),
         ("make_partition", "a function"),
         ("hist_of, hist_bucket", "functions"),
+        ("rollup_day_added, rollup_day_changed", "triggers"),
     ]
     .into_iter()
     .enumerate()

@@ -92,9 +92,10 @@ pub struct PostgresTransaction<'a> {
 
 impl StoreTransaction for PostgresTransaction<'_> {
     async fn move_offsets(&mut self, batch: &Batch) -> Result<bool, StoreError> {
-        let moving = offsets::move_offsets(&self.transaction, batch);
+        // Looked first: who has its lock has no other lock while it waits for this one.
         let looking = late::done(&self.transaction);
-        let (moved, done) = late::together(moving, looking).await?;
+        let moving = offsets::move_offsets(&self.transaction, batch);
+        let (done, moved) = late::together(looking, moving).await?;
         self.rolled_until = done.rolled_until;
         if moved {
             // Before the rows are there.
