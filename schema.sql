@@ -367,7 +367,7 @@ CREATE OR REPLACE FUNCTION bounds_of(key text, ranges tstzmultirange) RETURNS te
       FROM unnest(ranges) AS span
 $$;
 
--- What there is in some ranges of time, of each site at each location, or of some sites: from rollups as far as they reach and are right,
+-- What there is in some ranges of time (each from its lower bound to before its upper one), of each site at each location, or of some sites: from rollups as far as they reach and are right,
 -- else from the checks themselves. So the answer is the same as of the checks, whatever comes late; where these are dropped, hours are the
 -- finest that is known. total_hist and ttfb_hist: see hist_percentile; the shortest and the longest time are to 2 %. Adding up histograms
 -- is most of the work: without the time to the first byte (with_ttfb false) it is half as much. Without by_location there is one row of a
@@ -425,9 +425,6 @@ BEGIN
      CROSS JOIN LATERAL (SELECT coalesce(lower(span), '-infinity') AS from_time, coalesce(upper(span), 'infinity') AS to_time) AS given
      CROSS JOIN LATERAL (SELECT date_bin('1 hour', from_time + interval '1 hour' - instant, epoch) AS h0,
                                 date_bin('1 hour', least(to_time, state.rolled_until), epoch) AS h1) AS whole;
-    IF checks IS NULL THEN
-        RETURN;
-    END IF;
     SELECT coalesce(range_agg(tstzrange(start, start + interval '1 hour')) FILTER (WHERE period = 'hour'), '{}'),
            coalesce(range_agg(tstzrange(day, day + interval '1 day')) FILTER (WHERE period IN ('hour', 'day')), '{}'),
            coalesce(array_agg(DISTINCT day), '{}')
@@ -470,6 +467,9 @@ BEGIN
                    (added_months IS NOT NULL, format(of_month, added, added_months, of_rollup)),
                    (taken_months IS NOT NULL, format(of_month, taken, taken_months, of_rollup))) AS possible (there_is, part)
      WHERE there_is;
+    IF parts IS NULL THEN
+        RETURN;
+    END IF;
     RETURN QUERY EXECUTE format(
         'SELECT site, location, u, g, d, n, CASE WHEN hist IS NOT NULL THEN least(hist_value(lowest), 2147483647)::int4 END,
                 CASE WHEN hist IS NOT NULL THEN least(hist_value(highest), 2147483647)::int4 END,
@@ -709,7 +709,8 @@ RETURNS TABLE (site_id int4, up int8, degraded int8, down int8, unknown int8, ex
                total_min_us int4, total_max_us int4, total_hist numeric)
 LANGUAGE sql STABLE SET jit = off AS $$
     WITH maintained AS MATERIALIZED (SELECT * FROM site_maintenance(from_time, to_time, only_sites)),
-    whole AS (SELECT * FROM site_stats_in(tstzmultirange(tstzrange(from_time, to_time)), only_sites, false, false)),
+    whole AS (SELECT * FROM site_stats_in(CASE WHEN from_time < to_time THEN tstzmultirange(tstzrange(from_time, to_time)) ELSE '{}' END,
+                                              only_sites, false, false)),
     excluded AS (
         SELECT s.*
           FROM (SELECT windows, array_agg(m.site_id) AS ids FROM maintained m GROUP BY windows) AS alike

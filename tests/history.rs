@@ -329,6 +329,26 @@ async fn a_range_has_the_same_answer_from_rollups_as_from_checks() {
     pass(&mut housekeeper, now).await;
     assert_eq!(world.number(WRONG).await, 0);
 
+    // Days without a check, beside one that is noted; and no time at all.
+    let noted = "INSERT INTO rollup_dirty (period, start) VALUES ('hour', '2027-03-21 05:00+00')";
+    world.db.batch_execute(noted).await.unwrap();
+    for nothing in [
+        "site_stats('2027-03-22 00:00+00', '2027-03-24 00:00+00')",
+        "site_stats_in('{[2027-03-05 00:00+00,2027-03-05 00:00+00]}')",
+        "site_stats_in('{}')",
+        "site_stats_in(NULL)",
+        "site_stats('2027-03-05', '2027-03-04')",
+        "site_stats(NULL, '2027-03-04')",
+        "uptimes('2027-03-05', NULL)",
+    ] {
+        let rows = world
+            .db
+            .query(&format!("SELECT * FROM {nothing}"), &[])
+            .await
+            .unwrap();
+        assert_eq!(rows.len(), 0, "{nothing}");
+    }
+
     // All that there is.
     for all in ["'-infinity', 'infinity'", "'0001-01-01', '2100-01-01'"] {
         let number = format!(

@@ -109,7 +109,7 @@ fn settings(world: &World) -> PostgresSettings {
     load_any(&sources).unwrap().postgres
 }
 
-const QUESTIONS: [(&str, &str, &str); 7] = [
+const QUESTIONS: [(&str, &str, &str); 8] = [
     (
         "uptime and p95 of all sites, 30 days to the second",
         "SELECT site_id, 100.0 * (up + degraded) / nullif(up + degraded + down, 0), hist_percentile(total_hist, 0.95, total_max_us, total_min_us)
@@ -138,6 +138,11 @@ const QUESTIONS: [(&str, &str, &str); 7] = [
         "SELECT 100.0 * (up + degraded) / nullif(up + degraded + down, 0), expected, hist_percentile(total_hist, p, total_max_us, total_min_us)
            FROM uptimes(now() - interval '1 year', now(), (SELECT ARRAY[site_id] FROM site WHERE name = 'site-77')),
                 unnest('{0.5, 0.9, 0.95, 0.99}'::float8[]) AS p",
+        "50 ms",
+    ),
+    (
+        "a site's year, with maintenance each night",
+        "SELECT * FROM uptimes(now() - interval '1 year', now(), (SELECT ARRAY[site_id] FROM site WHERE name = 'site-177'))",
         "50 ms",
     ),
     (
@@ -189,7 +194,10 @@ async fn fill(world: &World, sites: u64, days: u64, interval: u64) -> u64 {
            FROM generate_series(1, {sites}) AS n;
          INSERT INTO site_location (site_id, location_id) SELECT site_id, 1 FROM site;
          INSERT INTO site_revision (site_id, location_id, since, interval_us, phase_us, check_limit_us, config_hash, run)
-         SELECT site_id, 1, now() - interval '{days} days', {interval}000000, 0, 1000000, '', now() FROM site"
+         SELECT site_id, 1, now() - interval '{days} days', {interval}000000, 0, 1000000, '', now() FROM site;
+         INSERT INTO maintenance (name, site_names, from_time) VALUES ('nightly', '{{site-177}}', now());
+         INSERT INTO maintenance_span SELECT 1, tstzrange(night, night + interval '45 minutes')
+           FROM generate_series(now() - interval '{days} days', now(), '1 day') AS night"
     );
     world.db.batch_execute(&announce).await.unwrap();
     let partitions = format!(

@@ -27,7 +27,7 @@ pub(crate) async fn write_calendars(
     max_slot_age: Duration,
     longest: Duration,
 ) -> Result<bool, Error> {
-    let (begin, now) = (Instant::now(), now.to_system_time());
+    let now = now.to_system_time();
     // One that this program can't read is one of a newer program, which writes it down.
     let readable: HashMap<String, Cron> = client
         .query(CALENDARS, &[])
@@ -44,19 +44,19 @@ pub(crate) async fn write_calendars(
     let missing = transaction
         .query(MISSING, &[&texts, &oldest, &until, &MOST])
         .await?;
-    let mut more = missing.len() as i64 == MOST;
     let write = transaction.prepare(WRITE).await?;
+    let (begin, mut written) = (Instant::now(), 0);
     for row in &missing {
         if begin.elapsed() > longest {
-            more = true;
             break;
         }
         let (text, day): (&str, SystemTime) = (row.get(0), row.get(1));
         let slots = slots_between(&readable[text], day, day + DAY);
         transaction.execute(&write, &[&text, &day, &slots]).await?;
+        written += 1;
     }
     transaction.commit().await?;
-    Ok(more)
+    Ok(written < missing.len() || missing.len() as i64 == MOST)
 }
 
 /// The slots of a calendar from an instant to before another.
