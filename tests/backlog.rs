@@ -10,7 +10,6 @@ use overtaken::overtaken;
 use sitewatch_actors::publisher::spool::{Limits, RealDisk, Spool};
 use support::{Web, World, allow, message, required, scram_password};
 use tokio::time::{Instant, sleep};
-use tokio_postgres::NoTls;
 
 const BACKLOG: i64 = 20_000;
 
@@ -71,10 +70,7 @@ async fn a_backlog_waits_in_the_spool_while_consumers_stand_still_and_fresh_resu
     // Until the group has told Kafka where it is.
     sleep(Duration::from_secs(1)).await;
 
-    let (mut locker, connection) = tokio_postgres::connect(&world.database_url, NoTls)
-        .await
-        .unwrap();
-    actix_rt::spawn(connection);
+    let mut locker = support::connect(&world.database_url).await;
     let lock = locker.transaction().await.unwrap();
     lock.execute("LOCK TABLE kafka_offset IN EXCLUSIVE MODE", &[])
         .await

@@ -7,8 +7,8 @@ mod support;
 use std::{path::Path, process::Command, time::Duration};
 
 use cluster::{Cluster, run};
-use support::{Node, World, message, required};
-use tokio_postgres::{Client, NoTls};
+use support::{Node, World, connect, message, required};
+use tokio_postgres::Client;
 
 const ROWS: &str = "SELECT count(*) FROM check_result";
 const QUICK: &str = "postgres: { lock_timeout: 500ms, statement_timeout: 2s, idle_in_transaction_timeout: 1s, batch: { max_age: 50ms } }\n";
@@ -30,12 +30,6 @@ fn migrate(url: &str) {
         .arg("migrate")
         .env("POSTGRES_URL", url)
         .current_dir(std::env::temp_dir()));
-}
-
-async fn connect(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    tokio::spawn(async move { drop(connection.await) });
-    client
 }
 
 async fn number(db: &Client, sql: &str) -> i64 {

@@ -73,11 +73,7 @@ impl Standalone {
             };
             let url = rest.lines().next().unwrap();
             let password = fs::read_to_string(data.join("password")).unwrap();
-            let (client, connection) =
-                tokio_postgres::connect(&url.replace("***", &password), tokio_postgres::NoTls)
-                    .await
-                    .unwrap();
-            tokio::spawn(async move { drop(connection.await) });
+            let client = support::connect(&url.replace("***", &password)).await;
             let rows = "SELECT count(*) FROM checks WHERE outcome = 'up'";
             let rows: i64 = client.query_one(rows, &[]).await.unwrap().get(0);
             if rows >= wanted {

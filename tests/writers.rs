@@ -5,7 +5,6 @@ mod support;
 use std::collections::BTreeMap;
 
 use support::{World, message};
-use tokio_postgres::NoTls;
 
 const ROWS: &str = "SELECT count(*) FROM check_result";
 const THREE: &str = "node: { restart: { base: 10ms, cap: 100ms } }
@@ -72,10 +71,7 @@ async fn a_writer_that_waits_for_a_lock_holds_up_its_own_partitions_only() {
     };
     let before = offsets().await;
 
-    let (mut locker, connection) = tokio_postgres::connect(&world.database_url, NoTls)
-        .await
-        .unwrap();
-    actix_rt::spawn(connection);
+    let mut locker = support::connect(&world.database_url).await;
     let lock = locker.transaction().await.unwrap();
     lock.execute(
         "SELECT FROM kafka_offset WHERE partition = 0 FOR UPDATE",

@@ -355,6 +355,7 @@ impl World {
     }
 }
 
+/// A client of a database; its connection ends with it.
 pub async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(async move { drop(connection.await) });
