@@ -1,16 +1,20 @@
 //! What recurs: instants given by the fields of cron in a time zone, none left out when the clocks change.
 
 use jiff::civil::DateTime;
-use jiff::tz::{Offset, TimeZone};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
+
+const DAY: i64 = 86_400_000_000; // microseconds
 
 /// The fields of cron, read as the clock on the wall, and the zone of the clock.
 ///
 /// A [`Cron`](crate::Cron) of a check leaves out a time that a change to summer time leaves out. Here such a time is moved by the
 /// change, as RFC 5545 (3.3.5) has it, and one that comes twice is the first of the two: a window of maintenance that begins at
-/// half past two is due on each day.
+/// half past two is due on each day, once. What is due at any hour (`*`) is due in both, as cron itself has it.
 pub struct Recurrence {
     wall: cronexpr::Crontab,
     zone: TimeZone,
+    /// Whether the hour is any, or each second one and the like.
+    is_of_any_hour: bool,
 }
 
 impl Recurrence {
@@ -28,7 +32,12 @@ impl Recurrence {
         let zone = TimeZone::get(zone).map_err(|error| error.to_string())?;
         let wall = cronexpr::parse_crontab(&format!("{fields} UTC"));
         let wall = wall.map_err(|error| error.to_string())?;
-        Ok(Self { wall, zone })
+        let hour = fields.split_whitespace().nth(1);
+        Ok(Self {
+            wall,
+            zone,
+            is_of_any_hour: hour.is_some_and(|hour| hour.starts_with('*')),
+        })
     }
 
     /// The instants from `from` to before `to`, in microseconds since 1970 UTC.
@@ -37,33 +46,42 @@ impl Recurrence {
         let Some(mut wall) = self.wall_before(from) else {
             return found;
         };
+        // A day more: no change of clocks is larger.
+        let last = to.saturating_add(DAY);
         while let Ok(next) = self.wall.find_next(cronexpr::MakeTimestamp(wall)) {
             wall = next.timestamp();
-            let Some(instant) = self.instant(Offset::UTC.to_datetime(wall)) else {
-                return found;
-            };
-            if instant >= to {
-                return found;
+            let instants = self.instants(Offset::UTC.to_datetime(wall));
+            if instants.is_empty() || instants.iter().all(|instant| *instant >= last) {
+                break;
             }
-            // Two that a change moves together are one.
-            if instant >= from && found.last() != Some(&instant) {
-                found.push(instant);
-            }
+            found.extend(instants.into_iter().filter(|it| (from..to).contains(it)));
         }
+        // Where the clocks are set back, those of the second time come with those of the first; those that a change moves meet others.
+        found.sort_unstable();
+        found.dedup();
         found
     }
 
     /// What the wall said a day before, as if that were UTC: no change of clocks is larger.
     fn wall_before(&self, micros: i64) -> Option<jiff::Timestamp> {
-        let instant =
-            jiff::Timestamp::from_microsecond(micros.saturating_sub(86_400_000_000)).ok()?;
+        let instant = jiff::Timestamp::from_microsecond(micros.saturating_sub(DAY)).ok()?;
         let wall = self.zone.to_datetime(instant);
         Offset::UTC.to_timestamp(wall).ok()
     }
 
-    fn instant(&self, wall: DateTime) -> Option<i64> {
-        let zoned = self.zone.to_ambiguous_zoned(wall).compatible().ok()?;
-        Some(zoned.timestamp().as_microsecond())
+    /// When the wall says so: twice, where that counts.
+    fn instants(&self, wall: DateTime) -> Vec<i64> {
+        let ambiguous = self.zone.to_ambiguous_zoned(wall);
+        let both = match (ambiguous.offset(), self.is_of_any_hour) {
+            (AmbiguousOffset::Fold { .. }, true) => {
+                vec![ambiguous.clone().earlier(), ambiguous.later()]
+            }
+            _ => vec![ambiguous.compatible()],
+        };
+        let instants = both.into_iter().flatten();
+        instants
+            .map(|zoned| zoned.timestamp().as_microsecond())
+            .collect()
     }
 }
 
@@ -115,6 +133,34 @@ mod tests {
             ),
             ["2026-11-02T04:00:00Z", "2026-11-09T04:00:00Z"]
         );
+    }
+
+    #[test]
+    fn what_is_due_at_any_hour_is_due_in_the_one_that_comes_twice() {
+        let hourly = shown(
+            "30 * * * * Europe/Berlin",
+            "2026-10-24T23:00:00Z",
+            "2026-10-25T03:00:00Z",
+        );
+        let hours = ["23", "00", "01", "02"].map(|hour| {
+            let day = if hour == "23" { 24 } else { 25 };
+            format!("2026-10-{day}T{hour}:30:00Z")
+        });
+        assert_eq!(hourly, hours);
+        // Up to the middle of the second time, whose beginning is after the end of the first.
+        let often = shown(
+            "*/20 * * * * Europe/Berlin",
+            "2026-10-25T00:00:00Z",
+            "2026-10-25T01:30:00Z",
+        );
+        assert_eq!(often.len(), 5, "{often:?}");
+        // None is left out either where clocks are set forward.
+        let spring = shown(
+            "30 * * * * Europe/Berlin",
+            "2026-03-29T00:00:00Z",
+            "2026-03-29T03:00:00Z",
+        );
+        assert_eq!(spring.len(), 3, "{spring:?}");
     }
 
     #[test]
