@@ -11,6 +11,7 @@ use std::{
 use sitewatch_actors::{
     housekeeping::{Done, Keeper},
     model::Slot,
+    time::wall_clock,
 };
 use sitewatch_config::{PartitionWidth, PostgresSettings, Retention, Sources, load_any};
 use sitewatch_node::SCHEMA;
@@ -579,7 +580,7 @@ async fn a_drop_that_is_interrupted_anywhere_is_gone_on_with() {
 
 #[actix_rt::test]
 async fn writers_go_on_while_a_reader_holds_up_a_drop_and_a_killed_one_is_finished() {
-    let (mut world, _) = migrated("held_up").await;
+    let (mut world, mut settings) = migrated("held_up").await;
     make_old(&world).await;
     let made = housekeeping(&world, &["housekeep"])
         .env("SITEWATCH__POSTGRES__RETENTION__RAW", "forever")
@@ -616,9 +617,25 @@ async fn writers_go_on_while_a_reader_holds_up_a_drop_and_a_killed_one_is_finish
 
     waiting.kill().unwrap();
     waiting.wait().unwrap();
-    reader.batch_execute("COMMIT").await.unwrap();
+    // Nor does the rest of the housekeeping wait for it: hours are computed, and what was begun is only put off.
+    settings.lock_timeout = Duration::from_millis(200);
+    settings.retention.raw = Some(days(90));
     let gone = "SELECT 1 - count(*) FROM pg_stat_activity WHERE query LIKE '%DETACH%' AND pid <> pg_backend_pid()";
     world.wait_for("the end of its session", gone, 1).await;
+    let mut housekeeper = keeper(&settings).await;
+    let rolled = "SELECT (rolled_until > now() - interval '2 hours')::int4::int8 FROM rollup_state";
+    world
+        .db
+        .batch_execute("UPDATE rollup_state SET rolled_until = now() - interval '1 day'")
+        .await
+        .unwrap();
+    assert_eq!(pass(&mut housekeeper, wall_clock()).await, 0);
+    assert_eq!(
+        (world.number(rolled).await, world.number(pending).await),
+        (1, 1)
+    );
+    reader.batch_execute("COMMIT").await.unwrap();
+    drop(housekeeper);
     let done = housekeeping(&world, &["housekeep"]).output().unwrap();
     assert!(done.status.success(), "{}", told(&done));
     let left =

@@ -214,6 +214,8 @@ pub(crate) struct Partition {
     /// As it is to be written in a statement.
     pub(crate) name: String,
     pub(crate) span: Span,
+    /// Whether it is half detached: its rows are not seen any more, but no other one can have its slots yet.
+    pub(crate) is_going: bool,
 }
 
 /// The partitions of these tables, in the order of their slots.
@@ -229,6 +231,7 @@ pub(crate) async fn existing(
             from: row.get(2),
             to: row.get(3),
         },
+        is_going: row.get(4),
     };
     Ok(rows.into_iter().map(partition).collect())
 }
@@ -239,12 +242,11 @@ const EXISTING: &str = "
            CASE WHEN bounds[1] = 'MINVALUE' THEN -9223372036854775808
                 ELSE (extract(epoch FROM trim(bounds[1], '''')::timestamptz) * 1000000)::int8 END AS from_slot,
            CASE WHEN bounds[2] = 'MAXVALUE' THEN 9223372036854775807
-                ELSE (extract(epoch FROM trim(bounds[2], '''')::timestamptz) * 1000000)::int8 END
-      FROM (SELECT wanted.name AS parent, c.oid::regclass::text AS name,
+                ELSE (extract(epoch FROM trim(bounds[2], '''')::timestamptz) * 1000000)::int8 END, is_going
+      FROM (SELECT wanted.name AS parent, c.oid::regclass::text AS name, i.inhdetachpending AS is_going,
                    regexp_match(pg_get_expr(c.relpartbound, c.oid), $re$FROM \\((.+?)\\) TO \\((.+?)\\)$re$) AS bounds
               FROM unnest($1::text[]) AS wanted(name)
               JOIN pg_inherits i ON i.inhparent = to_regclass(quote_ident(wanted.name))
-              JOIN pg_class c ON c.oid = i.inhrelid
-             WHERE NOT i.inhdetachpending) AS partition
+              JOIN pg_class c ON c.oid = i.inhrelid) AS partition
      WHERE bounds IS NOT NULL
      ORDER BY from_slot, parent";

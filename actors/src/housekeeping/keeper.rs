@@ -91,7 +91,9 @@ impl Keeper {
 
     async fn keep(&mut self, now: Slot) -> Result<Done, SessionError> {
         let mut done = Done::default();
-        done.dropped += self.dropper.finish(&self.client, &self.log).await?;
+        if self.dropper.is_free() {
+            done.dropped += self.dropper.finish(&self.client, &self.log).await?;
+        }
         let free = later(now, self.settings.max_slot_ahead + FREE);
         let misfits = self.make_ahead(now, free).await?;
         done.more = self.rollups.pass(&mut self.client, now, &self.log).await?;
@@ -100,6 +102,9 @@ impl Keeper {
         done.more |= write_calendars(&mut self.client, now, max_age, LONGEST).await?;
         for class in retention::classes(&self.settings.retention) {
             for partition in existing(&self.client, class.tables).await? {
+                if partition.is_going || !self.dropper.is_free() {
+                    continue;
+                }
                 let is_misfit = class.tables == CHECKS && misfits.contains(&partition.span);
                 let reason = retention::reason(partition.span, now, class.kept)
                     .or_else(|| is_misfit.then_some(Reason::Width));

@@ -1,10 +1,10 @@
 //! Drops partitions: noted, detached, dropped, each by itself, so that whatever interrupts it is gone on with later.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sitewatch_config::Retention;
-use slog::{Logger, info, warn};
-use tokio_postgres::{Client, Error};
+use slog::{Logger, debug, info, warn};
+use tokio_postgres::{Client, Error, error::SqlState};
 
 use super::rollup::DAYS_TABLES;
 use crate::{
@@ -73,38 +73,72 @@ pub(super) fn reason(span: Span, now: Slot, kept: Option<Duration>) -> Option<Re
     (span.to <= oldest).then_some(Reason::Retention)
 }
 
+/// So long nothing is dropped after a drop that had to wait too long: the rest of the housekeeping does not wait with it each time.
+const PAUSE: Duration = Duration::from_secs(60);
+
 /// Drops partitions.
 #[derive(Default)]
 pub(super) struct Dropper {
     /// Whether it was said that this user may not.
     told: bool,
+    /// When a drop had to wait too long.
+    held_up: Option<Instant>,
 }
 
 impl Dropper {
-    /// Goes on with what an earlier one has begun.
-    pub(super) async fn finish(&self, client: &Client, log: &Logger) -> Result<u64, Error> {
+    /// Whether partitions can be dropped now, as far as is known.
+    pub(super) fn is_free(&self) -> bool {
+        self.held_up.is_none_or(|at| at.elapsed() > PAUSE)
+    }
+
+    /// Goes on with what an earlier one has begun. Gives how many are gone.
+    pub(super) async fn finish(&mut self, client: &Client, log: &Logger) -> Result<u64, Error> {
         let mut dropped = 0;
         for row in client.query(BEGUN, &[]).await? {
             let (name, parent): (String, String) = (row.get(0), row.get(1));
-            match row.get::<_, Option<bool>>(2) {
-                // It never was detached: whether it is to go is decided anew.
-                Some(false) => {}
-                detaching => {
-                    if detaching == Some(true) {
-                        let finalize =
-                            format!("ALTER TABLE {parent} DETACH PARTITION {name} FINALIZE");
-                        client.batch_execute(&finalize).await?;
-                    }
-                    client
-                        .batch_execute(&format!("DROP TABLE IF EXISTS {name}"))
-                        .await?;
-                    info!(log, "a partition whose dropping was interrupted is gone"; "partition" => &name);
-                    dropped += 1;
-                }
+            if !row.get::<_, bool>(3) {
+                self.refused(&name, log);
+                continue;
             }
-            forget(client, &name).await?;
+            let finished = finish(client, &name, &parent, row.get(2), log).await;
+            dropped += self.held_up(finished, &name, log)?;
+            if !self.is_free() {
+                break;
+            }
         }
         Ok(dropped)
+    }
+
+    /// Tells once that this user may not.
+    fn refused(&mut self, name: &str, log: &Logger) {
+        if !std::mem::replace(&mut self.told, true) {
+            warn!(log, "partitions are to be dropped, but only the owner of the tables can: run `sitewatch-node housekeep` as \
+                the owner, as once a day"; "partition" => name);
+        }
+    }
+
+    /// A drop waits for those who read the partition, for postgres.lock_timeout at most, and is gone on with later: nothing is wrong.
+    fn held_up(
+        &mut self,
+        done: Result<u64, Error>,
+        name: &str,
+        log: &Logger,
+    ) -> Result<u64, Error> {
+        match done {
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                if self.held_up.replace(Instant::now()).is_none() {
+                    info!(log, "a partition is dropped when those who read it have done so"; "partition" => name);
+                } else {
+                    debug!(log, "a partition is still read"; "partition" => name);
+                }
+                Ok(0)
+            }
+            Ok(gone) => {
+                self.held_up = self.held_up.filter(|_| gone == 0);
+                Ok(gone)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Drops one. Gives how many are gone.
@@ -116,53 +150,91 @@ impl Dropper {
         reason: Reason,
         log: &Logger,
     ) -> Result<u64, Error> {
-        let Partition { name, parent, span } = partition;
-        let facts = client.query_one(FACTS, &[name]).await?;
+        let facts = client.query_one(FACTS, &[&partition.name]).await?;
         let (may, bytes): (bool, i64) = (facts.get(0), facts.get(1));
         if !may {
-            if !std::mem::replace(&mut self.told, true) {
-                warn!(log, "partitions are to be dropped, but only the owner of the tables can: run `sitewatch-node housekeep` as \
-                    the owner, as once a day"; "partition" => name, "reason" => reason.as_str());
-            }
+            self.refused(&partition.name, log);
             return Ok(0);
         }
-        if reason == Reason::Width {
-            let is_empty = format!("SELECT NOT EXISTS (SELECT FROM {name})");
-            if !client.query_one(&is_empty, &[]).await?.get::<_, bool>(0) {
-                return Ok(0);
-            }
+        let gone = detach(client, partition, class, reason).await;
+        let gone = self.held_up(gone, &partition.name, log)?;
+        if gone > 0 {
+            info!(log, "partition dropped"; "bytes" => bytes, "reason" => reason.as_str(),
+                "to" => %Slot::from_micros(partition.span.to), "partition" => &partition.name);
         }
-        let transaction = client.transaction().await?;
-        if let Some(Needed { period, since }) = class.needed_for
-            && reason == Reason::Retention
-        {
-            let until = Slot::from_micros(span.to).to_system_time();
-            let computed = transaction.query_one(COMPUTED, &[&until, &period]).await?;
-            if !computed.get::<_, bool>(0) {
-                return Ok(0);
-            }
-            let no_more = format!("UPDATE rollup_state SET {since} = greatest({since}, $1)");
-            transaction.execute(&no_more, &[&until]).await?;
-        }
-        transaction
-            .execute(NOTE, &[name, parent, &reason.as_str()])
-            .await?;
-        transaction.commit().await?;
-        fail::fail_point!("housekeeping::noted");
-        // Waits for the transactions that see it, and nobody waits for it.
-        client
-            .batch_execute(&format!(
-                "ALTER TABLE {parent} DETACH PARTITION {name} CONCURRENTLY"
-            ))
-            .await?;
-        fail::fail_point!("housekeeping::detached");
-        client.batch_execute(&format!("DROP TABLE {name}")).await?;
-        fail::fail_point!("housekeeping::dropped");
-        forget(client, name).await?;
-        info!(log, "partition dropped"; "bytes" => bytes, "reason" => reason.as_str(),
-            "to" => %Slot::from_micros(span.to), "partition" => name);
-        Ok(1)
+        Ok(gone)
     }
+}
+
+/// Goes on with one that was noted. `detaching`: whether it is half detached; `None`: it is not attached any more.
+async fn finish(
+    client: &Client,
+    name: &str,
+    parent: &str,
+    detaching: Option<bool>,
+    log: &Logger,
+) -> Result<u64, Error> {
+    let mut dropped = 0;
+    // One that never was detached: whether it is to go is decided anew.
+    if detaching != Some(false) {
+        if detaching == Some(true) {
+            let finalize = format!("ALTER TABLE {parent} DETACH PARTITION {name} FINALIZE");
+            client.batch_execute(&finalize).await?;
+        }
+        client
+            .batch_execute(&format!("DROP TABLE IF EXISTS {name}"))
+            .await?;
+        info!(log, "a partition whose dropping was interrupted is gone"; "partition" => name);
+        dropped = 1;
+    }
+    forget(client, name).await?;
+    Ok(dropped)
+}
+
+/// Drops one, unless something that needs it is not computed yet. Gives how many are gone.
+async fn detach(
+    client: &mut Client,
+    partition: &Partition,
+    class: &Class,
+    reason: Reason,
+) -> Result<u64, Error> {
+    let Partition {
+        name, parent, span, ..
+    } = partition;
+    if reason == Reason::Width {
+        let is_empty = format!("SELECT NOT EXISTS (SELECT FROM {name})");
+        if !client.query_one(&is_empty, &[]).await?.get::<_, bool>(0) {
+            return Ok(0);
+        }
+    }
+    let transaction = client.transaction().await?;
+    if let Some(Needed { period, since }) = class.needed_for
+        && reason == Reason::Retention
+    {
+        let until = Slot::from_micros(span.to).to_system_time();
+        let computed = transaction.query_one(COMPUTED, &[&until, &period]).await?;
+        if !computed.get::<_, bool>(0) {
+            return Ok(0);
+        }
+        let no_more = format!("UPDATE rollup_state SET {since} = greatest({since}, $1)");
+        transaction.execute(&no_more, &[&until]).await?;
+    }
+    transaction
+        .execute(NOTE, &[name, parent, &reason.as_str()])
+        .await?;
+    transaction.commit().await?;
+    fail::fail_point!("housekeeping::noted");
+    // Waits for the transactions that see it, and nobody waits for it.
+    client
+        .batch_execute(&format!(
+            "ALTER TABLE {parent} DETACH PARTITION {name} CONCURRENTLY"
+        ))
+        .await?;
+    fail::fail_point!("housekeeping::detached");
+    client.batch_execute(&format!("DROP TABLE {name}")).await?;
+    fail::fail_point!("housekeeping::dropped");
+    forget(client, name).await?;
+    Ok(1)
 }
 
 async fn forget(client: &Client, name: &str) -> Result<(), Error> {
@@ -170,10 +242,12 @@ async fn forget(client: &Client, name: &str) -> Result<(), Error> {
     client.execute(forget, &[&name]).await.map(drop)
 }
 
-/// What was noted, and whether it is attached (`false`), half detached (`true`), or neither.
+/// What was noted, whether it is attached (`false`), half detached (`true`), or neither, and whether this user may drop it and forget it.
 const BEGUN: &str = "
-    SELECT d.name, d.parent, i.inhdetachpending
+    SELECT d.name, d.parent, i.inhdetachpending,
+           pg_has_role(p.relowner, 'USAGE') AND has_table_privilege('partition_drop', 'DELETE')
       FROM partition_drop d
+      JOIN pg_class p ON p.oid = to_regclass(d.parent)
       LEFT JOIN pg_inherits i ON i.inhrelid = to_regclass(d.name) AND i.inhparent = to_regclass(d.parent)";
 
 const FACTS: &str = "

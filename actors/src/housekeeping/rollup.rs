@@ -188,9 +188,16 @@ async fn move_on(client: &mut Client, now: Slot, log: &Logger) -> Result<State, 
     if until <= state.rolled_until {
         return Ok(state);
     }
-    // Only where there may be checks: when rollups are new, history may be long and have holes.
+    let transaction = client.transaction().await?;
+    if !lock_out_writers(&transaction).await? {
+        debug!(log, "rollups wait for a writer"; "until" => %until);
+        transaction.rollback().await?;
+        return Ok(state);
+    }
+    // Only where there may be checks: when rollups are new, history may be long and have holes. What is not there by now gets its rows from
+    // writers that come after this, and note them.
     let (mut from, mut to) = (Vec::new(), Vec::new());
-    for partition in existing(client, &CHECKS[..1]).await? {
+    for partition in existing(&transaction, &CHECKS[..1]).await? {
         let first = Slot::from_micros(partition.span.from.max(0))
             .floor(Slot::HOUR)
             .max(state.rolled_until);
@@ -199,12 +206,6 @@ async fn move_on(client: &mut Client, now: Slot, log: &Logger) -> Result<State, 
             from.push(first.to_system_time());
             to.push(end.to_system_time());
         }
-    }
-    let transaction = client.transaction().await?;
-    if !lock_out_writers(&transaction).await? {
-        debug!(log, "rollups wait for a writer"; "until" => %until);
-        transaction.rollback().await?;
-        return Ok(state);
     }
     transaction
         .execute(MOVE_ON, &[&until.to_system_time()])
