@@ -251,6 +251,32 @@ BEGIN
 END
 $function$;
 
+-- The same of several histograms, which together may have more values than one holds.
+CREATE OR REPLACE FUNCTION hist_percentile_of(hists numeric[], p float8) RETURNS float8 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
+DECLARE
+    lowest int4 := 0;
+    width  int4 := hist_bucket(4000000000) + 1;
+    number int8 := (SELECT sum(hist_count(hist)) FROM unnest(hists) AS hist);
+    needed int8 := number + 1 - greatest(ceil(p::numeric * number), 1);
+    half   int4;
+BEGIN
+    IF coalesce(number, 0) < 99999999 THEN
+        RETURN hist_percentile((SELECT sum(hist) FROM unnest(hists) AS hist), p);
+    END IF;
+    WHILE width > 1 LOOP
+        half := width / 2;
+        -- From the middle of what is left on, and all that is longer.
+        IF (SELECT sum(hist_count(hist, lowest + half)) FROM unnest(hists) AS hist) >= needed THEN
+            lowest := lowest + half;
+            width := width - half;
+        ELSE
+            width := half;
+        END IF;
+    END LOOP;
+    RETURN hist_value(lowest) / 1000;
+END
+$function$;
+
 -- Each site at each location by hour and by day (UTC). Times are those of checks that are up or degraded: how long a failure took
 -- says nothing of the site's speed. A row is computed from check_result when its hour or day is over, and again whenever rows came
 -- in late.
@@ -367,11 +393,12 @@ CREATE OR REPLACE FUNCTION bounds_of(key text, ranges tstzmultirange) RETURNS te
       FROM unnest(ranges) AS span
 $$;
 
--- What there is in some ranges of time (each from its lower bound to before its upper one), of each site at each location, or of some sites: from rollups as far as they reach and are right,
--- else from the checks themselves. So the answer is the same as of the checks, whatever comes late; where these are dropped, hours are the
--- finest that is known. total_hist and ttfb_hist: see hist_percentile; the shortest and the longest time are to 2 %. Adding up histograms
--- is most of the work: without the time to the first byte (with_ttfb false) it is half as much. Without by_location there is one row of a
--- site, of all its locations, whose number is null.
+-- What there is in some ranges of time (each from its lower bound to before its upper one), of each site at each location, or of some sites:
+-- from rollups as far as they reach and are right, else from the checks themselves. So the answer is the same as of the checks, whatever
+-- comes late; where these are dropped, hours are the finest that is known. total_hist and ttfb_hist: see hist_percentile; null of more
+-- values than one holds. The shortest and the longest time are to 2 %. Adding up histograms is most of the work: without the time to the
+-- first byte (with_ttfb false) it is half as much. Without by_location there is one row of a site, of all its locations, whose number is
+-- null.
 --
 -- Times are cut into sets: checks to be counted, hours and days to be added, and hours to be taken off again, since a day that lacks only
 -- some is taken whole, less these. Days are what their months are to date less what these were before. Hours and checks are looked up site
@@ -425,11 +452,14 @@ BEGIN
      CROSS JOIN LATERAL (SELECT coalesce(lower(span), '-infinity') AS from_time, coalesce(upper(span), 'infinity') AS to_time) AS given
      CROSS JOIN LATERAL (SELECT date_bin('1 hour', from_time + interval '1 hour' - instant, epoch) AS h0,
                                 date_bin('1 hour', least(to_time, state.rolled_until), epoch) AS h1) AS whole;
-    SELECT coalesce(range_agg(tstzrange(start, start + interval '1 hour')) FILTER (WHERE period = 'hour'), '{}'),
-           coalesce(range_agg(tstzrange(day, day + interval '1 day')) FILTER (WHERE period IN ('hour', 'day')), '{}'),
+    -- What was dropped is not computed again, noted or not.
+    SELECT coalesce(range_agg(tstzrange(start, start + interval '1 hour')) FILTER (WHERE period = 'hour' AND can_be), '{}'),
+           coalesce(range_agg(tstzrange(day, day + interval '1 day')) FILTER (WHERE period IN ('hour', 'day') AND can_be), '{}'),
            coalesce(array_agg(DISTINCT day), '{}')
       INTO noted_hours, noted_days, noted_months
-      FROM rollup_dirty CROSS JOIN LATERAL (SELECT date_bin('1 day', start, epoch) AS day) AS of_day
+      FROM rollup_dirty
+     CROSS JOIN LATERAL (SELECT date_bin('1 day', start, epoch) AS day,
+                                start >= state.hours_since AND (period <> 'hour' OR start >= state.raw_since) AS can_be) AS of_note
      WHERE start >= lower(rolled) - interval '1 day' AND start < upper(rolled) + interval '1 day';
     first_day := (SELECT least(min(day), (SELECT min(day) FROM unnest(noted_months) AS day))
                     FROM rollup_month_to_date WHERE day >= date_bin('1 day', lower(rolled), epoch));
@@ -473,15 +503,16 @@ BEGIN
     RETURN QUERY EXECUTE format(
         'SELECT site, location, u, g, d, n, CASE WHEN hist IS NOT NULL THEN least(hist_value(lowest), 2147483647)::int4 END,
                 CASE WHEN hist IS NOT NULL THEN least(hist_value(highest), 2147483647)::int4 END,
-                CASE WHEN hist IS NOT NULL THEN sum_us END, hist, first_hist
+                CASE WHEN u + g > 0 THEN sum_us END, hist, first_hist
            FROM (SELECT *, hist_lowest(hist) AS lowest, hist_highest(hist) AS highest
                    FROM (SELECT site, %s AS location, sum(u) AS u, sum(g) AS g, sum(d) AS d, sum(n) AS n, sum(sum_us) AS sum_us,
-                                nullif(sum(hist), 0) AS hist, %s AS first_hist
+                                CASE WHEN sum(u) + sum(g) < 99999999 THEN nullif(sum(hist), 0) END AS hist, %s AS first_hist
                            FROM (%s) AS part (site, location, u, g, d, n, sum_us, hist, first_hist)
                           GROUP BY 1, 2) AS whole
                   WHERE u + g + d + n > 0 OFFSET 0) AS bounded',
         CASE WHEN by_location THEN 'location' ELSE 'NULL::int4' END,
-        CASE WHEN with_ttfb THEN 'nullif(sum(first_hist), 0)' ELSE 'NULL::numeric' END, array_to_string(parts, ' UNION ALL '));
+        CASE WHEN with_ttfb THEN 'CASE WHEN sum(u) + sum(g) < 99999999 THEN nullif(sum(first_hist), 0) END' ELSE 'NULL::numeric' END,
+        array_to_string(parts, ' UNION ALL '));
 END
 $function$;
 
@@ -636,19 +667,31 @@ CREATE TABLE IF NOT EXISTS incident_again (
 INSERT INTO incident_again SELECT site_id, location_id, '1970-01-01 00:00+00' FROM site_location
  WHERE NOT EXISTS (SELECT FROM schema_version WHERE version >= 6) ON CONFLICT DO NOTHING;
 
+-- Each incident with its end. One of a site that is not due there any more, since it was removed, ends when it was due for the last time:
+-- nobody looks whether it goes on. Version 9.
+CREATE OR REPLACE VIEW incident_span AS
+SELECT i.site_id, i.location_id, i.began,
+       coalesce(i.ended, CASE WHEN r.until IS NOT NULL THEN greatest(r.until, i.opened) END) AS ended,
+       i.closed IS NULL AND r.until IS NULL AS open
+  FROM incident i
+  LEFT JOIN LATERAL (SELECT CASE WHEN until < now() THEN until END AS until FROM site_revision r
+                      WHERE r.site_id = i.site_id AND r.location_id = i.location_id AND i.closed IS NULL
+                      ORDER BY since DESC LIMIT 1) AS r ON true;
+
 CREATE OR REPLACE VIEW incidents AS
 SELECT s.name AS site,
        l.name AS location,
        i.began,
-       i.ended,
-       coalesce(i.ended, now()) - i.began AS lasted,
-       i.closed IS NULL AS open,
+       span.ended,
+       coalesce(span.ended, now()) - i.began AS lasted,
+       span.open,
        e.name AS error,
        i.detail,
        i.flaps,
        i.opened,
        i.closed
   FROM incident i
+  JOIN incident_span span USING (site_id, location_id, began)
   JOIN site s USING (site_id)
   JOIN location l USING (location_id)
   LEFT JOIN error_kind e ON e.error_id = i.error;
@@ -678,16 +721,30 @@ CREATE TABLE IF NOT EXISTS maintenance_span (
     PRIMARY KEY (maintenance_id, span)
 );
 
--- The windows of each site that has some in this range, cut to it, overlapping ones made one.
+-- The windows of each site that has some in this range, cut to it, overlapping ones made one. Where checks have been dropped, an hour that
+-- one touches is in it as a whole, since what was in its minutes is not known any more; where hours have been dropped too, only days that
+-- lie in one as a whole are. So what is taken off is taken off of all that is counted.
 CREATE OR REPLACE FUNCTION site_maintenance(from_time timestamptz, to_time timestamptz, only_sites int4[] DEFAULT NULL)
 RETURNS TABLE (site_id int4, windows tstzmultirange) LANGUAGE sql STABLE AS $$
-    SELECT s.site_id, range_agg(w.span * tstzrange(site_maintenance.from_time, site_maintenance.to_time))
+    SELECT s.site_id, range_agg(tstzrange(cut.begins, cut.ends))
       FROM maintenance m
       JOIN maintenance_span w USING (maintenance_id)
+     CROSS JOIN rollup_state r
+     CROSS JOIN LATERAL (SELECT lower(w.span) AS begins, upper(w.span) AS ends, timestamptz '2000-01-01 00:00+00' AS epoch,
+                                interval '1 microsecond' AS instant) AS declared
+     CROSS JOIN LATERAL (
+            SELECT CASE WHEN begins >= r.raw_since THEN begins
+                        WHEN begins >= r.hours_since THEN date_bin('1 hour', begins, epoch)
+                        ELSE date_bin('24 hours', begins + interval '24 hours' - instant, epoch) END AS begins,
+                   CASE WHEN ends > r.raw_since THEN ends
+                        WHEN ends > r.hours_since THEN date_bin('1 hour', ends + interval '1 hour' - instant, epoch)
+                        ELSE date_bin('24 hours', ends, epoch) END AS ends) AS known
+     CROSS JOIN LATERAL (SELECT greatest(known.begins, site_maintenance.from_time) AS begins,
+                                least(known.ends, site_maintenance.to_time) AS ends) AS cut
       JOIN site s ON m.site_names IS NULL AND m.group_names IS NULL AND m.tags IS NULL
            OR s.name = ANY (m.site_names) OR s.group_name = ANY (m.group_names) OR s.tags && m.tags
            OR EXISTS (SELECT FROM site_alias a WHERE a.site_id = s.site_id AND a.name = ANY (m.site_names))
-     WHERE w.span && tstzrange(site_maintenance.from_time, site_maintenance.to_time) AND (only_sites IS NULL OR s.site_id = ANY (only_sites))
+     WHERE cut.begins < cut.ends AND (only_sites IS NULL OR s.site_id = ANY (only_sites))
      GROUP BY s.site_id
 $$;
 
@@ -757,12 +814,10 @@ LANGUAGE sql STABLE AS $$
            100.0 * least(u.up + u.degraded + u.down, u.expected) / nullif(u.expected, 0),
            100.0 - 100.0 * least(u.up + u.degraded + u.down, u.expected) / nullif(u.expected, 0),
            100.0 * extract(epoch FROM u.maintenance) / nullif(extract(epoch FROM to_time - from_time), 0),
-           u.up + u.degraded + u.down, u.expected
-      FROM uptimes(from_time, to_time, (
-               SELECT ARRAY[s.site_id] FROM (
-                   SELECT site_id, 1 AS n FROM site WHERE name = site_name
-                   UNION ALL SELECT site_id, 2 FROM site_alias WHERE name = site_name ORDER BY n LIMIT 1) AS s)) AS u
-     WHERE EXISTS (SELECT FROM site WHERE name = site_name) OR EXISTS (SELECT FROM site_alias WHERE name = site_name)
+           coalesce(u.up + u.degraded + u.down, 0), u.expected
+      FROM (SELECT site_id, 1 AS n FROM site WHERE name = site_name
+            UNION ALL SELECT site_id, 2 FROM site_alias WHERE name = site_name ORDER BY n LIMIT 1) AS s
+      LEFT JOIN LATERAL uptimes(from_time, to_time, ARRAY[s.site_id]) AS u ON true
 $$;
 
 -- Each objective (a site's sla) as it stands: the uptime over its window up to an instant; how much of the error budget, the failures
@@ -809,4 +864,4 @@ SELECT s.name AS site,
   LEFT JOIN error_kind e ON e.error_id = c.error
   LEFT JOIN check_detail d ON d.site_id = c.site_id AND d.location_id = c.location_id AND d.slot = c.slot;
 
-INSERT INTO schema_version (version, usable_from) VALUES (8, 5) ON CONFLICT DO NOTHING;
+INSERT INTO schema_version (version, usable_from) VALUES (9, 5) ON CONFLICT DO NOTHING;

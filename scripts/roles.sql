@@ -48,7 +48,7 @@ GRANT EXECUTE ON FUNCTION make_partition(text, timestamptz, timestamptz) TO :"co
 
 GRANT SELECT ON schema_version, outcome, error_kind, site, location, check_result, check_detail, kafka_offset, kafka_gap, checks,
     site_revision, due_span, site_location, rollup_hour, rollup_day, rollup_month_to_date, rollup_state, rollup_dirty,
-    incident, incidents, incident_late, incident_again, sites, site_alias, maintenance, maintenance_span,
+    incident, incident_span, incidents, incident_late, incident_again, sites, site_alias, maintenance, maintenance_span,
     calendar_day
    TO :"web";
 COMMIT;

@@ -541,7 +541,7 @@ async fn each_role_has_what_it_needs_and_no_more() {
     assert!(
         consumer
             .log()
-            .contains("has version 2, this program needs 8"),
+            .contains("has version 2, this program needs 9"),
         "{}",
         consumer.log()
     );
@@ -595,8 +595,38 @@ async fn each_role_has_what_it_needs_and_no_more() {
     );
     assert_eq!(world.number(ROWS).await, 110);
 
+    // Who may only read can ask all that there is to be asked.
+    std::fs::write(
+        world.folder.path().join("rules.yaml"),
+        "failure_threshold: 1",
+    )
+    .unwrap();
+    for question in [
+        &["report"][..],
+        &["export", "--format", "csv", "--from", "-60d"],
+        &["rejudge", "--rules", "rules.yaml", "--from", "-60d"],
+        &["maintenance", "list"],
+    ] {
+        let asked = Command::new(env!("CARGO_BIN_EXE_sitewatch-node"))
+            .args(question)
+            .env("POSTGRES_URL", as_role(&web_role))
+            .current_dir(world.folder.path())
+            .output()
+            .unwrap();
+        assert!(asked.status.success(), "{question:?}: {asked:?}");
+    }
     let web = connect(&as_role(&web_role)).await;
-    assert_eq!(number(&web, "SELECT count(*) FROM checks").await, 110);
+    for (question, answer) in [
+        ("SELECT count(*) FROM checks", 110),
+        ("SELECT count(*) FROM sla_status()", 0),
+        (
+            "SELECT checks FROM uptime('a', now() - interval '90 days', now())",
+            110,
+        ),
+        ("SELECT count(*) FROM incidents CROSS JOIN incident_span", 0),
+    ] {
+        assert_eq!(number(&web, question).await, answer, "{question}");
+    }
     let consumer = connect(&as_role(&consumer_role)).await;
     for (db, forbidden) in [
         (&web, "INSERT INTO location (name) VALUES ('x')"),
@@ -644,7 +674,7 @@ async fn each_role_has_what_it_needs_and_no_more() {
         ),
         (
             &web_role,
-            "calendar_day S\ncheck_detail S\ncheck_result S\nchecks S\ndue_span S\nerror_kind S\nincident S\nincident_again S\nincident_late S\nincidents S\nkafka_gap S\nkafka_offset S\nlocation S\nmaintenance S\nmaintenance_span S\noutcome S\nrollup_day S\nrollup_dirty S\nrollup_hour S\nrollup_month_to_date S\nrollup_state S\nschema_version S\nsite S\nsite_alias S\nsite_location S\nsite_revision S\nsites S",
+            "calendar_day S\ncheck_detail S\ncheck_result S\nchecks S\ndue_span S\nerror_kind S\nincident S\nincident_again S\nincident_late S\nincident_span S\nincidents S\nkafka_gap S\nkafka_offset S\nlocation S\nmaintenance S\nmaintenance_span S\noutcome S\nrollup_day S\nrollup_dirty S\nrollup_hour S\nrollup_month_to_date S\nrollup_state S\nschema_version S\nsite S\nsite_alias S\nsite_location S\nsite_revision S\nsites S",
         ),
     ] {
         let row = world.db.query_one(granted, &[role]).await.unwrap();

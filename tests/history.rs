@@ -330,6 +330,24 @@ async fn a_range_has_the_same_answer_from_rollups_as_from_checks() {
     pass(&mut housekeeper, now).await;
     assert_eq!(world.number(WRONG).await, 0);
 
+    // Of hours that are dropped nothing can be computed any more: what there is of them is what counts, noted or not.
+    let dropped = "
+        CREATE TABLE kept AS SELECT * FROM check_result WHERE slot < '2027-03-01 00:00+00';
+        DELETE FROM check_result WHERE slot < '2027-03-01 00:00+00';
+        UPDATE rollup_state SET raw_since = '2027-03-01 00:00+00';
+        INSERT INTO rollup_dirty (period, start) SELECT 'hour', hour FROM generate_series('2027-02-22 05:00+00'::timestamptz, '2027-02-24 05:00+00', '1 hour') AS hour";
+    world.db.batch_execute(dropped).await.unwrap();
+    let of_them = "
+        SELECT (SELECT sum(up + degraded + down + unknown) FROM site_stats('2027-02-22 03:00+00', '2027-02-26 07:00+00'))::int8
+             - (SELECT count(*) FROM kept WHERE slot >= '2027-02-22 03:00+00' AND slot < '2027-02-26 07:00+00')";
+    assert_eq!(world.number(of_them).await, 0);
+    let back = "
+        INSERT INTO check_result SELECT * FROM kept;
+        UPDATE rollup_state SET raw_since = '1970-01-01 00:00+00'; DELETE FROM rollup_dirty;
+        INSERT INTO maintenance (name, from_time) VALUES ('x', '2027-03-05 00:00+00');
+        INSERT INTO maintenance_span VALUES (1, '[2027-03-05 00:00+00, 2027-03-05 01:00+00)')";
+    world.db.batch_execute(back).await.unwrap();
+
     // Days without a check, beside one that is noted; and no time at all.
     let noted = "INSERT INTO rollup_dirty (period, start) VALUES ('hour', '2027-03-21 05:00+00')";
     world.db.batch_execute(noted).await.unwrap();
@@ -341,6 +359,8 @@ async fn a_range_has_the_same_answer_from_rollups_as_from_checks() {
         "site_stats('2027-03-05', '2027-03-04')",
         "site_stats(NULL, '2027-03-04')",
         "uptimes('2027-03-05', NULL)",
+        "site_maintenance('2027-03-05', '2027-03-04')",
+        "uptimes('2027-03-05', '2027-03-04') WHERE up + degraded + down + unknown + expected > 0",
     ] {
         let rows = world
             .db
@@ -533,6 +553,34 @@ async fn a_percentile_of_merged_histograms_is_right_to_two_percent() {
             );
         }
     }
+    // So many that one histogram does not hold them: half and one of the lower ones, half of the upper ones, and one.
+    let many = "
+        SELECT p, hist_percentile_of(ARRAY[hist_of(100) * 60000000, hist_of(101) * 1, NULL, hist_of(200) * 60000000, hist_of(300)], p) * 1000
+          FROM unnest('{0, 0.4999, 0.5, 0.50000001, 0.99999998, 1}'::float8[]) AS p";
+    let buckets = [100, 100, 101, 200, 200, 300];
+    for (row, bucket) in std::iter::zip(world.query(many).await, buckets) {
+        let value = format!("SELECT round(hist_value({bucket}))::int8");
+        let told = row.get::<_, f64>(1).round() as i64;
+        assert_eq!(told, world.number(&value).await, "{row:?}");
+    }
+    let few = "
+        SELECT (hist_percentile_of(ARRAY[hist_of(100), hist_of(101), hist_of(103)], 0.5) = hist_percentile(hist_of(101), 0.5)
+                AND hist_percentile_of(NULL, 0.5) IS NULL AND hist_percentile_of('{}', 0.5) IS NULL)::int4::int8";
+    assert_eq!(world.number(few).await, 1);
+    // Of more checks of a site than that nothing is said, rather than something wrong.
+    let too_many = "
+        SELECT make_partition('rollup_hour', '2027-01-01 00:00+00', '2027-02-01 00:00+00');
+        UPDATE rollup_state SET rolled_until = '2027-01-02 00:00+00';
+        INSERT INTO site_location VALUES (1, 1), (1, 2);
+        INSERT INTO rollup_hour (hour, site_id, location_id, up, degraded, down, unknown, total_sum_us, total_hist)
+        SELECT '2027-01-01 05:00+00', 1, place, 50000000, 0, 0, 0, 7, 50000000 * hist_of(100) FROM (VALUES (1), (2)) AS p (place)";
+    world.db.batch_execute(too_many).await.unwrap();
+    let none = "SELECT up, total_sum_us::int8, total_hist IS NULL FROM site_stats_in('{[2027-01-01 00:00+00,2027-01-02 00:00+00)}', NULL, false, false)";
+    let row = &world.query(none).await[0];
+    assert_eq!(
+        (row.get::<_, i64>(0), row.get::<_, i64>(1), row.get(2)),
+        (100_000_000, 14, true)
+    );
     let none = "SELECT (hist_percentile(NULL, 0.5) IS NULL AND hist_percentile(0, 0.5) IS NULL)::int4::int8";
     assert_eq!(world.number(none).await, 1);
 }

@@ -7,13 +7,14 @@ use std::process::Command;
 use support::{World, message};
 
 /// As it was when the version was new: what each has changed since is in the git history of schema.sql.
-const VERSIONS: [(i32, &str); 6] = [
+const VERSIONS: [(i32, &str); 7] = [
     (1, include_str!("schema/version-1.sql")),
     (2, include_str!("schema/version-2.sql")),
     (3, include_str!("schema/version-3.sql")),
     (5, include_str!("schema/version-5.sql")),
     (6, include_str!("schema/version-6.sql")),
     (7, include_str!("schema/version-7.sql")),
+    (8, include_str!("schema/version-8.sql")),
 ];
 
 /// What is in a database of any version: a check that is up, three that were not, and their partition.
@@ -156,7 +157,7 @@ async fn an_upgrade_and_a_writer_do_not_wait_for_each_other() {
     writer.batch_execute(end).await.unwrap();
     assert!(upgrade.wait().unwrap().success());
     let versions = "SELECT max(version)::int8 FROM schema_version";
-    assert_eq!(world.number(versions).await, 8);
+    assert_eq!(world.number(versions).await, 9);
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     assert_eq!(world.number(deadlocks).await, 0);
 }

@@ -13,7 +13,7 @@ const HISTORY: &str = include_str!("support/forty_days.sql");
 /// Counted check by check.
 const BY_HAND: &str = "
     SELECT count(*) FILTER (WHERE outcome < 2), count(*) FILTER (WHERE outcome = 2), count(*) FILTER (WHERE outcome = 3)
-      FROM check_result c
+      FROM kept c
      WHERE site_id = $1 AND slot >= $2::text::timestamptz AND slot < $3::text::timestamptz
        AND NOT EXISTS (SELECT FROM unnest($4::text[]::tstzrange[]) AS w WHERE c.slot <@ w)";
 
@@ -40,6 +40,8 @@ async fn world(name: &str) -> World {
     let world = World::new(name).await;
     done(&world, &["migrate"]);
     world.db.batch_execute(HISTORY).await.unwrap();
+    let copy = "CREATE TABLE kept AS SELECT * FROM check_result";
+    world.db.batch_execute(copy).await.unwrap();
     done(&world, &["housekeep"]);
     world
 }
@@ -146,6 +148,7 @@ const WORKING_HOURS: &str = "
      WHERE extract(hour FROM wall) BETWEEN 9 AND 16 AND extract(isodow FROM wall) < 6 AND extract(minute FROM wall) IN (0, 20, 40);
     INSERT INTO check_result (slot, site_id, location_id, total_us, lateness_ms, outcome, error)
     SELECT slot, 4, 1, 1000, 0, 0, 0 FROM due WHERE extract(hour FROM slot AT TIME ZONE 'Europe/Berlin') >= 12 OR extract(minute FROM slot) = 0;
+    INSERT INTO kept SELECT * FROM check_result WHERE site_id = 4;
     INSERT INTO rollup_dirty (period, start)
     SELECT DISTINCT 'hour', date_trunc('hour', slot) FROM check_result WHERE site_id = 4";
 
@@ -343,6 +346,49 @@ async fn maintenance_does_not_count_whenever_it_is_declared_and_keeps_to_the_clo
             "{wrong:?}: {said}"
         );
     }
+}
+
+#[actix_rt::test]
+async fn what_was_dropped_is_taken_off_by_the_hour_and_then_by_the_day() {
+    let world = world("uptime_dropped").await;
+    for [name, from, to] in [
+        ["short", "2026-03-05T12:20:00Z", "2026-03-05T12:50:00Z"],
+        ["long", "2026-03-06T23:00:00Z", "2026-03-08T01:30:00Z"],
+    ] {
+        let add = ["maintenance", "add", name, "--site", "a"];
+        done(&world, &[&add[..], &["--from", from, "--to", to]].concat());
+    }
+    let keep = |retention: &str| {
+        let settings = format!("postgres: {{ max_slot_age: 30d, retention: {retention} }}\n");
+        std::fs::write(world.folder.path().join("keep.yaml"), settings).unwrap();
+        done(&world, &["housekeep", "--config", "keep.yaml"]);
+    };
+    let due = 28 * 1440 - 120;
+    let (from, to) = ("2026-03-02", "2026-03-30");
+    let windows = [
+        "[2026-03-05 12:20,2026-03-05 12:50)",
+        "[2026-03-06 23:00,2026-03-08 01:30)",
+    ];
+    let told = compare(&world, 1, from, to, &windows).await;
+    assert_eq!(told, (Some(due - 30 - 1590), 27 * 3600));
+
+    keep("{ raw: 90d }");
+    assert_eq!(world.number("SELECT count(*) FROM check_result").await, 0);
+    let hours = [
+        "[2026-03-05 12:00,2026-03-05 13:00)",
+        "[2026-03-06 23:00,2026-03-08 02:00)",
+    ];
+    let told = compare(&world, 1, from, to, &hours).await;
+    assert_eq!(told, (Some(due - 60 - 1620), 28 * 3600));
+    // Cut to a range.
+    let told = compare(&world, 1, from, "2026-03-07", &hours).await;
+    assert_eq!(told, (Some(5 * 1440 - 60 - 60), 2 * 3600));
+
+    keep("{ raw: 90d, hourly: 120d }");
+    assert_eq!(world.number("SELECT count(*) FROM rollup_hour").await, 0);
+    let days = ["[2026-03-07 00:00,2026-03-08 00:00)"];
+    let told = compare(&world, 1, from, to, &days).await;
+    assert_eq!(told, (Some(due - 1440), 24 * 3600));
 }
 
 /// Windows that recur are written down a year ahead, by whoever keeps house.
