@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use serde_json::{Value, json};
 use sitewatch_actors::{
-    history::{self, RejudgeQuestion, Rejudged},
+    history::{self, Judgement, RejudgeQuestion, Rejudged},
     model::Incident,
 };
 use sitewatch_config::{OtherRules, Sources, load_any};
@@ -52,6 +52,13 @@ pub(crate) fn rejudge(sources: &Sources, arguments: &RejudgeArguments) -> Result
     let judged = actix_rt::System::new()
         .block_on(history::rejudge(&settings.postgres, &question))
         .map_err(|error| failure(&error))?;
+    if judged.from > from {
+        let _ = writeln!(
+            io::stderr(),
+            "note: checks of before {} were dropped (postgres.retention.raw), so it begins there",
+            judged.from
+        );
+    }
     let text = match arguments.json {
         true => machine(&question, &judged),
         false => human(&question, &judged),
@@ -61,17 +68,17 @@ pub(crate) fn rejudge(sources: &Sources, arguments: &RejudgeArguments) -> Result
     Ok(())
 }
 
-fn human(question: &RejudgeQuestion, judged: &[Rejudged]) -> String {
-    let sum = |of: fn(&Rejudged) -> usize| judged.iter().map(of).sum::<usize>();
+fn human(question: &RejudgeQuestion, judged: &Judgement) -> String {
+    let sum = |of: fn(&Rejudged) -> usize| judged.sites.iter().map(of).sum::<usize>();
     let mut text = format!(
         "{} incidents are stored, the other rules make {}: slots from {} to before {}\n",
         sum(|it| it.stored.len()),
         sum(|it| it.other.len()),
-        question.from,
+        judged.from,
         question.to
     );
     let mut same = 0;
-    for site in judged {
+    for site in &judged.sites {
         let differences = site.differences();
         same += usize::from(differences.is_empty());
         if differences.is_empty() {
@@ -114,17 +121,18 @@ fn shown(incident: &Incident) -> String {
     }
 }
 
-fn machine(question: &RejudgeQuestion, judged: &[Rejudged]) -> String {
+fn machine(question: &RejudgeQuestion, judged: &Judgement) -> String {
     let incident = |it: &Incident| -> Value {
         json!({ "began": it.began, "opened": it.opened, "ended": it.ended, "closed": it.closed, "flaps": it.flaps })
     };
     let sites: Vec<_> = judged
+        .sites
         .iter()
         .map(|site| {
             let all = |incidents: &[Incident]| incidents.iter().map(incident).collect::<Vec<_>>();
             json!({ "site": site.site, "location": site.location, "stored": all(&site.stored), "other": all(&site.other) })
         })
         .collect();
-    let whole = json!({ "from": question.from, "to": question.to, "sites": sites });
+    let whole = json!({ "from": judged.from, "to": question.to, "sites": sites });
     format!("{whole:#}\n")
 }

@@ -276,6 +276,17 @@ async fn other_rules_tell_what_they_would_have_made_of_the_history_and_change_no
     );
     assert_eq!(world.number("SELECT count(*) FROM incident").await, 2);
 
+    // What is dropped can't be judged, which is said instead of "none".
+    let dropped = "UPDATE rollup_state SET raw_since = '2026-03-02 12:00'";
+    world.db.batch_execute(dropped).await.unwrap();
+    let half = rejudge("failure_threshold: 2", &["--json"]);
+    let said = String::from_utf8_lossy(&half.stderr).into_owned();
+    assert!(
+        said.contains("of before 2026-03-02T12:00:00.000000Z were dropped"),
+        "{said}"
+    );
+    assert_eq!(counts(half), [("a".to_owned(), 0, 12)]);
+
     for (rules, code, told) in [
         ("failure_treshold: 2", 78, "did you mean"),
         (

@@ -7,5 +7,5 @@ mod report;
 pub use self::export::{
     COLUMNS, ExportError, ExportQuestion, ExportedRow, export_csv, export_rows,
 };
-pub use self::rejudge::{RejudgeQuestion, Rejudged, rejudge};
+pub use self::rejudge::{Judgement, RejudgeQuestion, Rejudged, rejudge};
 pub use self::report::{Bucket, Counts, Incidents, Report, ReportQuestion, SiteReport, report};

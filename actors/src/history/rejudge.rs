@@ -31,6 +31,15 @@ pub struct RejudgeQuestion {
     pub rules: OtherRules,
 }
 
+/// The answer.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// From then on: as asked, or from where there are checks, if those of before were dropped (`postgres.retention.raw`).
+    pub from: Slot,
+    /// Each site at each location that has incidents.
+    pub sites: Vec<Rejudged>,
+}
+
 /// A site at a location, with the incidents that lie at least in part in the range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejudged {
@@ -54,7 +63,7 @@ const BEFORE: i64 = 24 * Slot::HOUR;
 pub async fn rejudge(
     settings: &PostgresSettings,
     question: &RejudgeQuestion,
-) -> Result<Vec<Rejudged>, AskError> {
+) -> Result<Judgement, AskError> {
     let client = ask(settings, &["incident", "incident_again"]).await?;
     client
         .batch_execute("SET jit = off; SET statement_timeout = 0")
@@ -68,6 +77,12 @@ pub async fn rejudge(
     };
     refuse_unknown(&client, &named).await?;
     let sites = numbers(&client, &question.whose).await?;
+    // Without checks other rules would make nothing of what is stored.
+    let raw_since: SystemTime = client.query_one(RAW_SINCE, &[]).await?.get(0);
+    let question = &RejudgeQuestion {
+        from: question.from.max(Slot::from_system_time(raw_since)),
+        ..question.clone()
+    };
     let mut all = Vec::new();
     for row in client.query(PAIRS, &[&sites]).await? {
         let pair: Pair = (row.get(0), row.get(1));
@@ -84,7 +99,10 @@ pub async fn rejudge(
             });
         }
     }
-    Ok(all)
+    Ok(Judgement {
+        from: question.from,
+        sites: all,
+    })
 }
 
 async fn judge(
@@ -178,6 +196,8 @@ impl Rejudged {
             .collect()
     }
 }
+
+const RAW_SINCE: &str = "SELECT raw_since FROM rollup_state";
 
 const PAIRS: &str = "
     SELECT site_id, location_id, s.name, l.name, s.group_name
