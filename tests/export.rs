@@ -160,6 +160,38 @@ async fn an_export_takes_little_memory_and_what_is_not_whole_is_not_there() {
         "so much fits into no pipe"
     );
     assert!(resident(stuck.id()) < 60 << 20, "{}", resident(stuck.id()));
+    // A million checks, in ten row groups.
+    let many = "
+        INSERT INTO site_location VALUES (3, 2);
+        INSERT INTO check_result (slot, site_id, location_id, total_us, lateness_ms, outcome, error)
+        SELECT '2026-03-02'::timestamptz + n * interval '1 second', 3, 2, n, 0, 0, 0 FROM generate_series(1, 900000) AS n";
+    world.db.batch_execute(many).await.unwrap();
+    let parquet = [
+        "export",
+        "--format",
+        "parquet",
+        "--from",
+        "2026-03-01T00:00:00Z",
+    ];
+    let to = ["--to", "2026-04-10T00:00:00Z", "--out", "all.parquet"];
+    let mut whole = program(&world, &[&parquet[..], &to].concat())
+        .spawn()
+        .unwrap();
+    let mut most = 0;
+    while whole.try_wait().unwrap().is_none() {
+        most = most.max(resident(whole.id()));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let file = world.folder.path().join("all.parquet");
+    let reader = SerializedFileReader::new(File::open(&file).unwrap()).unwrap();
+    let groups = reader.metadata().num_row_groups();
+    println!("{groups} row groups with {} MB at most", most >> 20);
+    assert!(
+        groups > 9 && most > 0 && most < 150 << 20,
+        "{groups}: {most}"
+    );
+    fs::remove_file(file).unwrap();
+
     // The connection is cut in the middle.
     let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
     assert!(world.number(cut).await >= 1);

@@ -10,7 +10,7 @@ use support::World;
 /// Forty days of three sites.
 const HISTORY: &str = include_str!("support/forty_days.sql");
 
-/// Counted check by check.
+/// Counted check by check, in a copy that nobody drops.
 const BY_HAND: &str = "
     SELECT count(*) FILTER (WHERE outcome < 2), count(*) FILTER (WHERE outcome = 2), count(*) FILTER (WHERE outcome = 3)
       FROM kept c
@@ -391,6 +391,62 @@ async fn what_was_dropped_is_taken_off_by_the_hour_and_then_by_the_day() {
     assert_eq!(told, (Some(due - 1440), 24 * 3600));
 }
 
+#[actix_rt::test]
+async fn an_incident_ends_with_its_site_and_maintenance_is_taken_off_it() {
+    let world = world("uptime_incidents").await;
+    let incidents = "
+        INSERT INTO incident (site_id, location_id, began, opened, ended, closed, flaps)
+        VALUES (1, 1, '2026-03-03 10:00', '2026-03-03 10:02', '2026-03-03 12:00', '2026-03-03 12:01', 0),
+               (1, 1, '2026-03-04 10:10', '2026-03-04 10:12', '2026-03-04 10:40', '2026-03-04 10:41', 0),
+               (1, 1, '2026-04-09 22:00', '2026-04-09 22:02', NULL, NULL, 0)";
+    world.db.batch_execute(incidents).await.unwrap();
+    // A part of the first one, and the second one.
+    for [from, to] in [
+        ["2026-03-03T11:00:00Z", "2026-03-03T11:30:00Z"],
+        ["2026-03-04T10:00:00Z", "2026-03-04T11:00:00Z"],
+    ] {
+        done(
+            &world,
+            &["maintenance", "add", "x", "--from", from, "--to", to],
+        );
+    }
+    let report = || {
+        let json = done(
+            &world,
+            &[
+                "report",
+                "--from",
+                "2026-03-02",
+                "--to",
+                "2026-04-20",
+                "--site",
+                "a",
+                "--format",
+                "json",
+            ],
+        );
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let site = &json["sites"][0];
+        (
+            site["incidents"].as_i64().unwrap(),
+            site["incidents_s"].as_f64().unwrap(),
+            site["incident_open"].as_bool().unwrap(),
+        )
+    };
+    // The site is due until the 10th, and down to its end.
+    assert_eq!(report(), (2, 5400.0 + 7200.0, false));
+    let view = "SELECT count(*) FROM incidents WHERE began = '2026-04-09 22:00' AND NOT open AND ended = '2026-04-10' AND lasted = '2 hours' AND closed IS NULL";
+    assert_eq!(world.number(view).await, 1);
+    // It is back, and still down.
+    let back =
+        "UPDATE site_revision SET until = NULL WHERE site_id = 1 AND since = '2026-03-10 12:00'";
+    world.db.batch_execute(back).await.unwrap();
+    let lasted = 5400.0 + (10.0 * 24.0 + 2.0) * 3600.0;
+    assert_eq!(report(), (2, lasted, true));
+    let open = "SELECT count(*) FROM incidents WHERE open AND ended IS NULL";
+    assert_eq!(world.number(open).await, 1);
+}
+
 /// Windows that recur are written down a year ahead, by whoever keeps house.
 #[actix_rt::test]
 async fn what_recurs_goes_on_for_years() {
@@ -533,10 +589,40 @@ async fn a_report_says_what_the_history_says() {
     assert_eq!(b["budget_left"], 100.0);
     let p95 = b["p95_ms"].as_f64().unwrap();
     assert!((p95 / 1.002 - 1.0).abs() < 0.02, "{p95}");
-    assert_eq!(json["groups"][0]["group"], "web");
+    // The group: all that is said of a site, of both together.
+    let web = &json["groups"][0];
+    let both = |field: &'static str| sites[..2].iter().map(move |it| it[field].as_f64().unwrap());
+    assert_eq!((&web["group"], &web["sites"]), (&"web".into(), &2.into()));
+    for field in ["checks", "up", "down", "unknown", "expected", "incidents"] {
+        assert_eq!(web[field].as_f64(), Some(both(field).sum()), "{field}");
+    }
+    let allowed: f64 = both("checks")
+        .zip([0.01, 0.001])
+        .map(|(n, part)| n * part)
+        .sum();
+    let left = 100.0 * (1.0 - both("down").sum::<f64>() / allowed);
+    assert!(
+        (web["budget_left"].as_f64().unwrap() - left).abs() < 1e-6,
+        "{web}"
+    );
+    for (percentile, exact) in [("p50_ms", 1.002), ("p99_ms", 1.002)] {
+        let told = web[percentile].as_f64().unwrap();
+        assert!((told / exact - 1.0).abs() < 0.021, "{web}");
+    }
+    let buckets = web["buckets"].as_array().unwrap();
+    let sum = |field: &str| {
+        buckets
+            .iter()
+            .map(|it| it[field].as_f64().unwrap())
+            .sum::<f64>()
+    };
+    assert_eq!((buckets.len(), sum("bad")), (28, 2.0 * (28.0 * 24.0 - 2.0)));
+    let means = sum("mean_ms") / 28.0;
+    assert!((1.0016..1.0018).contains(&means), "{means}");
 
     let csv = report(&["--format", "csv"]);
-    assert_eq!(csv.lines().count(), 4, "{csv}");
+    assert_eq!(csv.lines().count(), 5, "{csv}");
+    assert!(csv.lines().last().unwrap().starts_with(",web,,"), "{csv}");
     assert!(csv.contains("\"<b>a & \"\"b\"\"</b>\",,"), "{csv}");
     let html = report(&["--format", "html", "--tz", "Europe/Berlin"]);
     assert!(
@@ -553,6 +639,7 @@ async fn a_report_says_what_the_history_says() {
         !html.contains("src=") && !html.contains("href="),
         "all of it is in the file"
     );
+    assert!(html.contains("<div class=\"dim\">2 sites</div>"), "{html}");
     let markdown = report(&["--format", "markdown"]);
     assert!(
         markdown.contains("\\<b\\>a & \"b\"") && markdown.contains("| web | 2 |"),
@@ -560,7 +647,9 @@ async fn a_report_says_what_the_history_says() {
     );
     let table = report(&[]);
     assert!(
-        table.contains("96.6") && table.contains("[web]") && table.contains("group web: 2 sites"),
+        table.contains("96.6")
+            && table.contains("[web], 2 sites  ")
+            && table.contains("[no group]\n"),
         "{table}"
     );
 

@@ -4,9 +4,9 @@
 use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
-use sitewatch_actors::history::{Bucket, Report, SiteReport};
+use sitewatch_actors::history::{Bucket, Figures, GroupReport, Report, SiteReport};
 
-use super::{budget, duration, groups, millis, percent, shown};
+use super::{budget, duration, millis, percent, shown, sites};
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --line: #d8dee4; --dim: #59636e; --card: #f6f8fa; }
@@ -17,10 +17,7 @@ p { margin: 0 0 12px; } .dim { color: var(--dim); font-size: 13px; }
 .site { border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; margin: 0 0 10px; }
 .site h3 { font-size: 15px; margin: 0; overflow-wrap: anywhere; } .site .up { float: right; font-weight: 600; margin-left: 12px; }
 .facts { margin: 8px 0 0; } .facts span { display: inline-block; margin: 0 16px 2px 0; font-size: 13px; }
-.facts b { font-weight: 600; } .wide { overflow-x: auto; }
-table.groups { border-collapse: collapse; } table.groups td, table.groups th { text-align: right; padding: 4px 14px 4px 0; white-space: nowrap; }
-table.groups th { font-size: 12px; color: var(--dim); font-weight: 500; border-bottom: 1px solid var(--line); }
-table.groups td:first-child, table.groups th:first-child { text-align: left; }
+.facts b { font-weight: 600; }
 table.chart { border-collapse: separate; border-spacing: 1px 0; width: 100%; table-layout: fixed; margin-top: 8px; }
 table.chart td { padding: 0; }
 @media print { .site { break-inside: avoid; } }
@@ -35,66 +32,73 @@ pub(super) fn page(report: &Report, zone: &TimeZone) -> String {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Uptime, {title}</title>\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><style>{STYLE}</style></head><body>\n\
          <h1>Uptime</h1><p class=\"dim\">{title}; each cell {}. Uptime is of the checks that told something; coverage says how many \
-         of those that were due did. Maintenance does not count, but in the charts.</p>\n",
+         of those that were due did. Maintenance does not count, but in charts and percentiles.</p>\n",
         duration(report.bucket)
     );
     if report.sites.is_empty() {
         text.push_str("<p>No site was due or checked in this time.</p>\n");
     }
-    group_table(report, &mut text);
-    let has_groups = report.sites.iter().any(|site| site.group.is_some());
+    if !report.groups.is_empty() {
+        text.push_str("<h2>Groups</h2>\n");
+    }
+    for group in &report.groups {
+        of_group(group, &mut text);
+    }
     let mut group = None;
     for site in &report.sites {
-        if has_groups && group != Some(&site.group) {
+        if !report.groups.is_empty() && group != Some(&site.group) {
             group = Some(&site.group);
             let name = site.group.as_deref().unwrap_or("No group");
             let _ = writeln!(text, "<h2>{}</h2>", escaped(name));
         }
-        card(site, &mut text);
+        of_site(site, &mut text);
     }
     text.push_str("</body></html>\n");
     text
 }
 
-fn group_table(report: &Report, text: &mut String) {
-    let groups = groups(report);
-    if groups.is_empty() {
-        return;
-    }
-    text.push_str("<div class=\"wide\"><table class=\"groups\"><tr><th>Group<th>Sites<th>Uptime<th>Coverage<th>Incidents</tr>\n");
-    for group in groups {
-        let _ = writeln!(
-            text,
-            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
-            escaped(group.name),
-            group.sites,
-            percent(group.counts.uptime(), 3),
-            percent(group.counts.coverage(), 1),
-            group.incidents
-        );
-    }
-    text.push_str("</table></div>\n");
+fn of_site(site: &SiteReport, text: &mut String) {
+    let maintenance = match site.maintenance {
+        none if none.is_zero() => String::new(),
+        some => fact("maintenance", &duration(some)),
+    };
+    let more = maintenance + &of_budget(&site.figures, site.sla_target);
+    card(&site.site, &site.url, &site.figures, &more, text);
 }
 
-fn card(site: &SiteReport, text: &mut String) {
-    let uptime = site.counts.uptime();
+fn of_group(group: &GroupReport, text: &mut String) {
+    let more = of_budget(&group.figures, None);
+    card(
+        &group.group,
+        &sites(group.sites),
+        &group.figures,
+        &more,
+        text,
+    );
+}
+
+fn of_budget(figures: &Figures, target: Option<f64>) -> String {
+    match budget(figures, target) {
+        none if none.is_empty() => none,
+        left => fact("error budget left", &left),
+    }
+}
+
+/// A name, what stands below it, figures, and more facts.
+fn card(name: &str, below: &str, figures: &Figures, more: &str, text: &mut String) {
+    let uptime = figures.counts.uptime();
     let _ = writeln!(
         text,
         "<div class=\"site\"><span class=\"up\" style=\"color:{}\">{}</span><h3>{}</h3><div class=\"dim\">{}</div>",
         colour(uptime),
         percent(uptime, 3),
-        escaped(&site.site),
-        escaped(&site.url)
+        escaped(name),
+        escaped(below)
     );
-    if !site.buckets.is_empty() {
-        charts(&site.buckets, text);
+    if !figures.buckets.is_empty() {
+        charts(&figures.buckets, text);
     }
-    text.push_str("<div class=\"facts\">");
-    let mut fact = |name: &str, value: String| {
-        let _ = write!(text, "<span>{name} <b>{value}</b></span>");
-    };
-    fact("coverage", percent(site.counts.coverage(), 1));
-    let incidents = &site.incidents;
+    let incidents = &figures.incidents;
     let mut told = incidents.count.to_string();
     if incidents.count > 0 {
         let _ = write!(told, ", {}", duration(incidents.lasted));
@@ -105,17 +109,20 @@ fn card(site: &SiteReport, text: &mut String) {
     if incidents.open {
         told.push_str(", open");
     }
-    fact("incidents", told);
-    for (name, value) in ["p50", "p95", "p99"].into_iter().zip(site.percentiles_ms) {
-        fact(name, millis(value));
+    text.push_str("<div class=\"facts\">");
+    text.push_str(&fact("coverage", &percent(figures.counts.coverage(), 1)));
+    text.push_str(&fact("incidents", &told));
+    for (name, value) in ["p50", "p95", "p99"]
+        .into_iter()
+        .zip(figures.percentiles_ms)
+    {
+        text.push_str(&fact(name, &millis(value)));
     }
-    if !site.maintenance.is_zero() {
-        fact("maintenance", duration(site.maintenance));
-    }
-    if site.sla_target.is_some() {
-        fact("error budget left", budget(site));
-    }
-    text.push_str("</div></div>\n");
+    let _ = writeln!(text, "{more}</div></div>");
+}
+
+fn fact(name: &str, value: &str) -> String {
+    format!("<span>{name} <b>{value}</b></span>")
 }
 
 /// Two rows: how long a check took, as bars, and how many failed, as colours.

@@ -12,7 +12,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use sitewatch_actors::{
-    history::{self, Counts, Report, ReportQuestion, SiteReport},
+    history::{self, Figures, ReportQuestion},
     model::Slot,
 };
 use sitewatch_config::{Sources, load_any};
@@ -49,7 +49,7 @@ pub struct ReportArguments {
 pub enum Format {
     /// For the terminal
     Table,
-    /// A line a site
+    /// A line a site, and then a line a group
     Csv,
     /// One object
     Json,
@@ -138,38 +138,6 @@ fn shown(slot: Slot, zone: &TimeZone) -> String {
     }
 }
 
-/// Sites of one group.
-struct Group<'a> {
-    name: &'a str,
-    sites: usize,
-    counts: Counts,
-    incidents: i64,
-}
-
-/// The groups that there are, by name.
-fn groups(report: &Report) -> Vec<Group<'_>> {
-    let mut groups: Vec<Group<'_>> = Vec::new();
-    for site in &report.sites {
-        let Some(name) = site.group.as_deref() else {
-            continue;
-        };
-        match groups.last_mut().filter(|group| group.name == name) {
-            Some(group) => {
-                group.sites += 1;
-                group.counts.add(&site.counts);
-                group.incidents += site.incidents.count;
-            }
-            None => groups.push(Group {
-                name,
-                sites: 1,
-                counts: site.counts,
-                incidents: site.incidents.count,
-            }),
-        }
-    }
-    groups
-}
-
 /// Percent, rounded towards failure: only what is whole is shown as 100.
 fn percent(value: Option<f64>, decimals: i32) -> String {
     let Some(value) = value else {
@@ -193,14 +161,23 @@ fn millis(value: Option<f64>) -> String {
     }
 }
 
-/// What is left of the error budget.
-fn budget(site: &SiteReport) -> String {
-    let Some(target) = site.sla_target else {
+/// What is left of the error budget: empty where there is none. The target is that of a site.
+fn budget(figures: &Figures, target: Option<f64>) -> String {
+    let Some(budget) = &figures.budget else {
         return String::new();
     };
-    match site.counts.budget_left(target) {
-        Some(left) => format!("{left:.0} % of {target}"),
-        None => format!("– of {target}"),
+    let left = percent(budget.left(), 0);
+    match target {
+        Some(target) => format!("{left} of {target}"),
+        None => left,
+    }
+}
+
+/// How many sites.
+fn sites(number: usize) -> String {
+    match number {
+        1 => "1 site".to_owned(),
+        _ => format!("{number} sites"),
     }
 }
 
@@ -220,6 +197,8 @@ fn duration(duration: std::time::Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use sitewatch_actors::history::Budget;
+
     use super::*;
 
     #[test]
@@ -228,6 +207,17 @@ mod tests {
         assert_eq!(percent(Some(100.0), 3), "100.000 %");
         assert_eq!(percent(Some(99.9), 3), "99.900 %");
         assert_eq!(percent(None, 3), "–");
+        let left = |failed| {
+            let budget = Budget {
+                allowed: 1000.0,
+                failed,
+            };
+            percent(budget.left(), 0)
+        };
+        assert_eq!(
+            [0, 1, 999, 1000, 1001].map(left),
+            ["100 %", "99 %", "0 %", "0 %", "-1 %"]
+        );
     }
 
     #[test]

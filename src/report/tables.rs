@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
-use sitewatch_actors::history::{Bucket, Report, SiteReport};
+use sitewatch_actors::history::{Bucket, Figures, GroupReport, Report, SiteReport};
 
-use super::{budget, duration, groups, millis, percent, shown};
+use super::{budget, duration, millis, percent, shown, sites};
 use crate::when::printable;
 
 const HEADS: [&str; 10] = [
@@ -24,25 +24,33 @@ const HEADS: [&str; 10] = [
 /// The longest name that is shown whole.
 const LONGEST_NAME: usize = 40;
 
-fn row(site: &SiteReport) -> [String; 10] {
-    let incidents = &site.incidents;
+fn row(name: String, figures: &Figures, target: Option<f64>) -> [String; 10] {
+    let incidents = &figures.incidents;
     let open = if incidents.open { " (open)" } else { "" };
     let lasted = match incidents.count {
         0 => String::new(),
         _ => duration(incidents.lasted),
     };
     [
-        printable(&site.site),
-        percent(site.counts.uptime(), 3),
-        percent(site.counts.coverage(), 1),
+        name,
+        percent(figures.counts.uptime(), 3),
+        percent(figures.counts.coverage(), 1),
         format!("{}{open}", incidents.count),
         lasted,
-        millis(site.percentiles_ms[0]),
-        millis(site.percentiles_ms[1]),
-        millis(site.percentiles_ms[2]),
-        budget(site),
-        sparkline(&site.buckets),
+        millis(figures.percentiles_ms[0]),
+        millis(figures.percentiles_ms[1]),
+        millis(figures.percentiles_ms[2]),
+        budget(figures, target),
+        sparkline(&figures.buckets),
     ]
+}
+
+fn of_site(site: &SiteReport) -> [String; 10] {
+    row(printable(&site.site), &site.figures, site.sla_target)
+}
+
+fn of_group(group: &GroupReport) -> [String; 10] {
+    row(printable(&group.group), &group.figures, None)
 }
 
 /// A character for each stretch of time: the more failed the lower, a dot where nothing is known.
@@ -85,15 +93,28 @@ pub(super) fn terminal(report: &Report, zone: &TimeZone) -> String {
         true => name.chars().take(LONGEST_NAME - 1).chain(['…']).collect(),
         false => name,
     };
-    let rows: Vec<_> = report
-        .sites
-        .iter()
-        .map(|site| {
-            let mut row = row(site);
-            row[0] = cut(std::mem::take(&mut row[0]));
-            row
-        })
-        .collect();
+    let mut rows = Vec::with_capacity(report.sites.len() + report.groups.len());
+    let mut group = None;
+    for site in &report.sites {
+        if group != Some(&site.group) && !report.groups.is_empty() {
+            group = Some(&site.group);
+            let mut groups = report.groups.iter();
+            let head = groups.find(|it| Some(&it.group) == site.group.as_ref());
+            let mut row = head.map(of_group).unwrap_or_default();
+            row[0] = match head {
+                Some(it) => format!(
+                    "[{}], {}",
+                    cut(std::mem::take(&mut row[0])),
+                    sites(it.sites)
+                ),
+                None => "[no group]".to_owned(),
+            };
+            rows.push(row);
+        }
+        let mut row = of_site(site);
+        row[0] = cut(std::mem::take(&mut row[0]));
+        rows.push(row);
+    }
     let width = |n: usize| {
         let widths = rows.iter().map(|row| row[n].chars().count());
         // A column in which nothing stands is left out.
@@ -118,27 +139,8 @@ pub(super) fn terminal(report: &Report, zone: &TimeZone) -> String {
         let _ = writeln!(text, "{}", line.trim_end());
     };
     line(&HEADS.map(str::to_owned));
-    let mut group = None;
-    for (site, row) in report.sites.iter().zip(&rows) {
-        if group != Some(&site.group) && report.sites.iter().any(|site| site.group.is_some()) {
-            group = Some(&site.group);
-            line(&[format!(
-                "[{}]",
-                printable(site.group.as_deref().unwrap_or("no group"))
-            )]);
-        }
+    for row in &rows {
         line(row);
-    }
-    for group in groups(report) {
-        let _ = writeln!(
-            text,
-            "group {}: {} sites, uptime {}, coverage {}, {} incidents",
-            printable(group.name),
-            group.sites,
-            percent(group.counts.uptime(), 3),
-            percent(group.counts.coverage(), 1),
-            group.incidents
-        );
     }
     text
 }
@@ -148,20 +150,15 @@ pub(super) fn markdown(report: &Report, zone: &TimeZone) -> String {
     text.push_str("| Site | Uptime | Coverage | Incidents | Down for | p50 | p95 | p99 | Budget left | Trend |\n");
     text.push_str("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --- |\n");
     for site in &report.sites {
-        line(&mut text, &row(site));
+        line(&mut text, &of_site(site));
     }
-    let groups = groups(report);
-    if !groups.is_empty() {
-        text.push_str("\n| Group | Sites | Uptime | Coverage | Incidents |\n| --- | --: | --: | --: | --: |\n");
+    if !report.groups.is_empty() {
+        text.push_str("\n| Group | Sites | Uptime | Coverage | Incidents | Down for | p50 | p95 | p99 | Budget left | Trend |\n");
+        text.push_str("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --- |\n");
     }
-    for group in groups {
-        let cells = [
-            printable(group.name),
-            group.sites.to_string(),
-            percent(group.counts.uptime(), 3),
-            percent(group.counts.coverage(), 1),
-            group.incidents.to_string(),
-        ];
+    for group in &report.groups {
+        let mut cells = of_group(group).to_vec();
+        cells.insert(1, group.sites.to_string());
         line(&mut text, &cells);
     }
     text

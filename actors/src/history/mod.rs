@@ -8,4 +8,7 @@ pub use self::export::{
     COLUMNS, ExportError, ExportQuestion, ExportedRow, export_csv, export_rows,
 };
 pub use self::rejudge::{Judgement, RejudgeQuestion, Rejudged, rejudge};
-pub use self::report::{Bucket, Counts, Incidents, Report, ReportQuestion, SiteReport, report};
+pub use self::report::{
+    Bucket, Budget, Counts, Figures, GroupReport, Incidents, Report, ReportQuestion, SiteReport,
+    report,
+};

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    iter,
     time::{Duration, SystemTime},
 };
 
@@ -64,15 +65,7 @@ impl Counts {
         Some(100.0 * self.observed().min(expected) as f64 / expected as f64)
     }
 
-    /// In percent of the failures that a target allows for: what is left of them. Below 0 if there were more.
-    pub fn budget_left(&self, target_percent: f64) -> Option<f64> {
-        let allowed = 100.0 - target_percent;
-        let failed = 100.0 - self.uptime()?;
-        Some(100.0 * (1.0 - failed / allowed))
-    }
-
-    /// These and others.
-    pub fn add(&mut self, others: &Self) {
+    fn add(&mut self, others: &Self) {
         self.up += others.up;
         self.degraded += others.degraded;
         self.down += others.down;
@@ -84,7 +77,37 @@ impl Counts {
     }
 }
 
-/// The incidents of a site, whichever locations saw them.
+/// How many checks may fail: what the targets of sites leave, each of its own checks.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Budget {
+    /// So many may.
+    pub allowed: f64,
+    /// So many did.
+    pub failed: i64,
+}
+
+impl Budget {
+    /// Of a site whose target, in percent, is this.
+    fn of(counts: &Counts, target: f64) -> Self {
+        Self {
+            allowed: counts.observed() as f64 * (100.0 - target) / 100.0,
+            failed: counts.down,
+        }
+    }
+
+    /// In percent of those that may fail: what is left. Below 0 if there were more; `None` without checks.
+    pub fn left(&self) -> Option<f64> {
+        (self.allowed > 0.0).then(|| 100.0 * (1.0 - self.failed as f64 / self.allowed))
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.allowed += other.allowed;
+        self.failed += other.failed;
+    }
+}
+
+/// The incidents of a site, whichever locations saw them, or of all sites of a group. Maintenance is taken off; what lies in it as a
+/// whole is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Incidents {
     /// How many.
@@ -95,6 +118,15 @@ pub struct Incidents {
     pub longest: Duration,
     /// Whether one goes on at the end of the range.
     pub open: bool,
+}
+
+impl Incidents {
+    fn add(&mut self, others: &Self) {
+        self.count += others.count;
+        self.lasted += others.lasted;
+        self.longest = self.longest.max(others.longest);
+        self.open |= others.open;
+    }
 }
 
 /// A stretch of the range.
@@ -108,7 +140,49 @@ pub struct Bucket {
     pub mean_ms: Option<f64>,
 }
 
-/// What is said of a site.
+impl Bucket {
+    fn add(&mut self, other: &Self) {
+        let sum = |it: &Self| it.mean_ms.map(|mean| mean * it.good as f64);
+        let sums = [sum(self), sum(other)];
+        let sum = sums.iter().flatten().sum::<f64>();
+        self.good += other.good;
+        self.bad += other.bad;
+        self.mean_ms = (self.good > 0 && sums != [None, None]).then(|| sum / self.good as f64);
+    }
+}
+
+/// What is said of a site, and of all sites of a group.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Checks.
+    pub counts: Counts,
+    /// Incidents.
+    pub incidents: Incidents,
+    /// The 50th, 95th and 99th percentile of the total time, in ms.
+    pub percentiles_ms: [Option<f64>; 3],
+    /// Of the sites that have a target.
+    pub budget: Option<Budget>,
+    /// One for each stretch of [`Report::bucket`].
+    pub buckets: Vec<Bucket>,
+}
+
+impl Figures {
+    /// Adds what can be added: all but the percentiles.
+    fn add(&mut self, others: &Self) {
+        self.counts.add(&others.counts);
+        self.incidents.add(&others.incidents);
+        if let Some(budget) = &others.budget {
+            self.budget.get_or_insert_default().add(budget);
+        }
+        let most = self.buckets.len().max(others.buckets.len());
+        self.buckets.resize(most, Bucket::default());
+        for (sum, bucket) in iter::zip(&mut self.buckets, &others.buckets) {
+            sum.add(bucket);
+        }
+    }
+}
+
+/// A site.
 #[derive(Clone, Debug)]
 pub struct SiteReport {
     /// Its name.
@@ -119,18 +193,23 @@ pub struct SiteReport {
     pub group: Option<String>,
     /// Its tags.
     pub tags: Vec<String>,
-    /// Checks.
-    pub counts: Counts,
-    /// How much of the range was in maintenance.
-    pub maintenance: Duration,
-    /// Incidents.
-    pub incidents: Incidents,
-    /// The 50th, 95th and 99th percentile of the total time, in ms.
-    pub percentiles_ms: [Option<f64>; 3],
     /// The uptime that is to be reached, in percent.
     pub sla_target: Option<f64>,
-    /// One for each stretch of [`Report::bucket`].
-    pub buckets: Vec<Bucket>,
+    /// How much of the range was in maintenance.
+    pub maintenance: Duration,
+    /// What is said of it.
+    pub figures: Figures,
+}
+
+/// The sites of a group.
+#[derive(Clone, Debug)]
+pub struct GroupReport {
+    /// Its name.
+    pub group: String,
+    /// How many sites.
+    pub sites: usize,
+    /// What is said of them together.
+    pub figures: Figures,
 }
 
 /// The answer.
@@ -144,6 +223,8 @@ pub struct Report {
     pub bucket: Duration,
     /// Each site that was due or checked, by group and name.
     pub sites: Vec<SiteReport>,
+    /// Their groups, by name.
+    pub groups: Vec<GroupReport>,
 }
 
 /// Answers.
@@ -163,32 +244,62 @@ pub async fn report(
     let (bucket, mut buckets) = buckets(&client, question, &sites).await?;
     let times = (from.to_system_time(), to.to_system_time());
     let rows = client.query(SITES, &[&times.0, &times.1, &sites]).await?;
-    let sites = rows.iter().map(|row| {
-        let id: i32 = row.get("site_id");
-        SiteReport {
+    let (mut sites, mut groups): (Vec<SiteReport>, Vec<GroupReport>) = (Vec::new(), Vec::new());
+    for row in &rows {
+        let percentiles_ms = [row.get("p50"), row.get("p95"), row.get("p99")];
+        let Some(id) = row.get::<_, Option<i32>>("site_id") else {
+            let group: String = row.get("group_name");
+            let mut of_group = GroupReport {
+                sites: 0,
+                figures: Figures {
+                    counts: Counts {
+                        expected: Some(0),
+                        ..Counts::default()
+                    },
+                    percentiles_ms,
+                    ..Figures::default()
+                },
+                group,
+            };
+            for site in &sites {
+                if site.group.as_ref() == Some(&of_group.group) {
+                    of_group.sites += 1;
+                    of_group.figures.add(&site.figures);
+                }
+            }
+            groups.push(of_group);
+            continue;
+        };
+        let counts = Counts {
+            up: row.get("up"),
+            degraded: row.get("degraded"),
+            down: row.get("down"),
+            unknown: row.get("unknown"),
+            expected: row.get("expected"),
+        };
+        let sla_target: Option<f64> = row.get("sla_target");
+        sites.push(SiteReport {
             site: row.get("name"),
             url: row.get("url"),
             group: row.get("group_name"),
             tags: row.get("tags"),
-            counts: Counts {
-                up: row.get("up"),
-                degraded: row.get("degraded"),
-                down: row.get("down"),
-                unknown: row.get("unknown"),
-                expected: row.get("expected"),
-            },
+            sla_target,
             maintenance: seconds(row, "maintenance"),
-            incidents: incidents.remove(&id).unwrap_or_default(),
-            percentiles_ms: [row.get("p50"), row.get("p95"), row.get("p99")],
-            sla_target: row.get("sla_target"),
-            buckets: buckets.remove(&id).unwrap_or_default(),
-        }
-    });
+            figures: Figures {
+                counts,
+                incidents: incidents.remove(&id).unwrap_or_default(),
+                percentiles_ms,
+                budget: sla_target.map(|target| Budget::of(&counts, target)),
+                buckets: buckets.remove(&id).unwrap_or_default(),
+            },
+        });
+    }
     Ok(Report {
         from,
         to,
-        sites: sites.collect(),
         bucket,
+        sites,
+        groups,
     })
 }
 
@@ -282,25 +393,35 @@ fn round_up(value: i64, unit: i64) -> i64 {
     (value + unit - 1) / unit * unit
 }
 
+/// Each site, and after those of a group its percentiles.
 const SITES: &str = "
-    SELECT u.site_id, s.name, s.url, s.group_name, s.tags, s.sla_target, u.up, u.degraded, u.down, u.unknown, u.expected,
-           extract(epoch FROM u.maintenance)::float8 AS maintenance,
-           hist_percentile(u.total_hist, 0.5, u.total_max_us, u.total_min_us) AS p50,
-           hist_percentile(u.total_hist, 0.95, u.total_max_us, u.total_min_us) AS p95,
-           hist_percentile(u.total_hist, 0.99, u.total_max_us, u.total_min_us) AS p99
-      FROM uptimes($1, $2, $3) AS u JOIN site s USING (site_id)
-     ORDER BY s.group_name NULLS LAST, s.name";
+    WITH told AS MATERIALIZED (SELECT * FROM uptimes($1, $2, $3) AS u JOIN site s USING (site_id))
+    SELECT site_id, name, url, group_name, tags, sla_target, up, degraded, down, unknown, expected,
+           extract(epoch FROM maintenance)::float8 AS maintenance,
+           hist_percentile(total_hist, 0.5, total_max_us, total_min_us) AS p50,
+           hist_percentile(total_hist, 0.95, total_max_us, total_min_us) AS p95,
+           hist_percentile(total_hist, 0.99, total_max_us, total_min_us) AS p99
+      FROM told
+     UNION ALL
+    SELECT NULL, NULL, NULL, group_name, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+           hist_percentile_of(hists, 0.5), hist_percentile_of(hists, 0.95), hist_percentile_of(hists, 0.99)
+      FROM (SELECT group_name, array_agg(total_hist) FILTER (WHERE total_hist IS NOT NULL) AS hists
+              FROM told WHERE group_name IS NOT NULL GROUP BY group_name OFFSET 0) AS of_group
+     ORDER BY group_name NULLS LAST, name NULLS LAST";
 
 /// Overlapping ones of different locations are one.
 const INCIDENTS: &str = "
-    SELECT site_id, count(*), extract(epoch FROM sum(upper(inside) - lower(inside)))::float8 AS lasted,
-           extract(epoch FROM max(upper(inside) - lower(inside)))::float8 AS longest,
+    SELECT site_id, count(*), extract(epoch FROM sum(lasted))::float8 AS lasted, extract(epoch FROM max(lasted))::float8 AS longest,
            bool_or(upper_inf(span) OR upper(span) >= $2) AS open
       FROM (SELECT site_id, unnest(range_agg(tstzrange(began, ended))) AS span
-              FROM incident
+              FROM incident_span
              WHERE began < $2::timestamptz AND coalesce(ended, 'infinity') > $1::timestamptz AND ($3::int4[] IS NULL OR site_id = ANY ($3))
              GROUP BY site_id) AS outage
-     CROSS JOIN LATERAL (SELECT span * tstzrange($1, greatest($1, least($2, now()))) AS inside) AS i
+      LEFT JOIN site_maintenance($1, $2, $3) AS m USING (site_id)
+     CROSS JOIN LATERAL (
+            SELECT sum(upper(inside) - lower(inside)) AS lasted
+              FROM unnest(tstzmultirange(span * tstzrange($1, greatest($1, least($2, now())))) - coalesce(windows, '{}')) AS inside) AS counted
+     WHERE lasted IS NOT NULL
      GROUP BY site_id";
 
 const ROLLED: &str = "SELECT rolled_until, raw_since FROM rollup_state";
