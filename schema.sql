@@ -252,7 +252,8 @@ END
 $function$;
 
 -- The same of several histograms, which together may have more values than one holds.
-CREATE OR REPLACE FUNCTION hist_percentile_of(hists numeric[], p float8) RETURNS float8 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
+CREATE OR REPLACE FUNCTION hist_percentile_of(hists numeric[], p float8) RETURNS float8
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
 DECLARE
     lowest int4 := 0;
     width  int4 := hist_bucket(4000000000) + 1;
@@ -393,12 +394,12 @@ CREATE OR REPLACE FUNCTION bounds_of(key text, ranges tstzmultirange) RETURNS te
       FROM unnest(ranges) AS span
 $$;
 
--- What there is in some ranges of time (each from its lower bound to before its upper one), of each site at each location, or of some sites:
--- from rollups as far as they reach and are right, else from the checks themselves. So the answer is the same as of the checks, whatever
--- comes late; where these are dropped, hours are the finest that is known. total_hist and ttfb_hist: see hist_percentile; null of more
--- values than one holds. The shortest and the longest time are to 2 %. Adding up histograms is most of the work: without the time to the
--- first byte (with_ttfb false) it is half as much. Without by_location there is one row of a site, of all its locations, whose number is
--- null.
+-- What there is in some ranges of time (each from its lower bound to before its upper one), of each site at each location, or of some
+-- sites: from rollups as far as they reach and are right, else from the checks themselves. So the answer is the same as of the checks,
+-- whatever comes late; where these are dropped, hours are the finest that is known. total_hist and ttfb_hist: see hist_percentile; null
+-- of more values than one holds. The shortest and the longest time are to 2 %. Adding up histograms is most of the work: without the time
+-- to the first byte (with_ttfb false) it is half as much. Without by_location there is one row of a site, of all its locations, whose
+-- number is null.
 --
 -- Times are cut into sets: checks to be counted, hours and days to be added, and hours to be taken off again, since a day that lacks only
 -- some is taken whole, less these. Days are what their months are to date less what these were before. Hours and checks are looked up site
@@ -672,7 +673,8 @@ INSERT INTO incident_again SELECT site_id, location_id, '1970-01-01 00:00+00' FR
 CREATE OR REPLACE VIEW incident_span AS
 SELECT i.site_id, i.location_id, i.began,
        coalesce(i.ended, CASE WHEN r.until IS NOT NULL THEN greatest(r.until, i.opened) END) AS ended,
-       i.closed IS NULL AND r.until IS NULL AS open
+       i.closed IS NULL AND r.until IS NULL AS open,
+       i.opened, i.closed, i.flaps, i.error, i.detail
   FROM incident i
   LEFT JOIN LATERAL (SELECT CASE WHEN until < now() THEN until END AS until FROM site_revision r
                       WHERE r.site_id = i.site_id AND r.location_id = i.location_id AND i.closed IS NULL
@@ -682,16 +684,15 @@ CREATE OR REPLACE VIEW incidents AS
 SELECT s.name AS site,
        l.name AS location,
        i.began,
-       span.ended,
-       coalesce(span.ended, now()) - i.began AS lasted,
-       span.open,
+       i.ended,
+       coalesce(i.ended, now()) - i.began AS lasted,
+       i.open,
        e.name AS error,
        i.detail,
        i.flaps,
        i.opened,
        i.closed
-  FROM incident i
-  JOIN incident_span span USING (site_id, location_id, began)
+  FROM incident_span i
   JOIN site s USING (site_id)
   JOIN location l USING (location_id)
   LEFT JOIN error_kind e ON e.error_id = i.error;
@@ -714,6 +715,10 @@ CREATE TABLE IF NOT EXISTS maintenance (
     declared_by    text NOT NULL DEFAULT current_user
 );
 
+-- Those of any hour lacked one when clocks are set back: they are written down again.
+UPDATE maintenance SET expanded_until = NULL
+ WHERE cron ~ '^\s*\S+\s+(\*|0-23\s)' AND NOT EXISTS (SELECT FROM schema_version WHERE version >= 9);
+
 -- Each window in time. Those that recur are written down a year ahead, by the program, which knows time zones and their rules as of then.
 CREATE TABLE IF NOT EXISTS maintenance_span (
     maintenance_id int4 NOT NULL REFERENCES maintenance ON DELETE CASCADE,
@@ -721,16 +726,31 @@ CREATE TABLE IF NOT EXISTS maintenance_span (
     PRIMARY KEY (maintenance_id, span)
 );
 
--- The windows of each site that has some in this range, cut to it, overlapping ones made one. Where checks have been dropped, an hour that
--- one touches is in it as a whole, since what was in its minutes is not known any more; where hours have been dropped too, only days that
--- lie in one as a whole are. So what is taken off is taken off of all that is counted.
+-- The windows of each site that has some in this range or a day before or after it, as they were declared, overlapping ones made one.
+CREATE OR REPLACE FUNCTION site_windows(from_time timestamptz, to_time timestamptz, only_sites int4[] DEFAULT NULL)
+RETURNS TABLE (site_id int4, windows tstzmultirange) LANGUAGE sql STABLE AS $$
+    SELECT s.site_id, range_agg(w.span)
+      FROM maintenance m
+      JOIN maintenance_span w USING (maintenance_id)
+      JOIN site s ON m.site_names IS NULL AND m.group_names IS NULL AND m.tags IS NULL
+           OR s.name = ANY (m.site_names) OR s.group_name = ANY (m.group_names) OR s.tags && m.tags
+           OR EXISTS (SELECT FROM site_alias a WHERE a.site_id = s.site_id AND a.name = ANY (m.site_names))
+     WHERE w.span && CASE WHEN site_windows.from_time < site_windows.to_time
+                          THEN tstzrange(site_windows.from_time - interval '24 hours', site_windows.to_time + interval '24 hours')
+                          ELSE 'empty' END
+       AND (only_sites IS NULL OR s.site_id = ANY (only_sites))
+     GROUP BY s.site_id
+$$;
+
+-- What they take off of what is counted, cut to the range. Where checks have been dropped, that is each hour that a window touches, since
+-- what was in its minutes is not known any more; where hours have been dropped too, each day that lies in one as a whole.
 CREATE OR REPLACE FUNCTION site_maintenance(from_time timestamptz, to_time timestamptz, only_sites int4[] DEFAULT NULL)
 RETURNS TABLE (site_id int4, windows tstzmultirange) LANGUAGE sql STABLE AS $$
     SELECT s.site_id, range_agg(tstzrange(cut.begins, cut.ends))
-      FROM maintenance m
-      JOIN maintenance_span w USING (maintenance_id)
+      FROM site_windows(from_time, to_time, only_sites) AS s
      CROSS JOIN rollup_state r
-     CROSS JOIN LATERAL (SELECT lower(w.span) AS begins, upper(w.span) AS ends, timestamptz '2000-01-01 00:00+00' AS epoch,
+     CROSS JOIN LATERAL unnest(s.windows) AS span
+     CROSS JOIN LATERAL (SELECT lower(span) AS begins, upper(span) AS ends, timestamptz '2000-01-01 00:00+00' AS epoch,
                                 interval '1 microsecond' AS instant) AS declared
      CROSS JOIN LATERAL (
             SELECT CASE WHEN begins >= r.raw_since THEN begins
@@ -739,12 +759,8 @@ RETURNS TABLE (site_id int4, windows tstzmultirange) LANGUAGE sql STABLE AS $$
                    CASE WHEN ends > r.raw_since THEN ends
                         WHEN ends > r.hours_since THEN date_bin('1 hour', ends + interval '1 hour' - instant, epoch)
                         ELSE date_bin('24 hours', ends, epoch) END AS ends) AS known
-     CROSS JOIN LATERAL (SELECT greatest(known.begins, site_maintenance.from_time) AS begins,
-                                least(known.ends, site_maintenance.to_time) AS ends) AS cut
-      JOIN site s ON m.site_names IS NULL AND m.group_names IS NULL AND m.tags IS NULL
-           OR s.name = ANY (m.site_names) OR s.group_name = ANY (m.group_names) OR s.tags && m.tags
-           OR EXISTS (SELECT FROM site_alias a WHERE a.site_id = s.site_id AND a.name = ANY (m.site_names))
-     WHERE cut.begins < cut.ends AND (only_sites IS NULL OR s.site_id = ANY (only_sites))
+     CROSS JOIN LATERAL (SELECT greatest(known.begins, from_time) AS begins, least(known.ends, to_time) AS ends) AS cut
+     WHERE cut.begins < cut.ends
      GROUP BY s.site_id
 $$;
 

@@ -97,7 +97,7 @@ pub(crate) fn failure(error: &AskError) -> Failure {
         AskError::Session(session) if session.is_final() => Failure::config(session),
         AskError::Session(session) => Failure::unavailable(format!("PostgreSQL: {session}")),
         AskError::NoTable(_) => Failure::config(error),
-        AskError::Unknown(..) => Failure::usage(error),
+        AskError::Unknown(..) | AskError::Dropped(_) => Failure::usage(error),
     }
 }
 

@@ -318,6 +318,23 @@ async fn other_rules_tell_what_they_would_have_made_of_the_history_and_change_no
         "{said}"
     );
     assert_eq!(counts(half), [("a".to_owned(), 0, 12)]);
+    // Nor what goes on from before: both the stored and the other begin where nothing is known.
+    let across = "
+        UPDATE incident SET began = '2026-03-02 11:58', opened = '2026-03-02 11:59', ended = '2026-03-02 12:02', closed = '2026-03-02 12:02'
+         WHERE site_id = 1";
+    world.db.batch_execute(across).await.unwrap();
+    let half = rejudge("failure_threshold: 2", &["--json", "--site", "a"]);
+    assert_eq!(counts(half), [("a".to_owned(), 0, 11)]);
+    let dropped = "UPDATE rollup_state SET raw_since = '2026-03-03 00:00'";
+    world.db.batch_execute(dropped).await.unwrap();
+    let none = rejudge("failure_threshold: 2", &[]);
+    let said = String::from_utf8_lossy(&none.stderr).into_owned();
+    assert!(
+        none.status.code() == Some(64) && said.contains("there are none in this time"),
+        "{said}"
+    );
+    let kept = "UPDATE rollup_state SET raw_since = '1970-01-01 00:00'";
+    world.db.batch_execute(kept).await.unwrap();
 
     for (rules, code, told) in [
         ("failure_treshold: 2", 78, "did you mean"),

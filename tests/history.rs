@@ -682,8 +682,18 @@ async fn writers_go_on_while_a_reader_holds_up_a_drop_and_a_killed_one_is_finish
         (world.number(rolled).await, world.number(pending).await),
         (1, 1)
     );
-    reader.batch_execute("COMMIT").await.unwrap();
     drop(housekeeper);
+    // The command waits for a minute, and does not say that it is done.
+    let waited = housekeeping(&world, &["housekeep"])
+        .env("SITEWATCH__POSTGRES__LOCK_TIMEOUT", "200ms")
+        .output()
+        .unwrap();
+    assert!(
+        waited.status.code() == Some(69) && told(&waited).contains("is read all the time"),
+        "{}",
+        told(&waited)
+    );
+    reader.batch_execute("COMMIT").await.unwrap();
     let done = housekeeping(&world, &["housekeep"]).output().unwrap();
     assert!(done.status.success(), "{}", told(&done));
     let left =

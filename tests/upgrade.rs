@@ -35,7 +35,10 @@ const ROLLED: &str = "
     SELECT make_partition('rollup_day', '2025-12-01', '2026-01-01');
     INSERT INTO rollup_day (day, site_id, location_id, up, degraded, down, unknown) VALUES ('2025-12-30', 1, 1, 5, 0, 0, 0),
         ('2025-12-31', 1, 1, 6, 0, 0, 0)";
-const JUDGED: &str = "INSERT INTO incident_late VALUES ('2026-01-02 03:05:05', 1, '{1}')";
+const JUDGED: &str = "
+    INSERT INTO incident_late VALUES ('2026-01-02 03:05:05', 1, '{1}');
+    INSERT INTO maintenance (name, from_time, cron, lasts, expanded_until)
+    VALUES ('each hour', '2026-10-24', '0 * * * * Europe/Berlin', '5 minutes', now() + interval '1 year')";
 
 /// All that makes a schema: columns, keys, indexes, checks, views, triggers, functions. Partitions are not compared, nor is the order of
 /// columns, which a database keeps as they came.
@@ -114,6 +117,12 @@ async fn a_database_of_each_earlier_version_becomes_what_a_new_one_is_and_keeps_
         if version >= 5 {
             let to_date = "SELECT coalesce(sum(up), 0)::int8 FROM rollup_month_to_date WHERE day < '2026-01-01'";
             world.wait_for("months of old days", to_date, 5 + 11).await;
+        }
+        if version >= 6 {
+            let windows = "SELECT count(*) FROM maintenance_span WHERE lower(span) IN ('2026-10-25 00:00+00', '2026-10-25 01:00+00')";
+            world
+                .wait_for("the hour that comes twice", windows, 2)
+                .await;
         }
         let incidents = "SELECT count(*) FROM incidents WHERE site = 'old' AND error = 'connect_refused' AND detail = 'refused'
                             AND open AND began = '2026-01-02 03:05:05'";

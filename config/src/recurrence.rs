@@ -9,11 +9,12 @@ const DAY: i64 = 86_400_000_000; // microseconds
 ///
 /// A [`Cron`](crate::Cron) of a check leaves out a time that a change to summer time leaves out. Here such a time is moved by the
 /// change, as RFC 5545 (3.3.5) has it, and one that comes twice is the first of the two: a window of maintenance that begins at
-/// half past two is due on each day, once. What is due at any hour (`*`) is due in both, as cron itself has it.
+/// half past two is due on each day, once. What is due at any hour (`*`, also `*/2`) is due in both, as cron itself
+/// has it.
 pub struct Recurrence {
     wall: cronexpr::Crontab,
     zone: TimeZone,
-    /// Whether the hour is any, or each second one and the like.
+    /// Whether the hour is any (`*`), or each second one and the like (`*/2`).
     is_of_any_hour: bool,
 }
 
@@ -36,7 +37,7 @@ impl Recurrence {
         Ok(Self {
             wall,
             zone,
-            is_of_any_hour: hour.is_some_and(|hour| hour.starts_with('*')),
+            is_of_any_hour: hour.is_some_and(|hour| hour.starts_with('*') || hour == "0-23"),
         })
     }
 

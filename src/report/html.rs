@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 use sitewatch_actors::history::{Bucket, Figures, GroupReport, Report, SiteReport};
 
-use super::{budget, duration, millis, percent, shown, sites};
+use super::{budget, duration, millis, number_of_sites, percent, shown};
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --line: #d8dee4; --dim: #59636e; --card: #f6f8fa; }
@@ -70,7 +70,7 @@ fn of_group(group: &GroupReport, text: &mut String) {
     let more = of_budget(&group.figures, None);
     card(
         &group.group,
-        &sites(group.sites),
+        &number_of_sites(group.sites),
         &group.figures,
         &more,
         text,

@@ -51,9 +51,10 @@ fn merged(mut one: Value, other: Value) -> Value {
     one
 }
 
-const COLUMNS: [&str; 19] = [
+const COLUMNS: [&str; 20] = [
     "site",
     "group",
+    "sites",
     "url",
     "uptime",
     "coverage",

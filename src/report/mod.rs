@@ -173,8 +173,7 @@ fn budget(figures: &Figures, target: Option<f64>) -> String {
     }
 }
 
-/// How many sites.
-fn sites(number: usize) -> String {
+fn number_of_sites(number: usize) -> String {
     match number {
         1 => "1 site".to_owned(),
         _ => format!("{number} sites"),

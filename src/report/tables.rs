@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 use sitewatch_actors::history::{Bucket, Figures, GroupReport, Report, SiteReport};
 
-use super::{budget, duration, millis, percent, shown, sites};
+use super::{budget, duration, millis, number_of_sites, percent, shown};
 use crate::when::printable;
 
 const HEADS: [&str; 10] = [
@@ -105,7 +105,7 @@ pub(super) fn terminal(report: &Report, zone: &TimeZone) -> String {
                 Some(it) => format!(
                     "[{}], {}",
                     cut(std::mem::take(&mut row[0])),
-                    sites(it.sites)
+                    number_of_sites(it.sites)
                 ),
                 None => "[no group]".to_owned(),
             };

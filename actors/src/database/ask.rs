@@ -9,6 +9,7 @@ use super::{
     error::SessionError,
     session::{connect, untold},
 };
+use crate::model::Slot;
 
 /// Why a question to the database has no answer.
 #[derive(Debug, Error)]
@@ -24,6 +25,11 @@ pub enum AskError {
     /// Nothing of that name.
     #[error("no {0} {1:?} has ever been announced or stored")]
     Unknown(&'static str, String),
+    /// All of the range is dropped.
+    #[error(
+        "checks of before {0} were dropped (postgres.retention.raw): there are none in this time"
+    )]
+    Dropped(Slot),
 }
 
 impl From<tokio_postgres::Error> for AskError {

@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::TryStreamExt;
 use sitewatch_config::{IncidentOptions, OtherRules, PostgresSettings};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, types::ToSql};
 
 use crate::{
     database::{
@@ -79,17 +79,27 @@ pub async fn rejudge(
     let sites = numbers(&client, &question.whose).await?;
     // Without checks other rules would make nothing of what is stored.
     let raw_since: SystemTime = client.query_one(RAW_SINCE, &[]).await?.get(0);
+    let raw_since = Slot::from_system_time(raw_since);
+    if raw_since >= question.to {
+        return Err(AskError::Dropped(raw_since));
+    }
     let question = &RejudgeQuestion {
-        from: question.from.max(Slot::from_system_time(raw_since)),
+        from: question.from.max(raw_since),
         ..question.clone()
     };
+    // What had begun before the oldest check can't be judged whole: it is left out on both sides.
+    let begins_with_history = question.from == raw_since;
+    let is_compared = |it: &Incident| !begins_with_history || it.began >= question.from;
     let mut all = Vec::new();
     for row in client.query(PAIRS, &[&sites]).await? {
         let pair: Pair = (row.get(0), row.get(1));
         let (site, location): (String, String) = (row.get(2), row.get(3));
         let group: Option<String> = row.get(4);
-        let other = judge(&client, question, pair, &site, group.as_deref()).await?;
-        let stored = stored(&client, question, pair).await?;
+        let group = group.as_deref();
+        let mut other = judge(&client, question, pair, &site, group, begins_with_history).await?;
+        let mut stored = stored(&client, question, pair).await?;
+        other.retain(is_compared);
+        stored.retain(is_compared);
         if !(other.is_empty() && stored.is_empty()) {
             all.push(Rejudged {
                 site,
@@ -111,18 +121,26 @@ async fn judge(
     (site_id, location_id): Pair,
     site: &str,
     group: Option<&str>,
+    begins_with_history: bool,
 ) -> Result<Vec<Incident>, AskError> {
-    let book = incidents::book(client, (site_id, location_id)).await?;
-    let before = Slot::from_micros(question.from.as_micros() - BEFORE).to_system_time();
-    let began = client
-        .query_one(BEGAN, &[&site_id, &location_id, &before])
-        .await?;
-    let (from, to): (SystemTime, _) = (began.get(0), question.to.to_system_time());
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-        [&site_id, &location_id, &from, &to];
+    let pair = (site_id, location_id);
+    let book = incidents::book(client, pair).await?;
+    let (mut judge, from) = if begins_with_history {
+        // An incident of before may go on.
+        let before = incidents::judges(client, &[pair], Some(question.from)).await?;
+        let judge = before.into_iter().next().map(|(_, seat)| seat.judge);
+        (judge.unwrap_or_default(), question.from.to_system_time())
+    } else {
+        let before = Slot::from_micros(question.from.as_micros() - BEFORE).to_system_time();
+        let parameters: [&(dyn ToSql + Sync); 3] = [&site_id, &location_id, &before];
+        let began = client.query_one(BEGAN, &parameters).await?;
+        (Judge::default(), began.get::<_, SystemTime>(0))
+    };
+    let to = question.to.to_system_time();
+    let parameters: [&(dyn ToSql + Sync); 4] = [&site_id, &location_id, &from, &to];
     let checks = client.query_raw(CHECKS, parameters).await?;
     let mut checks = std::pin::pin!(checks);
-    let (mut judge, mut found) = (Judge::default(), BTreeMap::new());
+    let mut found = BTreeMap::new();
     while let Some(row) = checks.try_next().await? {
         let slot = Slot::from_system_time(row.get::<_, SystemTime>(0));
         let rules = with(&question.rules, site, group, book.at(slot));

@@ -235,7 +235,7 @@ pub async fn report(
     settings: &PostgresSettings,
     question: &ReportQuestion,
 ) -> Result<Report, AskError> {
-    let client = ask(settings, &["incident", "maintenance"]).await?;
+    let client = ask(settings, &["incident_span", "maintenance"]).await?;
     // Compiling a statement takes longer than what it asks for.
     client.batch_execute("SET jit = off").await?;
     let sites = numbers(&client, &question.whose).await?;
@@ -243,7 +243,9 @@ pub async fn report(
     let mut incidents = incidents(&client, question, &sites).await?;
     let (bucket, mut buckets) = buckets(&client, question, &sites).await?;
     let times = (from.to_system_time(), to.to_system_time());
-    let rows = client.query(SITES, &[&times.0, &times.1, &sites]).await?;
+    let rows = client
+        .query(SITES_AND_GROUPS, &[&times.0, &times.1, &sites])
+        .await?;
     let (mut sites, mut groups): (Vec<SiteReport>, Vec<GroupReport>) = (Vec::new(), Vec::new());
     for row in &rows {
         let percentiles_ms = [row.get("p50"), row.get("p95"), row.get("p99")];
@@ -394,7 +396,7 @@ fn round_up(value: i64, unit: i64) -> i64 {
 }
 
 /// Each site, and after those of a group its percentiles.
-const SITES: &str = "
+const SITES_AND_GROUPS: &str = "
     WITH told AS MATERIALIZED (SELECT * FROM uptimes($1, $2, $3) AS u JOIN site s USING (site_id))
     SELECT site_id, name, url, group_name, tags, sla_target, up, degraded, down, unknown, expected,
            extract(epoch FROM maintenance)::float8 AS maintenance,
@@ -405,7 +407,7 @@ const SITES: &str = "
      UNION ALL
     SELECT NULL, NULL, NULL, group_name, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
            hist_percentile_of(hists, 0.5), hist_percentile_of(hists, 0.95), hist_percentile_of(hists, 0.99)
-      FROM (SELECT group_name, array_agg(total_hist) FILTER (WHERE total_hist IS NOT NULL) AS hists
+      FROM (SELECT group_name, CASE WHEN NOT bool_or(total_hist IS NULL AND up + degraded > 0) THEN array_agg(total_hist) END AS hists
               FROM told WHERE group_name IS NOT NULL GROUP BY group_name OFFSET 0) AS of_group
      ORDER BY group_name NULLS LAST, name NULLS LAST";
 
@@ -417,10 +419,11 @@ const INCIDENTS: &str = "
               FROM incident_span
              WHERE began < $2::timestamptz AND coalesce(ended, 'infinity') > $1::timestamptz AND ($3::int4[] IS NULL OR site_id = ANY ($3))
              GROUP BY site_id) AS outage
-      LEFT JOIN site_maintenance($1, $2, $3) AS m USING (site_id)
+      LEFT JOIN site_windows($1, $2, $3) AS m USING (site_id)
      CROSS JOIN LATERAL (
             SELECT sum(upper(inside) - lower(inside)) AS lasted
-              FROM unnest(tstzmultirange(span * tstzrange($1, greatest($1, least($2, now())))) - coalesce(windows, '{}')) AS inside) AS counted
+              FROM unnest(tstzmultirange(span * tstzrange($1, greatest($1, least($2, now())))) - coalesce(windows, '{}')) AS inside
+           ) AS counted
      WHERE lasted IS NOT NULL
      GROUP BY site_id";
 

@@ -32,6 +32,8 @@ pub struct Done {
     pub dropped: u64,
     /// Whether it has ended before its work: it leaves time to others.
     pub more: bool,
+    /// Whether a drop waits for those who read the partition.
+    pub waits: bool,
 }
 
 /// Keeps the tables of a database in order. Dropped, its session ends.
@@ -91,7 +93,7 @@ impl Keeper {
 
     async fn keep(&mut self, now: Slot) -> Result<Done, SessionError> {
         let mut done = Done::default();
-        if self.dropper.is_free() {
+        if !self.dropper.is_waiting() {
             done.dropped += self.dropper.finish(&self.client, &self.log).await?;
         }
         let free = later(now, self.settings.max_slot_ahead + FREE);
@@ -102,7 +104,7 @@ impl Keeper {
         done.more |= write_calendars(&mut self.client, now, max_age, LONGEST).await?;
         for class in retention::classes(&self.settings.retention) {
             for partition in existing(&self.client, class.tables).await? {
-                if partition.is_going || !self.dropper.is_free() {
+                if partition.is_going || self.dropper.is_waiting() {
                     continue;
                 }
                 let is_misfit = class.tables == CHECKS && misfits.contains(&partition.span);
@@ -118,6 +120,7 @@ impl Keeper {
         if !misfits.is_empty() {
             self.make_ahead(now, free).await?;
         }
+        done.waits = self.dropper.is_waiting();
         // Last, since it may read much.
         done.more |= judging::pass(&mut self.client, &self.log).await?;
         Ok(done)

@@ -74,35 +74,40 @@ pub(super) fn reason(span: Span, now: Slot, kept: Option<Duration>) -> Option<Re
 }
 
 /// So long nothing is dropped after a drop that had to wait too long: the rest of the housekeeping does not wait with it each time.
-const PAUSE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(30);
 
 /// Drops partitions.
 #[derive(Default)]
 pub(super) struct Dropper {
     /// Whether it was said that this user may not.
     told: bool,
-    /// When a drop had to wait too long.
-    held_up: Option<Instant>,
+    /// When a drop had last waited too long.
+    waited_at: Option<Instant>,
 }
 
 impl Dropper {
-    /// Whether partitions can be dropped now, as far as is known.
-    pub(super) fn is_free(&self) -> bool {
-        self.held_up.is_none_or(|at| at.elapsed() > PAUSE)
+    /// Whether a drop waits for those who read the partition, so that none is tried for a while.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waited_at.is_some_and(|at| at.elapsed() <= PAUSE)
     }
 
     /// Goes on with what an earlier one has begun. Gives how many are gone.
     pub(super) async fn finish(&mut self, client: &Client, log: &Logger) -> Result<u64, Error> {
+        let begun = client.query(BEGUN, &[]).await?;
+        if begun.is_empty() {
+            // Whatever was waited for, somebody else has finished.
+            self.waited_at = None;
+        }
         let mut dropped = 0;
-        for row in client.query(BEGUN, &[]).await? {
+        for row in begun {
             let (name, parent): (String, String) = (row.get(0), row.get(1));
             if !row.get::<_, bool>(3) {
                 self.refused(&name, log);
                 continue;
             }
-            let finished = finish(client, &name, &parent, row.get(2), log).await;
-            dropped += self.held_up(finished, &name, log)?;
-            if !self.is_free() {
+            let finished = finish_one(client, &name, &parent, row.get(2), log).await;
+            dropped += self.unless_waiting(finished, &name, log)?;
+            if self.is_waiting() {
                 break;
             }
         }
@@ -117,8 +122,9 @@ impl Dropper {
         }
     }
 
-    /// A drop waits for those who read the partition, for postgres.lock_timeout at most, and is gone on with later: nothing is wrong.
-    fn held_up(
+    /// How many are gone: none if the drop has waited for those who read the partition for postgres.lock_timeout. It is gone on with
+    /// later, and nothing is wrong.
+    fn unless_waiting(
         &mut self,
         done: Result<u64, Error>,
         name: &str,
@@ -126,7 +132,7 @@ impl Dropper {
     ) -> Result<u64, Error> {
         match done {
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                if self.held_up.replace(Instant::now()).is_none() {
+                if self.waited_at.replace(Instant::now()).is_none() {
                     info!(log, "a partition is dropped when those who read it have done so"; "partition" => name);
                 } else {
                     debug!(log, "a partition is still read"; "partition" => name);
@@ -134,7 +140,7 @@ impl Dropper {
                 Ok(0)
             }
             Ok(gone) => {
-                self.held_up = self.held_up.filter(|_| gone == 0);
+                self.waited_at = self.waited_at.filter(|_| gone == 0);
                 Ok(gone)
             }
             Err(error) => Err(error),
@@ -156,8 +162,8 @@ impl Dropper {
             self.refused(&partition.name, log);
             return Ok(0);
         }
-        let gone = detach(client, partition, class, reason).await;
-        let gone = self.held_up(gone, &partition.name, log)?;
+        let gone = drop_one(client, partition, class, reason).await;
+        let gone = self.unless_waiting(gone, &partition.name, log)?;
         if gone > 0 {
             info!(log, "partition dropped"; "bytes" => bytes, "reason" => reason.as_str(),
                 "to" => %Slot::from_micros(partition.span.to), "partition" => &partition.name);
@@ -167,7 +173,7 @@ impl Dropper {
 }
 
 /// Goes on with one that was noted. `detaching`: whether it is half detached; `None`: it is not attached any more.
-async fn finish(
+async fn finish_one(
     client: &Client,
     name: &str,
     parent: &str,
@@ -192,7 +198,7 @@ async fn finish(
 }
 
 /// Drops one, unless something that needs it is not computed yet. Gives how many are gone.
-async fn detach(
+async fn drop_one(
     client: &mut Client,
     partition: &Partition,
     class: &Class,
@@ -245,10 +251,11 @@ async fn forget(client: &Client, name: &str) -> Result<(), Error> {
 /// What was noted, whether it is attached (`false`), half detached (`true`), or neither, and whether this user may drop it and forget it.
 const BEGUN: &str = "
     SELECT d.name, d.parent, i.inhdetachpending,
-           pg_has_role(p.relowner, 'USAGE') AND has_table_privilege('partition_drop', 'DELETE')
+           coalesce(pg_has_role(p.relowner, 'USAGE'), true) AND has_table_privilege('partition_drop', 'DELETE')
       FROM partition_drop d
-      JOIN pg_class p ON p.oid = to_regclass(d.parent)
-      LEFT JOIN pg_inherits i ON i.inhrelid = to_regclass(d.name) AND i.inhparent = to_regclass(d.parent)";
+      LEFT JOIN pg_class p ON p.oid = to_regclass(d.parent)
+      LEFT JOIN pg_inherits i ON i.inhrelid = to_regclass(d.name) AND i.inhparent = to_regclass(d.parent)
+     ORDER BY i.inhdetachpending NULLS FIRST -- what need not wait";
 
 const FACTS: &str = "
     SELECT pg_has_role(c.relowner, 'USAGE'), pg_total_relation_size(c.oid) FROM pg_class c WHERE c.oid = to_regclass($1)";
