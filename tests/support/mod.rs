@@ -76,16 +76,15 @@ pub fn page(port: u16, path: &str) -> String {
 
 /// Memory of process `id` that is in RAM, in bytes.
 pub fn resident(id: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kilobytes: u64 = line
-        .unwrap()
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
-    kilobytes * 1024
+    resident_while_it_runs(id).unwrap()
+}
+
+/// The same; `None` of a process that has just ended.
+pub fn resident_while_it_runs(id: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 /// A topic and a database of one test's own.
