@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
-use sitewatch_actors::history::{Bucket, Figures, GroupReport, Report, SiteReport};
+use sitewatch_actors::history::{Bucket, Figures, Report};
 
 use super::{budget, duration, millis, number_of_sites, percent, shown};
 use crate::when::printable;
@@ -45,14 +45,6 @@ fn row(name: String, figures: &Figures, target: Option<f64>) -> [String; 10] {
     ]
 }
 
-fn of_site(site: &SiteReport) -> [String; 10] {
-    row(printable(&site.site), &site.figures, site.sla_target)
-}
-
-fn of_group(group: &GroupReport) -> [String; 10] {
-    row(printable(&group.group), &group.figures, None)
-}
-
 /// A character for each stretch of time: the more failed the lower, a dot where nothing is known.
 fn sparkline(buckets: &[Bucket]) -> String {
     let sign = |bucket: &Bucket| {
@@ -89,9 +81,12 @@ pub(super) fn terminal(report: &Report, zone: &TimeZone) -> String {
         text.push_str("no site was due or checked in this time\n");
         return text;
     }
-    let cut = |name: String| match name.chars().count() > LONGEST_NAME {
-        true => name.chars().take(LONGEST_NAME - 1).chain(['…']).collect(),
-        false => name,
+    let cut = |name: &str| {
+        let name = printable(name);
+        match name.chars().count() > LONGEST_NAME {
+            true => name.chars().take(LONGEST_NAME - 1).chain(['…']).collect(),
+            false => name,
+        }
     };
     let mut rows = Vec::with_capacity(report.sites.len() + report.groups.len());
     let mut group = None;
@@ -99,21 +94,21 @@ pub(super) fn terminal(report: &Report, zone: &TimeZone) -> String {
         if group != Some(&site.group) && !report.groups.is_empty() {
             group = Some(&site.group);
             let mut groups = report.groups.iter();
-            let head = groups.find(|it| Some(&it.group) == site.group.as_ref());
-            let mut row = head.map(of_group).unwrap_or_default();
-            row[0] = match head {
-                Some(it) => format!(
-                    "[{}], {}",
-                    cut(std::mem::take(&mut row[0])),
-                    number_of_sites(it.sites)
-                ),
-                None => "[no group]".to_owned(),
-            };
-            rows.push(row);
+            rows.push(
+                match groups.find(|it| Some(&it.group) == site.group.as_ref()) {
+                    Some(it) => {
+                        let name = format!("[{}], {}", cut(&it.group), number_of_sites(it.sites));
+                        row(name, &it.figures, None)
+                    }
+                    None => {
+                        let mut only_name = <[String; 10]>::default();
+                        only_name[0].push_str("[no group]");
+                        only_name
+                    }
+                },
+            );
         }
-        let mut row = of_site(site);
-        row[0] = cut(std::mem::take(&mut row[0]));
-        rows.push(row);
+        rows.push(row(cut(&site.site), &site.figures, site.sla_target));
     }
     let width = |n: usize| {
         let widths = rows.iter().map(|row| row[n].chars().count());
@@ -150,14 +145,17 @@ pub(super) fn markdown(report: &Report, zone: &TimeZone) -> String {
     text.push_str("| Site | Uptime | Coverage | Incidents | Down for | p50 | p95 | p99 | Budget left | Trend |\n");
     text.push_str("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --- |\n");
     for site in &report.sites {
-        line(&mut text, &of_site(site));
+        line(
+            &mut text,
+            &row(printable(&site.site), &site.figures, site.sla_target),
+        );
     }
     if !report.groups.is_empty() {
         text.push_str("\n| Group | Sites | Uptime | Coverage | Incidents | Down for | p50 | p95 | p99 | Budget left | Trend |\n");
         text.push_str("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --- |\n");
     }
     for group in &report.groups {
-        let mut cells = of_group(group).to_vec();
+        let mut cells = row(printable(&group.group), &group.figures, None).to_vec();
         cells.insert(1, group.sites.to_string());
         line(&mut text, &cells);
     }

@@ -34,7 +34,8 @@ const COLUMNS: &str = "COPY check_result (slot, site_id, location_id, total_us, 
 
 #[actix_rt::main]
 async fn main() {
-    if std::env::var_os("DATABASE").is_none() {
+    let filled = std::env::var("DATABASE").ok();
+    if filled.is_none() {
         minutes().await;
     }
     let (sites, days, interval) = (
@@ -43,13 +44,13 @@ async fn main() {
         setting("INTERVAL_S", 300),
     );
     let mut world = World::new("bench_history").await;
-    let rows = match std::env::var("DATABASE") {
-        Ok(url) => {
+    let rows = match filled {
+        Some(url) => {
             world.db = support::connect(&url).await;
             world.database_url = url;
             world.number("SELECT count(*) FROM check_result").await as u64
         }
-        Err(_) => {
+        None => {
             println!("{sites} sites every {interval} s, for {days} days:");
             fill(&world, sites, days, interval).await
         }

@@ -2,13 +2,13 @@
 
 use std::{
     collections::HashMap,
-    iter,
     time::{Duration, SystemTime},
 };
 
 use sitewatch_config::PostgresSettings;
 use tokio_postgres::{Client, Row};
 
+use super::figures::{Bucket, Budget, Counts, Figures, Incidents};
 use crate::{
     database::{AskError, ask, numbers},
     model::{Slot, Whose},
@@ -30,156 +30,6 @@ pub struct ReportQuestion {
     pub to: Slot,
     /// Of which sites.
     pub whose: Whose,
-}
-
-/// Checks by outcome, without those in maintenance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Up.
-    pub up: i64,
-    /// Degraded: works, but over a limit.
-    pub degraded: i64,
-    /// Down.
-    pub down: i64,
-    /// Not known.
-    pub unknown: i64,
-    /// How many were due; `None` as long as the site's calendar is not written down.
-    pub expected: Option<i64>,
-}
-
-impl Counts {
-    /// Checks that told something.
-    pub fn observed(&self) -> i64 {
-        self.up + self.degraded + self.down
-    }
-
-    /// In percent of those that told something; `None` without any.
-    pub fn uptime(&self) -> Option<f64> {
-        let observed = self.observed();
-        (observed > 0).then(|| 100.0 * (self.up + self.degraded) as f64 / observed as f64)
-    }
-
-    /// In percent of those that were due: how many told something.
-    pub fn coverage(&self) -> Option<f64> {
-        let expected = self.expected.filter(|expected| *expected > 0)?;
-        Some(100.0 * self.observed().min(expected) as f64 / expected as f64)
-    }
-
-    fn add(&mut self, others: &Self) {
-        self.up += others.up;
-        self.degraded += others.degraded;
-        self.down += others.down;
-        self.unknown += others.unknown;
-        self.expected = self
-            .expected
-            .zip(others.expected)
-            .map(|(one, other)| one + other);
-    }
-}
-
-/// How many checks may fail: what the targets of sites leave, each of its own checks.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Budget {
-    /// So many may.
-    pub allowed: f64,
-    /// So many did.
-    pub failed: i64,
-}
-
-impl Budget {
-    /// Of a site whose target, in percent, is this.
-    fn of(counts: &Counts, target: f64) -> Self {
-        Self {
-            allowed: counts.observed() as f64 * (100.0 - target) / 100.0,
-            failed: counts.down,
-        }
-    }
-
-    /// In percent of those that may fail: what is left. Below 0 if there were more; `None` without checks.
-    pub fn left(&self) -> Option<f64> {
-        (self.allowed > 0.0).then(|| 100.0 * (1.0 - self.failed as f64 / self.allowed))
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.allowed += other.allowed;
-        self.failed += other.failed;
-    }
-}
-
-/// The incidents of a site, whichever locations saw them, or of all sites of a group. Maintenance is taken off; what lies in it as a
-/// whole is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Incidents {
-    /// How many.
-    pub count: i64,
-    /// How long in all, inside the range.
-    pub lasted: Duration,
-    /// The longest.
-    pub longest: Duration,
-    /// Whether one goes on at the end of the range.
-    pub open: bool,
-}
-
-impl Incidents {
-    fn add(&mut self, others: &Self) {
-        self.count += others.count;
-        self.lasted += others.lasted;
-        self.longest = self.longest.max(others.longest);
-        self.open |= others.open;
-    }
-}
-
-/// A stretch of the range.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Bucket {
-    /// Checks that were up or degraded, with those in maintenance.
-    pub good: i64,
-    /// Checks that were down.
-    pub bad: i64,
-    /// The mean time of those that were up or degraded, in ms.
-    pub mean_ms: Option<f64>,
-}
-
-impl Bucket {
-    fn add(&mut self, other: &Self) {
-        let sum = |it: &Self| it.mean_ms.map(|mean| mean * it.good as f64);
-        let sums = [sum(self), sum(other)];
-        let sum = sums.iter().flatten().sum::<f64>();
-        self.good += other.good;
-        self.bad += other.bad;
-        self.mean_ms = (self.good > 0 && sums != [None, None]).then(|| sum / self.good as f64);
-    }
-}
-
-/// What is said of a site, and of all sites of a group.
-#[derive(Clone, Debug, Default)]
-pub struct Figures {
-    /// Checks.
-    pub counts: Counts,
-    /// Incidents.
-    pub incidents: Incidents,
-    /// The 50th, 95th and 99th percentile of the total time, in ms.
-    pub percentiles_ms: [Option<f64>; 3],
-    /// Of the sites that have a target.
-    pub budget: Option<Budget>,
-    /// One for each stretch of [`Report::bucket`].
-    pub buckets: Vec<Bucket>,
-}
-
-impl Figures {
-    /// Adds what can be added: all but the percentiles.
-    fn add(&mut self, others: &Self) {
-        self.counts.add(&others.counts);
-        self.incidents.add(&others.incidents);
-        if let Some(budget) = &others.budget {
-            self.budget.get_or_insert_default().add(budget);
-        }
-        let most = self.buckets.len().max(others.buckets.len());
-        self.buckets.resize(most, Bucket::default());
-        for (sum, bucket) in iter::zip(&mut self.buckets, &others.buckets) {
-            sum.add(bucket);
-        }
-    }
 }
 
 /// A site.
@@ -250,26 +100,7 @@ pub async fn report(
     for row in &rows {
         let percentiles_ms = [row.get("p50"), row.get("p95"), row.get("p99")];
         let Some(id) = row.get::<_, Option<i32>>("site_id") else {
-            let group: String = row.get("group_name");
-            let mut of_group = GroupReport {
-                sites: 0,
-                figures: Figures {
-                    counts: Counts {
-                        expected: Some(0),
-                        ..Counts::default()
-                    },
-                    percentiles_ms,
-                    ..Figures::default()
-                },
-                group,
-            };
-            for site in &sites {
-                if site.group.as_ref() == Some(&of_group.group) {
-                    of_group.sites += 1;
-                    of_group.figures.add(&site.figures);
-                }
-            }
-            groups.push(of_group);
+            groups.push(of_group(row.get("group_name"), percentiles_ms, &sites));
             continue;
         };
         let counts = Counts {
@@ -303,6 +134,18 @@ pub async fn report(
         sites,
         groups,
     })
+}
+
+/// The group whose sites are the last ones.
+fn of_group(group: String, percentiles_ms: [Option<f64>; 3], sites: &[SiteReport]) -> GroupReport {
+    let of_it = |site: &&SiteReport| site.group.as_ref() == Some(&group);
+    let members: Vec<_> = sites.iter().rev().take_while(of_it).collect();
+    let figures = members.iter().rev().map(|site| &site.figures);
+    GroupReport {
+        sites: members.len(),
+        figures: Figures::together(figures, percentiles_ms),
+        group,
+    }
 }
 
 fn seconds(row: &Row, column: &str) -> Duration {
