@@ -1,9 +1,7 @@
 //! What is right: each expectation once held and once not, and all failures told.
 
-use super::{
-    row::{self, Row, check_all, site, surroundings},
-    scripted::{Authority, Scripts, Tls, http},
-};
+use super::row::{self, Row, check_all, site, surroundings};
+use crate::scripted::{Authority, Scripts, Tls, http};
 
 #[actix_rt::test]
 async fn each_expectation_holds_and_fails() {

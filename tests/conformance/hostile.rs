@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use super::{
-    row::{Row, check_all},
-    scripted::{Authority, Script, Scripts, Server, Tls, closed_port, dns, h2, http, tls},
-};
+use super::row::{Row, check_all};
+use crate::scripted::{Authority, Script, Scripts, Server, Tls, closed_port, dns, h2, http, tls};
 
 /// A row and the server that must live as long as the table.
 struct Rows {

@@ -7,10 +7,8 @@ use sitewatch_actors::{
     site::Parts,
 };
 
-use super::{
-    row::{self, Row, check_all, site, surroundings},
-    scripted::{Authority, MS, Script, Scripts, Server, Tls, dns, h2, http, proxy},
-};
+use super::row::{self, Row, check_all, site, surroundings};
+use crate::scripted::{Authority, MS, Script, Scripts, Server, Tls, dns, h2, http, proxy};
 
 async fn check(url: &str, settings: &str) -> CheckResult {
     row::check(&site(url, settings), &surroundings())

@@ -4,10 +4,8 @@ use std::{process::Command, time::Duration};
 
 use sitewatch_actors::model::{CheckResult, Phases};
 
-use super::{
-    row::{self, site, surroundings},
-    scripted::{Authority, MS, Scripts, Tls, dns, http},
-};
+use super::row::{self, site, surroundings};
+use crate::scripted::{Authority, MS, Scripts, Tls, dns, http};
 
 async fn check(url: &str, settings: &str) -> CheckResult {
     row::check(&site(url, settings), &surroundings())

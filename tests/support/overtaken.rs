@@ -7,7 +7,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
 };
 
-use super::support::{World, required};
+use crate::support::{World, required};
 
 /// How many results of before `back_at` stand in the topic behind one of after it, in the same partition.
 pub(crate) fn overtaken(world: &World, back_at: &str) -> usize {

@@ -1,0 +1,43 @@
+//! The whole-node tests: real processes of the node against a real Kafka and a real PostgreSQL, one module a subject.
+//!
+//! They are one binary, so that what they share is compiled and linked once. Each test has a world of its own (a topic and a
+//! database); the services are shared. `outage` stops them: run it alone.
+
+#[path = "../support/accepted.rs"]
+mod accepted;
+#[path = "../support/cluster.rs"]
+mod cluster;
+#[path = "../support/overtaken.rs"]
+mod overtaken;
+#[path = "../support/scripted/mod.rs"]
+mod scripted;
+#[path = "../support/small_disk.rs"]
+mod small_disk;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../support/tcp_proxy.rs"]
+mod tcp_proxy;
+
+mod audit;
+mod backlog;
+mod commands;
+mod database;
+mod dead_letter;
+mod engine;
+mod export;
+mod failures;
+mod history;
+mod incidents;
+mod operation;
+mod outage;
+mod path;
+mod room;
+mod rotation;
+mod secrets;
+mod sites;
+mod spool;
+mod standalone;
+mod tls;
+mod upgrade;
+mod uptime;
+mod writers;
