@@ -419,7 +419,7 @@ async fn a_revision_keeps_its_end_and_one_that_is_refused_holds_up_nobody() {
         revision("b", None, "teapot"),
         revision("c", None, "x"),
         revision("d", end, "x"),
-        support::message("e", 0).to_string().into_bytes(),
+        crate::support::message("e", 0).to_string().into_bytes(),
     ]);
     world
         .wait_for("the neighbours", "SELECT count(*) FROM site_revision", 3)
@@ -429,7 +429,7 @@ async fn a_revision_keeps_its_end_and_one_that_is_refused_holds_up_nobody() {
     world.wait_for("both ends", ended, 2).await;
     world.produce([
         revision("a", None, "x"),
-        support::message("e", 1).to_string().into_bytes(),
+        crate::support::message("e", 1).to_string().into_bytes(),
     ]);
     world
         .wait_for("what came after", "SELECT count(*) FROM check_result", 2)

@@ -66,7 +66,7 @@ async fn a_backlog_waits_in_the_spool_while_consumers_stand_still_and_fresh_resu
     // Until the group has told Kafka where it is.
     sleep(Duration::from_secs(1)).await;
 
-    let mut locker = support::connect(&world.database_url).await;
+    let mut locker = crate::support::connect(&world.database_url).await;
     let lock = locker.transaction().await.unwrap();
     lock.execute("LOCK TABLE kafka_offset IN EXCLUSIVE MODE", &[])
         .await

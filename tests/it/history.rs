@@ -636,7 +636,7 @@ async fn writers_go_on_while_a_reader_holds_up_a_drop_and_a_killed_one_is_finish
     // A report that takes long reads the partition that is to go.
     let read = "BEGIN; SELECT count(*) FROM check_result WHERE slot < '2021-01-01'";
     world.db.batch_execute(read).await.unwrap();
-    let new = support::connect(&world.database_url).await;
+    let new = crate::support::connect(&world.database_url).await;
     let reader = std::mem::replace(&mut world.db, new);
     let mut waiting = housekeeping(&world, &["housekeep"]).spawn().unwrap();
     let pending = "SELECT count(*) FROM pg_inherits WHERE inhdetachpending";

@@ -6,7 +6,7 @@ use crate::support::{Web, World, free_port, message};
 
 /// Status line and body of a page of the node.
 fn page(port: u16, path: &str) -> (String, String) {
-    let answer = support::page(port, path);
+    let answer = crate::support::page(port, path);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.lines().next().unwrap().to_owned(), body.to_owned())
 }

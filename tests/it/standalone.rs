@@ -71,7 +71,7 @@ impl Standalone {
             };
             let url = rest.lines().next().unwrap();
             let password = fs::read_to_string(data.join("password")).unwrap();
-            let client = support::connect(&url.replace("***", &password)).await;
+            let client = crate::support::connect(&url.replace("***", &password)).await;
             let rows = "SELECT count(*) FROM checks WHERE outcome = 'up'";
             let rows: i64 = client.query_one(rows, &[]).await.unwrap().get(0);
             if rows >= wanted {

@@ -148,7 +148,7 @@ async fn an_upgrade_and_a_writer_do_not_wait_for_each_other() {
     world.db.batch_execute(VERSIONS[5].1).await.unwrap();
     world.db.batch_execute(DATA).await.unwrap();
     // What a writer does, with an upgrade in its middle.
-    let writer = support::connect(&world.database_url).await;
+    let writer = crate::support::connect(&world.database_url).await;
     let begin = "BEGIN; SELECT pg_advisory_xact_lock_shared(x'736974650004'::int8); UPDATE kafka_offset SET next = 43";
     writer.batch_execute(begin).await.unwrap();
     let mut upgrade = Command::new(env!("CARGO_BIN_EXE_sitewatch-node"))

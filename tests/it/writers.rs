@@ -69,7 +69,7 @@ async fn a_writer_that_waits_for_a_lock_holds_up_its_own_partitions_only() {
     };
     let before = offsets().await;
 
-    let mut locker = support::connect(&world.database_url).await;
+    let mut locker = crate::support::connect(&world.database_url).await;
     let lock = locker.transaction().await.unwrap();
     lock.execute(
         "SELECT FROM kafka_offset WHERE partition = 0 FOR UPDATE",
