@@ -313,7 +313,9 @@ async fn a_killed_producer_is_down_and_nothing_else_is_wrong() {
     let of = |site: &str| format!("SELECT count(*) FROM checks WHERE site = '{site}'");
     world.wait_for("rows", &of("a"), 4).await;
     first.kill();
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    let passed =
+        "SELECT floor(extract(epoch FROM clock_timestamp() - max(slot)))::int8 FROM checks";
+    world.wait_for("slots without a producer", passed, 5).await;
     let mut second = world.node("producer", &settings(&["a", "b"]));
     world.wait_for("rows after", &of("b"), 9).await;
     assert_eq!(second.stop(), Some(0), "{}", second.log());
@@ -375,7 +377,9 @@ async fn a_reload_and_an_orderly_end_leave_nothing_missing_or_unscheduled() {
     world.wait_for("the ends of all", standing, 1).await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     // Slots whose check may still be under way are left alone: the longest check is 0.8 s.
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let passed =
+        "SELECT floor(extract(epoch FROM clock_timestamp() - max(slot)))::int8 FROM checks";
+    world.wait_for("the last slot has passed", passed, 2).await;
     let (code, told) = audit(&world, &["--since", "-1h", "--grace", "0s"]);
     assert_eq!(code, Some(0), "{told}\n{}", world.logs());
     assert_eq!(told["unannounced"], 0, "{told}");

@@ -235,7 +235,11 @@ async fn with_a_step(name: &str, readings: u32, step: i64) -> (World, usize, f64
     let mut consumer = world.node("consumer", "postgres: { max_slot_ahead: 1day }\n");
     let begun = std::time::Instant::now();
     let mut producer = world.node_with("producer", &sites, &[("FAILPOINTS", &points)]);
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    let deadline = begun + Duration::from_secs(60);
+    while server.requests().len() < 18 {
+        assert!(std::time::Instant::now() < deadline, "{}", producer.log());
+        tokio::time::sleep(50 * MS).await;
+    }
     assert_eq!(producer.stop(), Some(0), "{}", producer.log());
     let took = begun.elapsed().as_secs_f64();
     let sent = i64::try_from(server.requests().len()).unwrap();
@@ -303,7 +307,11 @@ async fn a_site_that_is_replaced_leaves_the_slots_to_its_successor() {
     // Its first check is under way; its successor gives up after 300 ms, so that it has rows for what passes meanwhile.
     std::fs::write(&producer.file, sites("300ms")).unwrap();
     producer.signal("HUP");
-    tokio::time::sleep(6000 * MS).await;
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while slow.connections() < 4 {
+        assert!(std::time::Instant::now() < deadline, "{}", producer.log());
+        tokio::time::sleep(50 * MS).await;
+    }
     assert_eq!(producer.stop(), Some(0), "{}", producer.log());
     let mut consumer = world.node("consumer", "");
     world

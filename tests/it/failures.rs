@@ -48,7 +48,7 @@ async fn survives(name: &str, role: &str, failpoint: &str, restarted: &str) {
         "{log}"
     );
     assert_eq!(producer.stop(), Some(0), "{}", producer.log());
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    world.wait_until_stored().await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     world.assert_complete(1.0).await;
     let up = world
@@ -115,7 +115,7 @@ async fn a_result_that_makes_the_publisher_panic_again_and_again_is_given_up_and
     let rows = "SELECT count(*) FROM checks";
     world.wait_for("rows", rows, 12).await;
     assert_eq!(producer.stop(), Some(0), "{}", producer.log());
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    world.wait_until_stored().await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     let log = producer.log();
     let lost = log
@@ -145,7 +145,7 @@ async fn a_panic_of_the_group_of_sites_starts_them_all_again_with_the_new_settin
     producer.wait_for_log("actor: sites").await;
     world.wait_for("the new site", &of("added"), 3).await;
     assert_eq!(producer.stop(), Some(0), "{}", producer.log());
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    world.wait_until_stored().await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     let twice =
         "SELECT count(*) FROM (SELECT FROM checks GROUP BY site, slot HAVING count(*) > 1) AS t";
@@ -223,9 +223,13 @@ async fn reloads_go_on(name: &str, failpoint: &str) {
     producer.wait_for_log("checking").await;
     producer.signal("HUP");
     producer.wait_for_log("actor: settings").await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    producer.signal("HUP");
-    producer.wait_for_log("settings reloaded").await;
+    // One that comes before it has been started again is not heard.
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while !producer.log().contains("settings reloaded") {
+        assert!(std::time::Instant::now() < deadline, "{}", producer.log());
+        producer.signal("HUP");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     assert_eq!(producer.stop(), Some(0), "{}", producer.log());
     let restarts = producer.log().matches("actor failed, restarting").count();
     assert_eq!(restarts, 1, "{}", producer.log());

@@ -1,7 +1,7 @@
 //! The whole-node tests: real processes of the node against a real Kafka and a real PostgreSQL, one module a subject.
 //!
 //! They are one binary, so that what they share is compiled and linked once. Each test has a world of its own (a topic and a
-//! database); the services are shared. `outage` stops them: run it alone.
+//! database); the services are shared, and a test that stops a service starts one of its own.
 
 #[path = "../support/accepted.rs"]
 mod accepted;
@@ -11,10 +11,13 @@ mod cluster;
 mod overtaken;
 #[path = "../support/scripted/mod.rs"]
 mod scripted;
+#[path = "../support/services.rs"]
+mod services;
 #[path = "../support/small_disk.rs"]
 mod small_disk;
 #[path = "../support/mod.rs"]
 mod support;
+#[allow(dead_code, reason = "the torture test uses all of it")]
 #[path = "../support/tcp_proxy.rs"]
 mod tcp_proxy;
 

@@ -98,7 +98,7 @@ async fn a_second_signal_ends_a_node_at_once() {
         ("FAILPOINTS", "publisher::commit=return"),
     ];
     let mut node = world.node_with("producer", &settings, &environment);
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    node.wait_for_log("the spool can't be written").await;
     node.signal("TERM");
     node.wait_for_log("stopping: draining in order").await;
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -142,14 +142,15 @@ async fn settings_of_kafka_batches_and_the_log_apply_without_a_restart() {
     .unwrap();
     producer.signal("HUP");
     // The consumer first reads what stands in the old topic, which it leaves behind.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    producer.wait_for_log("settings reloaded").await;
+    world.wait_until_stored().await;
     consumer.signal("HUP");
     let moved =
         format!("SELECT coalesce(sum(next), 0)::int8 FROM kafka_offset WHERE topic = '{new}'");
     world.wait_for("rows by the new topic", &moved, 6).await;
     consumer.wait_for_log("batch stored").await;
     assert_eq!(producer.stop(), Some(0), "{}", producer.log());
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.wait_until_stored_from(&new).await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     world.assert_complete(1.0).await;
     let stored = consumer

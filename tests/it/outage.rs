@@ -1,40 +1,34 @@
-//! Kafka and PostgreSQL are killed and come back. One test: the services are shared, so nothing else may run meanwhile.
+//! Kafka and PostgreSQL are killed and come back.
 
-use std::{process::Command, time::Duration};
-
-use crate::support::{Web, World, required};
-
-fn service(action: &str, name: &str) {
-    let status = Command::new(required("SITEWATCH_TEST_SERVICES"))
-        .args([action, name])
-        .status()
-        .unwrap();
-    assert!(status.success(), "{action} {name}");
-}
+use crate::services::Services;
+use crate::support::{Web, World};
 
 #[actix_rt::test]
 async fn outages_of_kafka_and_of_postgresql_are_survived_and_told_once() {
-    let (mut world, web) = (World::new("outage").await, Web::start());
+    let folder = tempfile::tempdir().unwrap();
+    let services = Services::start(folder.path().join("services"));
+    let mut world = World::on("outage", &services.kafka(), &services.postgres_url()).await;
+    let web = Web::start();
     world.create_topic(2).await;
     let settings = format!(
         "defaults: {{ interval: 1s, timeout: 800ms, allow_private: true }}\nsites: [{{ name: a, url: '{0}' }}, {{ name: b, url: '{0}' }}]",
         web.url("/up")
     );
-    service("kill", "kafka");
+    services.run(&["kill", "kafka"]);
     // Kafka is away at the start already.
     let mut consumer = world.node("consumer", "");
     let mut producer = world.node("producer", &settings);
     producer.wait_for_log("Kafka can't be reached").await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    service("start", "kafka");
+    web.wait_for_requests(6).await;
+    services.run(&["start", "kafka"]);
     world
         .wait_for("rows after Kafka came up", "SELECT count(*) FROM checks", 6)
         .await;
 
-    service("kill", "postgres");
+    services.run(&["kill", "postgres"]);
     consumer.wait_for_log("PostgreSQL can't be used").await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    service("start", "postgres");
+    web.wait_for_requests(6).await;
+    services.run(&["start", "postgres"]);
     world.reconnect().await;
     let before = world.number("SELECT count(*) FROM checks").await;
     world
@@ -45,9 +39,9 @@ async fn outages_of_kafka_and_of_postgresql_are_survived_and_told_once() {
         )
         .await;
 
-    service("kill", "kafka");
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    service("start", "kafka");
+    services.run(&["kill", "kafka"]);
+    web.wait_for_requests(6).await;
+    services.run(&["start", "kafka"]);
     let before = world.number("SELECT count(*) FROM checks").await;
     world
         .wait_for(
@@ -58,7 +52,7 @@ async fn outages_of_kafka_and_of_postgresql_are_survived_and_told_once() {
         .await;
 
     assert_eq!(producer.stop(), Some(0), "{}", producer.log());
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.wait_until_stored().await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     world.assert_complete(1.0).await;
     let told = producer.log().matches("Kafka can't be reached").count();

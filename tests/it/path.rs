@@ -1,6 +1,6 @@
 //! The whole path: sites → producer → Kafka → consumer → PostgreSQL, as processes on real services.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use crate::support::{Web, World, message};
 
@@ -55,7 +55,7 @@ async fn every_kind_of_site_ends_in_its_row_and_every_slot_is_there_once() {
         .await;
     assert_eq!(producer.stop(), Some(0), "{}", producer.log());
     let produced = producer.log();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.wait_until_stored().await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
 
     let rows = world
@@ -288,7 +288,6 @@ async fn a_topic_that_is_made_again_is_noticed_and_read_from_its_start() {
         .await;
     assert_eq!(consumer.stop(), Some(0));
     world.delete_topic().await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
     world.create_topic(1).await;
     world.produce((0..5).map(|n| message("second", n).to_string().into_bytes()));
     let consumer = world.node("consumer", "");
@@ -326,8 +325,9 @@ async fn an_old_answer_of_the_broker_is_not_taken_for_a_topic_that_was_made_agai
     let other = "BEGIN; UPDATE kafka_offset SET next = 30";
     world.db.batch_execute(other).await.unwrap();
     let mut consumer = world.node("consumer", "");
-    consumer.wait_for_log("partitions assigned").await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let waits = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    world.wait_for("its offset is waited for", waits, 1).await;
     world.db.batch_execute("COMMIT").await.unwrap();
     world.produce(messages(20));
     world

@@ -3,10 +3,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::accepted::{accepted, accepted_in_order, rows, wait_for_all};
+use crate::accepted::{accepted, accepted_in_order, rows, wait_for_accepted, wait_for_all};
 use crate::overtaken::overtaken;
 use crate::small_disk;
-use crate::support::{Web, World, free_port, message, page, required, resident};
+use crate::support::{Node, Web, World, free_port, message, page, required, resident};
 use crate::tcp_proxy::TcpProxy;
 use tokio::{runtime::Handle, time::sleep};
 
@@ -56,6 +56,31 @@ fn metric(port: u16, name: &str) -> u64 {
     values.sum::<f64>() as u64
 }
 
+/// What a producer has done and holds, in checks and bytes.
+#[derive(Debug)]
+struct Figures {
+    checks: u64,
+    spooled: u64,
+    memory: u64,
+}
+
+/// Waits for figures that are `enough`.
+async fn figures(port: u16, producer: &Node, enough: impl Fn(&Figures) -> bool) -> Figures {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let now = Figures {
+            checks: metric(port, "sitewatch_checks_total"),
+            spooled: metric(port, "sitewatch_spool_bytes"),
+            memory: resident(producer.id()),
+        };
+        if enough(&now) {
+            return now;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{now:?}");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
 #[actix_rt::test]
 async fn in_a_long_outage_the_spool_grows_and_memory_does_not() {
     let (world, web) = (World::new("long_outage").await, Web::start());
@@ -66,29 +91,15 @@ async fn in_a_long_outage_the_spool_grows_and_memory_does_not() {
     let away = gate.address();
     let mut producer = world.node_with("producer", &settings, &[("KAFKA_SERVER", &away)]);
     producer.wait_for_log("Kafka can't be reached").await;
-    sleep(Duration::from_secs(6)).await;
-    let look = || {
-        (
-            metric(port, "sitewatch_checks_total"),
-            metric(port, "sitewatch_spool_bytes"),
-            resident(producer.id()),
-        )
-    };
-    let before = look();
-    sleep(Duration::from_secs(20)).await;
-    let after = look();
-    let spooled = after.1 - before.1;
-    let grown = after.2.saturating_sub(before.2);
-    println!(
-        "{} checks, the spool has grown by {spooled} bytes, memory by {grown} bytes to {}",
-        after.0 - before.0,
-        after.2
-    );
-    assert!(
-        after.0 - before.0 > 2000,
-        "checks go on: {before:?} {after:?}"
-    );
-    assert!(spooled > 16 << 20, "{before:?} {after:?}");
+    // By then what is made once, at the start, is there.
+    let before = figures(port, &producer, |now| now.checks > 1000).await;
+    let after = figures(port, &producer, |now| {
+        now.checks > before.checks + 2000 && now.spooled > before.spooled + (17 << 20)
+    })
+    .await;
+    let spooled = after.spooled - before.spooled;
+    let grown = after.memory.saturating_sub(before.memory);
+    println!("{before:?} {after:?}: memory by {grown} bytes, the spool by {spooled}");
     // A slow disk makes results wait in memory, but never all of them.
     assert!(grown < spooled / 2, "{before:?} {after:?}");
 
@@ -126,17 +137,17 @@ async fn a_full_spool_that_blocks_turns_checks_into_missed_ones_and_loses_nothin
         sleep(Duration::from_millis(100)).await;
     }
     let before = accepted(&producer).len();
-    sleep(Duration::from_secs(2)).await;
+    sleep(Duration::from_secs(1)).await;
     assert_eq!(accepted(&producer).len(), before, "nothing counts any more");
     let mut consumer = world.node("consumer", "");
     let _open = gate.open();
     let missed = "SELECT count(*) FROM checks WHERE error = 'missed'";
     world.wait_for("missed slots", missed, 400).await;
     producer.wait_for_log("the spool takes results again").await;
-    sleep(Duration::from_secs(2)).await;
+    wait_for_accepted(&producer, accepted(&producer).len() + 400).await;
     assert_eq!(producer.stop(), Some(0), "{}", producer.log());
     wait_for_all(&world, &accepted(&producer)).await;
-    sleep(Duration::from_secs(2)).await;
+    world.wait_until_stored().await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     world.assert_complete(1.0).await;
     let told = producer.log().matches("the spool is full").count();
@@ -168,7 +179,7 @@ async fn a_full_spool_that_drops_the_oldest_says_how_many_and_keeps_the_others()
     }
     let lost = metric(port, "sitewatch_messages_lost_total");
     assert_eq!(producer.stop(), Some(0), "{}", producer.log());
-    sleep(Duration::from_secs(3)).await;
+    world.wait_until_stored().await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     let (accepted, stored) = (accepted(&producer), rows(&world).await);
     let missing = accepted.difference(&stored).count() as u64;

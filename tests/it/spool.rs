@@ -1,11 +1,8 @@
 //! What the spool promises: a result that counts as checked is stored once, whatever becomes of Kafka, the disk or the process.
 
-use std::{
-    process::{Command, Output},
-    time::Duration,
-};
+use std::process::{Command, Output};
 
-use crate::accepted::{accepted, wait_for_all};
+use crate::accepted::{accepted, wait_for_accepted, wait_for_all};
 use crate::support::{Node, Web, World, free_port, required};
 
 /// A port at which nobody listens.
@@ -50,7 +47,7 @@ async fn what_is_accepted_while_kafka_is_away_survives_a_kill_and_is_stored_once
     let settings = sites(&web, 20, JSON);
     let away = nowhere();
     let mut first = world.node_with("producer", &settings, &[("KAFKA_SERVER", &away)]);
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    wait_for_accepted(&first, 40).await;
     let told = status(&world, &first);
     assert_eq!(told["process"], first.id().to_string().as_str(), "{told}");
     first.kill();
@@ -80,7 +77,7 @@ async fn what_could_not_be_sent_stays_is_told_and_can_be_drained_by_a_command() 
     let away = nowhere();
     let settings = sites(&web, 5, JSON);
     let mut node = world.node_with("producer", &settings, &[("KAFKA_SERVER", &away)]);
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    wait_for_accepted(&node, 5).await;
     // Two producers can't share it.
     let mut other = world.node_with("producer", &settings, &[("KAFKA_SERVER", &away)]);
     assert_eq!(other.wait().code(), Some(78), "{}", other.log());
@@ -134,7 +131,8 @@ async fn what_only_memory_had_goes_to_the_disk_as_soon_as_that_works_again() {
     ];
     let mut first = world.node_with("producer", &settings, &environment);
     first.wait_for_log("the spool takes results again").await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // Another second of all sites, by way of the disk.
+    wait_for_accepted(&first, accepted(&first).len() + 10).await;
     first.kill();
     let log = first.log();
     let told = log.matches("the spool can't be written").count();

@@ -2,7 +2,10 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use crate::support::{Node, World};
 
@@ -22,6 +25,23 @@ pub(crate) fn accepted_in_order(node: &Node) -> Vec<(String, String)> {
     lines
         .map(|line| (text(&line["site"]), text(&line["slot"])))
         .collect()
+}
+
+/// Waits until a producer has called so many results accepted, in all.
+pub(crate) async fn wait_for_accepted(node: &Node, wanted: usize) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let found = accepted(node).len();
+        if found >= wanted {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{found} of {wanted} accepted\n{}",
+            node.log()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// All rows: site and slot.

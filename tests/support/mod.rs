@@ -27,9 +27,13 @@ use rdkafka::{
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     error::RDKafkaErrorCode,
+    metadata::MetadataPartition,
     producer::{BaseRecord, Producer, ThreadedProducer},
 };
-use tokio_postgres::{Client, NoTls, Row};
+use tokio_postgres::{Client, NoTls, Row, error::SqlState};
+
+/// How long the broker may take for an answer on a loaded machine.
+const KAFKA_ANSWERS: Duration = Duration::from_secs(20);
 
 pub fn required(variable: &str) -> String {
     std::env::var(variable)
@@ -89,6 +93,7 @@ pub fn resident_while_it_runs(id: u32) -> Option<u64> {
 
 /// A topic and a database of one test's own.
 pub struct World {
+    pub kafka: String,
     pub topic: String,
     pub database_url: String,
     pub folder: tempfile::TempDir,
@@ -96,21 +101,27 @@ pub struct World {
 }
 
 impl World {
+    /// On the services that all tests share.
     pub async fn new(name: &str) -> Self {
+        Self::on(name, &required("KAFKA_SERVER"), &required("POSTGRES_URL")).await
+    }
+
+    /// On these services.
+    pub async fn on(name: &str, kafka: &str, postgres_url: &str) -> Self {
         let nanos = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap()
             .as_nanos();
         let topic = format!("t_{name}_{nanos}");
-        let base = required("POSTGRES_URL");
-        let maintenance = connect(&base).await;
+        let maintenance = connect(postgres_url).await;
         maintenance
             .batch_execute(&format!("CREATE DATABASE {topic}"))
             .await
             .unwrap();
-        let database_url = format!("{}/{topic}", base.rsplit_once('/').unwrap().0);
+        let database_url = format!("{}/{topic}", postgres_url.rsplit_once('/').unwrap().0);
         let db = connect(&database_url).await;
         Self {
+            kafka: kafka.to_owned(),
             topic,
             database_url,
             folder: tempfile::tempdir().unwrap(),
@@ -145,24 +156,91 @@ impl World {
             .unwrap();
     }
 
-    /// How many messages have ever been in the topic.
-    pub fn topic_ends(&self, partitions: i32) -> i64 {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", required("KAFKA_SERVER"))
-            .create()
-            .unwrap();
-        let end = |partition| {
-            let ends = consumer.fetch_watermarks(&self.topic, partition, Duration::from_secs(10));
-            ends.unwrap().1
-        };
-        (0..partitions).map(end).sum()
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.kafka);
+        config
     }
 
+    /// Numbers of the partitions of `topic`, in order; none if there is no such topic.
+    fn partitions(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
+        let metadata = consumer.fetch_metadata(Some(topic), KAFKA_ANSWERS);
+        let metadata = metadata.unwrap();
+        let partitions = metadata.topics()[0].partitions().iter();
+        partitions.map(MetadataPartition::id).collect()
+    }
+
+    /// How many messages have ever been in the topic.
+    pub fn topic_ends(&self) -> i64 {
+        self.ends_of(&self.topic)
+    }
+
+    fn ends_of(&self, topic: &str) -> i64 {
+        let mut config = self.client();
+        let consumer: BaseConsumer = config
+            .set("allow.auto.create.topics", "false")
+            .create()
+            .unwrap();
+        let ends = Self::partitions(&consumer, topic)
+            .into_iter()
+            .map(|partition| {
+                let ends = consumer.fetch_watermarks(topic, partition, KAFKA_ANSWERS);
+                ends.unwrap().1
+            });
+        ends.sum()
+    }
+
+    /// Waits until the offsets in the database have come to where the topic ends now.
+    pub async fn wait_until_stored(&self) {
+        self.wait_until_stored_from(&self.topic).await;
+    }
+
+    /// The same of another topic of this world's own.
+    pub async fn wait_until_stored_from(&self, topic: &str) {
+        let next = format!(
+            "SELECT coalesce(sum(next), 0)::int8 FROM kafka_offset WHERE topic = '{topic}'"
+        );
+        self.wait_for("the offset stored", &next, self.ends_of(topic))
+            .await;
+    }
+
+    /// Waits until the consumers' group has committed at least `wanted` offsets to Kafka, summed over its partitions.
+    pub async fn wait_for_group_offsets(&self, wanted: i64) {
+        let mut config = self.client();
+        let consumer: BaseConsumer = config.set("group.id", &self.topic).create().unwrap();
+        let mut list = TopicPartitionList::new();
+        for partition in Self::partitions(&consumer, &self.topic) {
+            list.add_partition(&self.topic, partition);
+        }
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let committed = consumer.committed_offsets(list.clone(), KAFKA_ANSWERS);
+            let elements = committed.unwrap();
+            let elements = elements.elements();
+            let offsets = elements.iter().filter_map(|it| it.offset().to_raw());
+            let sum: i64 = offsets.filter(|offset| *offset > 0).sum();
+            if sum >= wanted {
+                return;
+            }
+            assert!(Instant::now() < deadline, "committed {sum} of {wanted}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Deletes the topic, and waits until the broker does not know it any more.
     pub async fn delete_topic(&self) {
         self.admin()
             .delete_topics(&[&self.topic], &AdminOptions::new())
             .await
             .unwrap();
+        let mut config = self.client();
+        let consumer: BaseConsumer = config
+            .set("allow.auto.create.topics", "false")
+            .create()
+            .unwrap();
+        while !Self::partitions(&consumer, &self.topic).is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Deletes the topic and the database: what a benchmark leaves would be large.
@@ -180,10 +258,7 @@ impl World {
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {
-        ClientConfig::new()
-            .set("bootstrap.servers", required("KAFKA_SERVER"))
-            .create()
-            .unwrap()
+        self.client().create().unwrap()
     }
 
     /// Puts messages into the topic, all acknowledged.
@@ -194,8 +269,8 @@ impl World {
 
     /// Puts messages with their keys into the topic, all acknowledged.
     pub fn produce_keyed(&self, messages: impl IntoIterator<Item = (String, Vec<u8>)>) {
-        let producer: ThreadedProducer<_> = ClientConfig::new()
-            .set("bootstrap.servers", required("KAFKA_SERVER"))
+        let mut config = self.client();
+        let producer: ThreadedProducer<_> = config
             .set("linger.ms", "20")
             .set("compression.type", "zstd")
             .create()
@@ -257,7 +332,7 @@ impl World {
             .args(["--role", role, "--config"])
             .arg(&file)
             .current_dir(self.folder.path())
-            .env("KAFKA_SERVER", required("KAFKA_SERVER"))
+            .env("KAFKA_SERVER", &self.kafka)
             .env("KAFKA_TOPIC", &self.topic)
             .env("SITEWATCH__KAFKA__GROUP", &self.topic)
             .env("POSTGRES_URL", &self.database_url)
@@ -290,23 +365,39 @@ impl World {
         self.db = connect(&self.database_url).await;
     }
 
+    /// The rows of `sql`. A statement that fails, fails the test.
     pub async fn query(&self, sql: &str) -> Vec<Row> {
-        // Before the consumer has made them, the tables are not there.
-        self.db.query(sql, &[]).await.unwrap_or_default()
+        let rows = self.db.query(sql, &[]).await;
+        rows.unwrap_or_else(|error| panic!("{sql}: {error:?}"))
     }
 
+    /// The one number that `sql` gives.
     pub async fn number(&self, sql: &str) -> i64 {
-        self.query(sql).await.first().map_or(0, |row| row.get(0))
+        let row = self.db.query_one(sql, &[]).await;
+        row.unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+            .get(0)
+    }
+
+    /// The same; 0 while there is no such table yet, which the consumer makes.
+    async fn number_so_far(&self, sql: &str) -> i64 {
+        match self.db.query_one(sql, &[]).await {
+            Ok(row) => row.get(0),
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => 0,
+            Err(error) => panic!("{sql}: {error:?}"),
+        }
     }
 
     /// Waits until `sql` gives at least `wanted`.
     pub async fn wait_for(&self, what: &str, sql: &str, wanted: i64) {
         let deadline = Instant::now() + Duration::from_secs(60);
-        while self.number(sql).await < wanted {
+        loop {
+            let found = self.number_so_far(sql).await;
+            if found >= wanted {
+                return;
+            }
             assert!(
                 Instant::now() < deadline,
-                "{what}: {} of {wanted}\n{}",
-                self.number(sql).await,
+                "{what}: {found} of {wanted}\n{}",
                 self.logs()
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -465,6 +556,20 @@ impl Web {
 
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// Waits for so many more requests.
+    pub async fn wait_for_requests(&self, more: usize) {
+        let count = || self.paths.lock().unwrap().len();
+        let (before, deadline) = (count(), Instant::now() + Duration::from_secs(60));
+        while count() < before + more {
+            assert!(
+                Instant::now() < deadline,
+                "{} requests, not {more}",
+                count() - before
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
