@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Web, World, required};
+use crate::support::{Web, World, required, signals};
 
 /// The user of that number is `nobody` on all common systems.
 const NOBODY: u32 = 65534;
@@ -81,8 +81,7 @@ impl Standalone {
     }
 
     fn stop(&mut self) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").arg(&id).status().unwrap().success());
+        signals::send(self.child.id(), "TERM").unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(0), "{}", self.log());
         assert!(self.log().contains("ended in order"), "{}", self.log());
     }
@@ -92,17 +91,14 @@ impl Drop for Standalone {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|end| end.is_none()) {
             // In order, so that its PostgreSQL does not outlive a failed test.
-            let _ = Command::new("kill")
-                .arg(self.child.id().to_string())
-                .status();
+            let _ = signals::send(self.child.id(), "TERM");
             let _ = self.child.wait();
         }
     }
 }
 
 fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    fs::metadata("/proc/self").unwrap().uid() == 0
+    rustix::process::geteuid().is_root()
 }
 
 fn folder() -> tempfile::TempDir {
@@ -146,9 +142,7 @@ async fn signals_before_it_is_complete_do_not_leave_its_database_behind() {
         assert!(Instant::now() < deadline, "{}", early.log());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let id = early.child.id().to_string();
-    let hung_up = Command::new("kill").args(["-HUP", &id]).status().unwrap();
-    assert!(hung_up.success());
+    signals::send(early.child.id(), "HUP").unwrap();
     early.stop();
     let cluster = early.log();
     let cluster = cluster.split("directory: ").nth(1).unwrap();

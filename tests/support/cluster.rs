@@ -17,7 +17,7 @@ use std::{
 
 use tokio_postgres::{Client, NoTls};
 
-use crate::support::free_port;
+use crate::support::{free_port, signals};
 
 /// A server with data of its own; stopped and removed when dropped.
 pub struct Cluster {
@@ -26,15 +26,21 @@ pub struct Cluster {
 }
 
 fn is_root() -> bool {
-    let id = Command::new("id").arg("-u").output().unwrap();
-    id.stdout.trim_ascii() == b"0"
+    rustix::process::geteuid().is_root()
 }
 
 /// The server's programs refuse to run as root.
 fn as_postgres(program: &Path) -> Command {
     let mut command = if is_root() {
-        let mut command = Command::new("runuser");
-        command.args(["-u", "postgres", "--"]).arg(program);
+        let mut command = Command::new("setpriv");
+        command
+            .args([
+                "--reuid=postgres",
+                "--regid=postgres",
+                "--init-groups",
+                "--",
+            ])
+            .arg(program);
         command
     } else {
         Command::new(program)
@@ -131,7 +137,7 @@ impl Cluster {
     pub fn kill(&self) {
         let pid = fs::read_to_string(self.data.join("postmaster.pid")).unwrap();
         let pid = pid.lines().next().unwrap();
-        run(Command::new("kill").args(["-KILL", pid]));
+        signals::send(pid.parse().unwrap(), "KILL").unwrap();
         let gone = Instant::now() + Duration::from_secs(30);
         while Path::new(&format!("/proc/{pid}")).exists() {
             assert!(Instant::now() < gone, "the server does not die");

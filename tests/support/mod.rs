@@ -8,6 +8,8 @@
     reason = "each test binary uses a part of it"
 )]
 
+pub(crate) mod signals;
+
 use std::{
     fs,
     io::{Read, Write},
@@ -461,10 +463,7 @@ pub struct Node {
 
 impl Node {
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &self.child.id().to_string()])
-            .status();
-        assert!(status.unwrap().success());
+        signals::send(self.child.id(), name).unwrap();
     }
 
     pub fn kill(&mut self) {

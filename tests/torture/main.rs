@@ -18,6 +18,8 @@ mod report;
 mod rig;
 mod schedule;
 mod settings;
+#[path = "../support/signals.rs"]
+mod signals;
 #[path = "../support/small_disk.rs"]
 mod small_disk;
 #[path = "../support/tcp_proxy.rs"]

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::small_disk;
+use crate::{signals, small_disk};
 
 /// What still runs, and the signal that ends it for good.
 static RUNNING: Mutex<BTreeMap<u32, &str>> = Mutex::new(BTreeMap::new());
@@ -137,10 +137,7 @@ impl Drop for Process {
 
 /// Sends a signal to a process; one that is gone needs none.
 pub(crate) fn send(id: u32, signal: &str) {
-    let _ = Command::new("kill")
-        .args(["-s", signal, &id.to_string()])
-        .stderr(Stdio::null())
-        .status();
+    let _ = signals::send(id, signal);
 }
 
 /// Notes a mounted file system.
