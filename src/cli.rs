@@ -31,6 +31,11 @@ pub struct Arguments {
     #[arg(long)]
     pub watch: bool,
 
+    /// Serve a small site to look at, on 127.0.0.1 only (standalone): at PORT it works, is slow or broken by path, at the port
+    /// after it by turns. `config/demo.yaml` checks it
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=65534))]
+    pub demo_site: Option<u16>,
+
     /// A command instead of a role
     #[command(subcommand)]
     pub command: Option<Command>,

@@ -7,6 +7,7 @@ pub mod check;
 pub mod cli;
 mod commands;
 pub mod dead_letter;
+mod demo_site;
 mod ending;
 mod exit;
 pub mod export;
@@ -69,7 +70,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         (Some(Command::Export(what)), _) => export::export(&sources, &what),
         (Some(Command::Rejudge(what)), _) => rejudge::rejudge(&sources, &what),
         (Some(Command::Maintenance { what }), _) => maintenance::maintenance(&sources, &what),
-        (None, Some(role)) => node::run(role.into(), sources, arguments.watch),
+        (None, Some(role)) => node::run(role.into(), sources, arguments.watch, arguments.demo_site),
         (None, None) => Err(Failure::usage(
             "say what to do: --role producer|consumer|standalone, or a command; see --help",
         )),

@@ -19,7 +19,7 @@ use slog::{Logger, info, o, warn};
 use tokio::sync::oneshot;
 
 use crate::{
-    SCHEMA,
+    SCHEMA, demo_site,
     ending::{Signals, end_in_order},
     exit::Failure,
     http::{self, Status},
@@ -42,7 +42,17 @@ const SPARE_FILES: u64 = 200;
 ///
 /// # Errors
 /// If the settings are wrong, a part can't be started, or an actor failed beyond its restart intensity.
-pub(crate) fn run(role: Role, sources: Sources, watch: bool) -> Result<(), Failure> {
+pub(crate) fn run(
+    role: Role,
+    sources: Sources,
+    watch: bool,
+    demo_site: Option<u16>,
+) -> Result<(), Failure> {
+    if demo_site.is_some() && role != Role::Standalone {
+        return Err(Failure::usage(format!(
+            "--demo-site is for --role standalone, not for {role}"
+        )));
+    }
     let mut settings = load(role, &sources).map_err(Failure::config)?;
     kafka::try_out(&settings.kafka).map_err(Failure::config)?;
     let logging = Logging::start(&settings.node.log);
@@ -54,6 +64,9 @@ pub(crate) fn run(role: Role, sources: Sources, watch: bool) -> Result<(), Failu
     let system = System::new();
     let end = system.block_on(async {
         let signals = Signals::listen()?;
+        if let Some(port) = demo_site {
+            actix_rt::spawn(demo_site::serve(port, log.clone())?);
+        }
         let embedded = if role == Role::Standalone {
             Some(Embedded::start(&settings, &log).await?)
         } else {

@@ -11,7 +11,7 @@ use support::{certificate, folder};
 /// A new example must be added here, to be loaded for the role it is for.
 const EXAMPLES: [(&str, Role, usize); 4] = [
     ("aiven.example.yaml", Role::Consumer, 1),
-    ("demo.yaml", Role::Standalone, 6),
+    ("demo.yaml", Role::Standalone, 10),
     ("sitewatch.example.yaml", Role::Consumer, 3),
     ("url_config.yaml", Role::Standalone, 2),
 ];

@@ -214,7 +214,7 @@ fn loading_twice_changes_nothing() {
             changes.stop.len(),
             changes.replace.len()
         ),
-        (6, 0, 0, 0)
+        (10, 0, 0, 0)
     );
 }
 

@@ -26,6 +26,7 @@ mod backlog;
 mod commands;
 mod database;
 mod dead_letter;
+mod demo;
 mod engine;
 mod export;
 mod failures;
