@@ -1,11 +1,24 @@
 # Thin: the work is in scripts/.
-.PHONY: build producer consumer test dev.psql demo bench
+.PHONY: bootstrap build dev.build producer consumer test demo bench dev.psql
+
+# All that development needs: packages, running services, settings, a build.
+bootstrap: .env
+	scripts/packages --services
+	scripts/services up
+	$(MAKE) dev.build
+
+# Yours once it is there.
+.env:
+	cp .env.example $@
 
 build:
 	cargo build --release
 
-producer consumer:
-	@[ -n "$$KAFKA_SERVER" ] || eval "$$(scripts/services env)"; cargo run -- --role $@
+dev.build:
+	cargo build
+
+producer consumer: .env
+	cargo run -- --role $@
 
 test:
 	scripts/test
@@ -16,5 +29,5 @@ demo:
 bench:
 	scripts/bench
 
-dev.psql:
-	@[ -n "$$POSTGRES_URL" ] || eval "$$(scripts/services env)"; psql "$$POSTGRES_URL"
+dev.psql: .env
+	psql "$${POSTGRES_URL:-$$(sed -n "s/^POSTGRES_URL=//p" .env | tr -d "'\"")}"

@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use sitewatch_config::{Role, Sasl, Settings, SslMode};
 use support::{certificate, folder};
@@ -131,4 +132,51 @@ fn the_full_example_tells_the_defaults() {
     let mut options = site.options.as_ref().clone();
     options.request.headers.clear();
     assert_eq!(options, *plain.options);
+}
+
+/// `.env.example` as `.env` beside the site file that it names, with the files that Aiven's console offers.
+fn with_env(env: &str) -> support::Folder {
+    let (cert, key) = certificate();
+    folder()
+        .file(".env", env)
+        .file("config/url_config.yaml", include_str!("../url_config.yaml"))
+        .file("ca.pem", &cert)
+        .file("service.cert", &cert)
+        .file("service.key", &key)
+}
+
+#[test]
+fn the_example_of_an_env_file_serves_both_roles_and_names_the_services_of_development() {
+    let env = include_str!("../../.env.example");
+    let services = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/services"))
+        .arg("env")
+        .env_remove("SITEWATCH_KAFKA_PORT")
+        .env_remove("SITEWATCH_POSTGRES_PORT")
+        .output()
+        .unwrap();
+    let services = String::from_utf8(services.stdout).unwrap();
+    for name in ["KAFKA_SERVER=", "POSTGRES_URL="] {
+        let line = env.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(services.contains(&format!("export {line}\n")), "{services}");
+    }
+    let folder = with_env(env);
+    assert_eq!(folder.load_for(Role::Producer).unwrap().sites.len(), 2);
+    assert!(
+        folder
+            .load_for(Role::Consumer)
+            .unwrap()
+            .postgres
+            .url
+            .is_some()
+    );
+}
+
+/// What is commented out must load too.
+#[test]
+fn every_line_of_the_example_of_an_env_file_is_a_setting() {
+    let env = include_str!("../../.env.example");
+    let all = env.replace("\n# SITEWATCH__", "\nSITEWATCH__");
+    let settings = with_env(&all).load_for(Role::Consumer).unwrap();
+    assert_eq!(settings.node.location, "fra1");
+    assert!(settings.kafka.tls.unwrap().identity.is_some());
 }
