@@ -20,6 +20,8 @@ mod support;
 #[allow(dead_code, reason = "the torture test uses all of it")]
 #[path = "../support/tcp_proxy.rs"]
 mod tcp_proxy;
+#[path = "../support/topic.rs"]
+mod topic;
 
 mod audit;
 mod backlog;
@@ -35,6 +37,7 @@ mod incidents;
 mod operation;
 mod outage;
 mod path;
+mod restore;
 mod room;
 mod rotation;
 mod secrets;

@@ -49,7 +49,8 @@ fn as_postgres(program: &Path) -> Command {
     command
 }
 
-fn bin() -> PathBuf {
+/// The folder of PostgreSQL's programs.
+pub fn bin() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let newest = versions
         .flatten()
@@ -97,15 +98,31 @@ impl Cluster {
 
     /// A standby that streams from this one, running.
     pub fn standby(&self, name: &str) -> Self {
-        let standby = Self::place(name);
-        let mut copy = as_postgres(&bin().join("pg_basebackup"));
-        run(copy
-            .arg("-D")
-            .arg(&standby.data)
-            .args(["-h", "127.0.0.1", "-U", "sitewatch", "-R", "-c", "fast"])
-            .args(["-p", &self.port.to_string()]));
+        let standby = self.copy(name, &["-R"]);
         standby.start();
         standby
+    }
+
+    /// A base backup of this one as it is now. It does not run.
+    pub fn base_backup(&self, name: &str) -> Self {
+        self.copy(name, &[])
+    }
+
+    fn copy(&self, name: &str, more: &[&str]) -> Self {
+        let copy = Self::place(name);
+        let mut backup = as_postgres(&bin().join("pg_basebackup"));
+        run(backup
+            .arg("-D")
+            .arg(&copy.data)
+            .args(["-h", "127.0.0.1", "-U", "sitewatch", "-c", "fast"])
+            .args(["-p", &self.port.to_string()])
+            .args(more));
+        copy
+    }
+
+    /// The URL of a database of this server.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://sitewatch@127.0.0.1:{}/{database}", self.port)
     }
 
     fn control(&self) -> Command {
@@ -127,6 +144,13 @@ impl Cluster {
         let mut control = self.control();
         control.arg("-l").arg(log).args(["-o", &options, "start"]);
         assert!(control.status().unwrap().success(), "{}", self.log());
+    }
+
+    /// Starts in the place of another one, which is gone.
+    pub fn start_at(mut self, port: u16) -> Self {
+        self.port = port;
+        self.start();
+        self
     }
 
     pub fn stop(&self) {
@@ -177,7 +201,7 @@ impl Cluster {
     }
 
     async fn connect_to(&self, database: &str) -> Client {
-        let url = format!("postgres://sitewatch@127.0.0.1:{}/{database}", self.port);
+        let url = self.url(database);
         let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
         tokio::spawn(async move { drop(connection.await) });
         client

@@ -149,6 +149,21 @@ impl World {
             .unwrap();
     }
 
+    /// The same; an error while the broker still has one of that name.
+    pub async fn try_create_topic(&self, partitions: i32) -> Result<(), RDKafkaErrorCode> {
+        let topic = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1));
+        let made = self
+            .admin()
+            .create_topics([&topic], &AdminOptions::new())
+            .await
+            .unwrap();
+        made.into_iter()
+            .next()
+            .unwrap()
+            .map(drop)
+            .map_err(|(_, code)| code)
+    }
+
     /// Gives the topic more partitions, `partitions` in all: many keys have another one from then on.
     pub async fn grow_topic(&self, partitions: usize) {
         let more = NewPartitions::new(&self.topic, partitions);
@@ -402,6 +417,15 @@ impl World {
                 "{what}: {found} of {wanted}\n{}",
                 self.logs()
             );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until it is so.
+    pub async fn wait_until(&self, what: &str, is_so: impl AsyncFn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_so().await {
+            assert!(Instant::now() < deadline, "{what}\n{}", self.logs());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

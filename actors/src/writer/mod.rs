@@ -308,7 +308,7 @@ impl<S: Store> Worker<S> {
                 ("stored", BatchEnd::Stored)
             }
             End::Fenced => {
-                warn!(self.log, "batch dropped: its offsets are not the stored ones, another consumer was here";
+                warn!(self.log, "batch dropped: its offsets are not the stored ones, since another consumer was here or a backup was restored; reading from the stored ones";
                     "ranges" => ?batch.ranges);
                 ("fenced", BatchEnd::Fenced)
             }

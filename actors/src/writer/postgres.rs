@@ -70,6 +70,12 @@ impl StoreSession for Session {
         self.partitions.forget();
     }
 
+    fn forget(&mut self) {
+        self.origins = Origins::default();
+        self.judges = Judges::default();
+        self.partitions.forget();
+    }
+
     async fn begin(&mut self) -> Result<PostgresTransaction<'_>, StoreError> {
         self.judges.begin();
         Ok(PostgresTransaction {

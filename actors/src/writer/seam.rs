@@ -78,6 +78,10 @@ pub trait StoreSession: Unpin + 'static {
     /// Forgets what is known of the partitions, after the database has contradicted it.
     fn forget_partitions(&mut self);
 
+    /// Forgets all that is known of the database, after its offsets were not the expected ones: where a backup was restored into it,
+    /// its sites have other numbers.
+    fn forget(&mut self);
+
     /// Begins a transaction.
     ///
     /// # Errors

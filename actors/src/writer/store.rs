@@ -109,11 +109,11 @@ impl<S: StoreSession> Try<'_, S> {
         if !(transaction.move_offsets(batch).await? && transaction.take_letters(batch).await?) {
             let moved = *self.commit_unknown && transaction.moved_already(batch).await?;
             transaction.rollback().await?;
-            return Ok(if moved {
-                End::AlreadyStored
-            } else {
-                End::Fenced
-            });
+            if moved {
+                return Ok(End::AlreadyStored);
+            }
+            self.session.forget();
+            return Ok(End::Fenced);
         }
         let (mut stored, refused) = match way {
             Way::Direct => {

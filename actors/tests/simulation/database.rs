@@ -234,6 +234,10 @@ impl StoreSession for Session {
         self.prepared = false;
     }
 
+    fn forget(&mut self) {
+        self.prepared = false;
+    }
+
     async fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
         self.statement("begin").await?;
         let database = Rc::clone(&self.database);
