@@ -25,6 +25,9 @@ BEGIN;
 REVOKE ALL ON ALL TABLES IN SCHEMA :"schema" FROM :"consumer", :"web";
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA :"schema" FROM :"consumer", :"web";
 
+-- A function is everyone's unless that is taken back, as after a restore without the rights.
+REVOKE ALL ON FUNCTION make_partition(text, timestamptz, timestamptz) FROM PUBLIC;
+
 GRANT CONNECT ON DATABASE :"DBNAME" TO :"consumer", :"web";
 GRANT USAGE ON SCHEMA :"schema" TO :"consumer", :"web";
 

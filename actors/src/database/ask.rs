@@ -7,6 +7,7 @@ use tokio_postgres::Client;
 
 use super::{
     error::SessionError,
+    schema,
     session::{connect, untold},
 };
 use crate::model::Slot;
@@ -46,6 +47,7 @@ pub(crate) async fn ask(
     let url = settings.url.as_ref().ok_or(SessionError::NoUrl)?;
     let up = untold();
     let (client, _) = connect(url, &up, &Logger::root(Discard, o!())).await?;
+    schema::usable(&client).await?;
     for table in tables {
         let there = "SELECT to_regclass($1) IS NOT NULL";
         if !client.query_one(there, &[table]).await?.get::<_, bool>(0) {

@@ -139,6 +139,9 @@ fn advice(code: &str) -> Option<&'static str> {
         "53100" => "make room on the server's disk",
         "55P03" => "another session holds the lock for longer than postgres.lock_timeout",
         "57014" => "it took longer than postgres.statement_timeout, or somebody cancelled it",
+        "42P01" | "42703" | "42883" => {
+            "the schema is of an earlier version, or somebody changed it: `sitewatch-node migrate` mends it"
+        }
         "25P03" => "this process stood still for longer than postgres.idle_in_transaction_timeout",
         "25006" => "it is a standby, or was made read-only; one that takes writes is looked for",
         "XX001" | "XX002" => "the server's files are damaged, restore them",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use slog::{Logger, info, warn};
-use tokio_postgres::{Client, Transaction, error::SqlState};
+use tokio_postgres::{Client, GenericClient, Transaction, error::SqlState};
 
 use super::{
     ROLLUP_LOCK,
@@ -34,16 +34,9 @@ pub(super) async fn apply(
     transaction
         .execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK])
         .await?;
-    let (found, usable_from) = version(&transaction).await?;
-    let newer = found.filter(|found| *found > VERSION);
-    if let Some(found) = newer.filter(|_| usable_from.is_none_or(|from| from > VERSION)) {
-        return Err(SessionError::NewerSchema {
-            found,
-            known: VERSION,
-        });
-    }
+    let found = usable(&transaction).await?;
     let drift = compare(&transaction).await?;
-    if let Some(found) = newer {
+    if let Some(found) = found.filter(|found| *found > VERSION) {
         if !drift.is_empty() {
             return Err(SessionError::Drift(drift));
         }
@@ -88,11 +81,27 @@ pub(super) async fn apply(
     Ok(())
 }
 
+/// The version of the schema, if there is one.
+///
+/// # Errors
+/// If a later program made it, and it does not say that this one can work with it.
+pub(super) async fn usable(client: &impl GenericClient) -> Result<Option<i32>, SessionError> {
+    let (found, usable_from) = version(client).await?;
+    let newer = found.filter(|found| *found > VERSION);
+    match newer.filter(|_| usable_from.is_none_or(|from| from > VERSION)) {
+        Some(found) => Err(SessionError::NewerSchema {
+            found,
+            known: VERSION,
+        }),
+        None => Ok(found),
+    }
+}
+
 /// The version that the database says it has, and the oldest whose programs can work with it.
 async fn version(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
 ) -> Result<(Option<i32>, Option<i32>), tokio_postgres::Error> {
-    let known: bool = transaction
+    let known: bool = client
         .query_one("SELECT to_regclass('schema_version') IS NOT NULL", &[])
         .await?
         .get(0);
@@ -101,7 +110,7 @@ async fn version(
     }
     // As JSON: versions before 5 have no such column.
     let newest = "SELECT version, (to_jsonb(s) ->> 'usable_from')::int4 FROM schema_version s ORDER BY version DESC LIMIT 1";
-    let row = transaction.query_opt(newest, &[]).await?;
+    let row = client.query_opt(newest, &[]).await?;
     Ok(row.map_or((None, None), |row| (row.get(0), row.get(1))))
 }
 
@@ -126,13 +135,17 @@ const DEFAULT_PARTITIONS: &str = "
       FROM unnest($1::text[]) AS wanted(name)
       JOIN pg_partitioned_table t ON t.partrelid = to_regclass(quote_ident(wanted.name)) AND t.partdefid <> 0";
 
-/// What else `schema.sql` makes.
+/// What else `schema.sql` makes. A restore without the rights lets everyone call `make_partition`, which has its owner's; only those
+/// are told who can take that back.
 const OTHERS: &str = "
     SELECT to_regclass('checks') IS NOT NULL,
            to_regprocedure('make_partition(text, timestamptz, timestamptz)') IS NOT NULL,
            to_regprocedure('hist_of(int4)') IS NOT NULL AND to_regprocedure('hist_bucket(int8)') IS NOT NULL,
            (SELECT count(*) = 2 FROM pg_trigger WHERE tgrelid = to_regclass('rollup_day') AND tgenabled <> 'D'
-               AND tgname IN ('rollup_day_added', 'rollup_day_changed'))";
+               AND tgname IN ('rollup_day_added', 'rollup_day_changed')),
+           NOT EXISTS (SELECT FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS may
+                        WHERE p.oid = to_regprocedure('make_partition(text, timestamptz, timestamptz)') AND may.grantee = 0
+                          AND pg_has_role(p.proowner, 'USAGE'))";
 
 async fn compare(transaction: &Transaction<'_>) -> Result<Vec<Difference>, tokio_postgres::Error> {
     let wanted = tables();
@@ -159,11 +172,17 @@ async fn compare(transaction: &Transaction<'_>) -> Result<Vec<Difference>, tokio
     }
     let mut all = differences(&found);
     let others = transaction.query_one(OTHERS, &[]).await?;
-    for (n, (place, right)) in [
-        ("checks", "a view"),
-        ("make_partition", "a function"),
-        ("hist_of, hist_bucket", "functions"),
-        ("rollup_day_added, rollup_day_changed", "triggers"),
+    let absent = "nothing of this name";
+    for (n, (place, found, right)) in [
+        ("checks", absent, "a view"),
+        ("make_partition", absent, "a function"),
+        ("hist_of, hist_bucket", absent, "functions"),
+        ("rollup_day_added, rollup_day_changed", absent, "triggers"),
+        (
+            "make_partition",
+            "that everyone may call it",
+            "that only its owner and the consumer's role may",
+        ),
     ]
     .into_iter()
     .enumerate()
@@ -171,7 +190,7 @@ async fn compare(transaction: &Transaction<'_>) -> Result<Vec<Difference>, tokio
         if !others.get::<_, bool>(n) {
             all.push(Difference {
                 place: place.to_owned(),
-                found: "nothing of this name".to_owned(),
+                found: found.to_owned(),
                 right: right.to_owned(),
             });
         }

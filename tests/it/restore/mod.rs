@@ -3,6 +3,7 @@
 mod base_backup;
 mod dump;
 mod in_place;
+mod roles;
 mod topic;
 
 use std::{
