@@ -267,3 +267,29 @@ fn a_revision_that_makes_no_sense_is_refused() {
         assert!(read.is_err(), "the decoder takes {wrong}");
     }
 }
+
+/// The schemas as they were when the messages were new: consumers of that time require these fields and know these words.
+#[test]
+fn consumers_of_earlier_versions_understand_what_is_written() {
+    let first = |schema: &str| {
+        let schema: Value = serde_json::from_str(schema).unwrap();
+        jsonschema::draft202012::options().build(&schema).unwrap()
+    };
+    let checks = first(include_str!("schema/message-first.schema.json"));
+    for result in [everything(), least()] {
+        let message = serde_json::to_value(&result).unwrap();
+        assert!(checks.is_valid(&message), "{message}");
+    }
+    let words = ErrorKind::ALL.map(|kind| {
+        let mut message = serde_json::to_value(least()).unwrap();
+        message["error"] = kind.as_str().into();
+        checks.is_valid(&message)
+    });
+    assert!(
+        words.iter().all(|known| *known),
+        "earlier consumers make dead letters of a new word: upgrade consumers first, and say so in docs/operating.md"
+    );
+    let revisions = first(include_str!("schema/revision-first.schema.json"));
+    let message = serde_json::to_value(revision(each_minute())).unwrap();
+    assert!(revisions.is_valid(&message), "{message}");
+}

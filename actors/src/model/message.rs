@@ -9,6 +9,7 @@ use super::{
     Content, DeadLetter, DeadReason, ErrorKind, Origin, Outcome, Row, SiteRevision, Slot,
     bucket::bucket,
     detail::Facts,
+    envelope::Envelope,
     revision::{self, fits},
 };
 
@@ -78,17 +79,10 @@ impl<'a> Wire<'a> {
 }
 
 /// The kind of a message that does not say its kind.
-const CHECK: &str = "check";
+pub(super) const CHECK: &str = "check";
 
 fn check() -> Cow<'static, str> {
     Cow::Borrowed(CHECK)
-}
-
-/// What is read when the whole is no check: is it of another kind, or at least of another version?
-#[derive(Deserialize)]
-struct Envelope {
-    v: Option<serde_json::Value>,
-    kind: Option<String>,
 }
 
 /// Turns messages into what is stored. Remembers origins, so that rows of one site share one.
@@ -196,14 +190,20 @@ impl Decoder {
         payload: &[u8],
         error: &serde_json::Error,
     ) -> Result<Content, (DeadReason, String)> {
-        match serde_json::from_slice(payload) {
-            Ok(Envelope {
-                v: Some(version), ..
-            }) if version != MESSAGE_VERSION => Err(unknown_version(&version)),
-            Ok(Envelope {
-                kind: Some(kind), ..
-            }) if kind != CHECK => self.read_kind(&kind, source, payload),
-            _ => Err((DeadReason::Malformed, error.to_string())),
+        let malformed = || (DeadReason::Malformed, error.to_string());
+        let envelope: Envelope = serde_json::from_slice(payload).map_err(|_| malformed())?;
+        if let Some(version) = envelope.other_version() {
+            return Err(unknown_version(version));
+        }
+        if let Some(kind) = envelope.other_kind() {
+            return self.read_kind(kind, source, payload);
+        }
+        match envelope.unknown_word() {
+            Some((field, word)) => Err((
+                DeadReason::UnknownVersion,
+                format!("{field} {word:?}; this program does not know the word, a later one may"),
+            )),
+            None => Err(malformed()),
         }
     }
 
@@ -398,10 +398,12 @@ mod tests {
             refusal(|m| m["total_us"] = 3_000_000_000u64.into()).0,
             DeadReason::DoesNotFit
         );
-        assert_eq!(
-            refusal(|m| m["error"] = "gremlins".into()).0,
-            DeadReason::Malformed
-        );
+        for field in ["error", "outcome"] {
+            let unknown = refusal(|m| m[field] = "gremlins".into());
+            assert_eq!(unknown.0, DeadReason::UnknownVersion);
+            assert!(unknown.1.contains(field), "{}", unknown.1);
+            assert_eq!(refusal(|m| m[field] = 7.into()).0, DeadReason::Malformed);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod about;
 mod batch;
 mod bucket;
 mod detail;
+mod envelope;
 mod error_kind;
 mod incident;
 mod message;
