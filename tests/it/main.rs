@@ -47,4 +47,5 @@ mod standalone;
 mod tls;
 mod upgrade;
 mod uptime;
+mod versions;
 mod writers;

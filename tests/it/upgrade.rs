@@ -1,6 +1,6 @@
 //! Databases of earlier versions: brought up to date with what is in them, and used by programs of two versions at once.
 
-use std::process::Command;
+use std::{collections::BTreeSet, process::Command};
 
 use crate::support::{World, message};
 
@@ -203,4 +203,47 @@ async fn a_program_works_on_with_a_newer_schema_that_says_so_and_refuses_another
         "{}",
         consumer.log()
     );
+}
+
+/// The columns of all tables, with their types.
+const COLUMNS: &str = "
+    SELECT format('%s.%s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod))
+      FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition";
+
+/// Those of them that must be given a value.
+const MUST_BE_GIVEN: &str = " AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''";
+
+async fn columns(world: &World, more: &str) -> BTreeSet<String> {
+    let sql = format!("{COLUMNS}{more}");
+    let rows = world.db.query(&sql, &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Consumers from `usable_from` on go on with today's schema: it has all of their columns, and asks for none that they do not know.
+#[actix_rt::test]
+async fn the_schema_has_what_consumers_of_earlier_versions_need() {
+    let new = World::new("usable_new").await;
+    migrate(&new);
+    let usable_from = new.number("SELECT max(usable_from)::int8 FROM schema_version");
+    let usable_from = usable_from.await;
+    let (all, must) = (columns(&new, "").await, columns(&new, MUST_BE_GIVEN).await);
+    let earlier = VERSIONS.iter().filter(|it| i64::from(it.0) >= usable_from);
+    let mut compared = 0;
+    for (version, schema) in earlier {
+        let world = World::new(&format!("usable_{version}")).await;
+        world.db.batch_execute(schema).await.unwrap();
+        let needed = columns(&world, "").await;
+        let gone: Vec<_> = needed.difference(&all).collect();
+        assert!(gone.is_empty(), "version {version}: {gone:?}");
+        let table = |column: &String| column.split('.').next().unwrap().to_owned();
+        let tables: BTreeSet<_> = needed.iter().map(table).collect();
+        let unknown: Vec<_> = must
+            .difference(&needed)
+            .filter(|column| tables.contains(&table(column)))
+            .collect();
+        assert!(unknown.is_empty(), "version {version}: {unknown:?}");
+        compared += 1;
+    }
+    assert!(compared > 0);
 }

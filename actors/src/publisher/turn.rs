@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::Write as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -140,7 +140,7 @@ where
         });
         let (read, unread) = match read.transpose() {
             Ok(read) => (read, None),
-            Err(problem) => (None, Some(std::io::Error::to_string(&problem))),
+            Err(problem) => (None, Some(io::Error::to_string(&problem))),
         };
         let done = Done {
             opened,
@@ -190,7 +190,11 @@ fn open<D: Disk>(
             NotDurable::Disk(problem.to_string())
         }
     })?;
-    Spool::open(disk, limits).map_err(|problem| NotDurable::Disk(problem.to_string()))
+    Spool::open(disk, limits).map_err(|problem| match problem.kind() {
+        // Another version of the program wrote it.
+        io::ErrorKind::Unsupported => NotDurable::Unusable(problem.to_string()),
+        _ => NotDurable::Disk(problem.to_string()),
+    })
 }
 
 /// Makes all records durable, if need be after dropping the oldest ones.
@@ -252,7 +256,7 @@ fn set_aside<D: Disk>(
     Ok(())
 }
 
-fn append(folder: &Path, line: &str) -> std::io::Result<()> {
+fn append(folder: &Path, line: &str) -> io::Result<()> {
     let path = folder.join(REFUSED);
     if fs::metadata(&path).is_ok_and(|file| file.len() >= REFUSED_BYTES) {
         fs::rename(&path, folder.join(REFUSED_BEFORE))?;
