@@ -7,6 +7,9 @@
 -- Other names: -v consumer=NAME -v web=NAME. Making roles needs CREATEROLE: where the owner has not got it (a role with it may
 -- make them first, empty), those that are there are only granted to.
 --
+-- Before PostgreSQL 15 everyone may make tables in the schema public: its owner takes that back with
+-- REVOKE CREATE ON SCHEMA public FROM PUBLIC, if nobody else there needs it.
+--
 --   producer   none: a producer has no credentials of the database at all
 --   consumer   stores: adds rows, moves offsets, makes partitions through make_partition; reads results for the rollups, and
 --              changes none
