@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::json;
 use sitewatch_actors::{
     audit::{self, Audit, AuditQuestion, Counts, SiteAudit},
-    database::AskError,
+    database::{AskError, SessionError},
     model::Slot,
 };
 use sitewatch_config::{Sources, load_any};
@@ -94,10 +94,19 @@ pub(crate) fn audit(sources: &Sources, arguments: &AuditArguments) -> Result<Exi
 /// How a question to the database ends when there is no answer.
 pub(crate) fn failure(error: &AskError) -> Failure {
     match error {
-        AskError::Session(session) if session.is_final() => Failure::config(session),
-        AskError::Session(session) => Failure::unavailable(format!("PostgreSQL: {session}")),
+        AskError::Session(session) => no_session(session),
         AskError::NoTable(_) => Failure::config(error),
         AskError::Unknown(..) | AskError::Dropped(_) => Failure::usage(error),
+    }
+}
+
+/// How a command ends that has got no session with the database.
+pub(crate) fn no_session(error: &SessionError) -> Failure {
+    let told = format!("PostgreSQL: {error}");
+    if error.needs_a_person() {
+        Failure::config(told)
+    } else {
+        Failure::unavailable(told)
     }
 }
 

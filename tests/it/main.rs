@@ -9,6 +9,8 @@ mod accepted;
 mod cluster;
 #[path = "../support/overtaken.rs"]
 mod overtaken;
+#[path = "../support/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "../support/scripted/mod.rs"]
 mod scripted;
 #[path = "../support/services.rs"]
@@ -36,11 +38,14 @@ mod history;
 mod incidents;
 mod operation;
 mod outage;
+mod parameters;
 mod path;
+mod pooler;
 mod restore;
 mod room;
 mod rotation;
 mod secrets;
+mod servers;
 mod sites;
 mod spool;
 mod standalone;

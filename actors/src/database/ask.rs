@@ -7,6 +7,7 @@ use tokio_postgres::Client;
 
 use super::{
     error::SessionError,
+    parameters::Purpose,
     schema,
     session::{connect, untold},
 };
@@ -39,14 +40,13 @@ impl From<tokio_postgres::Error> for AskError {
     }
 }
 
-/// A connection to a database with these tables; nothing is changed there.
-pub(crate) async fn ask(
-    settings: &PostgresSettings,
-    tables: &[&'static str],
-) -> Result<Client, AskError> {
-    let url = settings.url.as_ref().ok_or(SessionError::NoUrl)?;
-    let up = untold();
-    let (client, _) = connect(url, &up, &Logger::root(Discard, o!())).await?;
+/// A connection to a database with these tables; its schema is left as it is.
+///
+/// # Errors
+/// If PostgreSQL does not answer or refuses, or has not got one of the tables.
+pub async fn ask(settings: &PostgresSettings, tables: &[&'static str]) -> Result<Client, AskError> {
+    let (up, log) = (untold(), Logger::root(Discard, o!()));
+    let (client, _) = connect(settings, Purpose::Question, &up, &log).await?;
     schema::usable(&client).await?;
     for table in tables {
         let there = "SELECT to_regclass($1) IS NOT NULL";

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::{
     expected::Difference,
+    server::Unfit,
     sqlstate::{Remedy, remedy_of},
 };
 use crate::tls::TlsError;
@@ -44,6 +45,38 @@ pub enum SessionError {
     /// A server that lets connect and then says nothing.
     #[error("takes connections, but has not answered within {0:?}")]
     Silent(Duration),
+    /// A server that answers and can't be used.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// A server for reading only.
+    #[error("does not allow writes: {0}; one that takes writes is looked for")]
+    ReadOnly(&'static str),
+    /// A pooler that serves a connection by several sessions.
+    #[error(
+        "a pooler gives each transaction another session of the server (as PgBouncer with pool_mode = transaction or statement), \
+         and this program needs one of its own: set pool_mode = session for this user or database, or name PostgreSQL itself in \
+         postgres.url"
+    )]
+    Pooled,
+    /// A parameter that the role or database sets and that this user may not change.
+    #[error(
+        "the parameter {name} is {found}, {right} is needed, and this user may not change it: ALTER ROLE … RESET {name} as a \
+         superuser, or the same of the database"
+    )]
+    Parameter {
+        /// Its name.
+        name: String,
+        /// What the session begins with.
+        found: String,
+        /// What this program relies on.
+        right: String,
+    },
+    /// No schema in which the tables could be.
+    #[error(
+        "search_path is {0:?}, in which there is no schema that this user may use: create it or grant USAGE on it, or name another \
+         one by ALTER ROLE … SET search_path or ?options=-csearch_path%3DNAME in postgres.url"
+    )]
+    NoSchema(String),
     /// None of the servers could be used.
     #[error("{}", joined(.0, |(name, reason)| format!("{name}: {reason}")))]
     NoServer(Vec<(String, SessionError)>),
@@ -72,6 +105,19 @@ pub enum SessionError {
         /// What the database answered.
         reason: String,
     },
+    /// The schema has to be applied, and only the command `migrate` may.
+    #[error(
+        "the database's schema {}, and postgres.migrate is never: run `sitewatch-node migrate` as the owner of the tables, then \
+         scripts/roles.sql", outdated(.found, .known, .drift)
+    )]
+    Outdated {
+        /// What the database says.
+        found: Option<i32>,
+        /// What this program knows.
+        known: i32,
+        /// What differs though the version is right.
+        drift: Vec<Difference>,
+    },
     /// Somebody has changed the tables so that this program can't store in them.
     #[error("the database is not as schema.sql says: {}", joined(.0, Difference::to_string))]
     Drift(Vec<Difference>),
@@ -81,6 +127,21 @@ pub enum SessionError {
 }
 
 impl SessionError {
+    /// Whether nothing but a person can help, who changes the settings, the database or what is between.
+    pub fn needs_a_person(&self) -> bool {
+        match self {
+            Self::NoServer(refusals) => {
+                refusals.iter().all(|(_, refusal)| refusal.needs_a_person())
+            }
+            Self::Unfit(_)
+            | Self::Pooled
+            | Self::Parameter { .. }
+            | Self::NoSchema(_)
+            | Self::Outdated { .. } => true,
+            _ => self.is_final(),
+        }
+    }
+
     /// Whether trying again can't help.
     pub fn is_final(&self) -> bool {
         matches!(

@@ -5,9 +5,12 @@ mod calendars;
 mod error;
 mod expected;
 pub(crate) mod incidents;
+mod parameters;
 mod partitions;
+mod pooler;
 mod schema;
 mod secure;
+mod server;
 mod session;
 mod sqlstate;
 mod tables;
@@ -19,14 +22,14 @@ mod windows;
 pub(crate) const ROLLUP_LOCK: i64 = 0x7369_7465_0004;
 
 pub use self::{
-    ask::AskError,
+    ask::{AskError, ask},
     error::{SessionError, StoreError},
     expected::Difference,
+    server::Unfit,
     session::{SchemaText, migrate},
     sqlstate::Remedy,
 };
 pub(crate) use self::{
-    ask::ask,
     calendars::{slots_between, write_calendars},
     partitions::{CHECKS, Partition, Partitions, existing},
     session::{open, tell_connected, untold},

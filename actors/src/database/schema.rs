@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sitewatch_config::Migrate;
 use slog::{Logger, info, warn};
 use tokio_postgres::{Client, GenericClient, Transaction, error::SqlState};
 
@@ -20,10 +21,11 @@ const LOCK: i64 = 0x7369_7465_0001;
 
 /// Applies `schema.sql` if the database is older than it or lacks something of it, in one transaction, one program at a
 /// time. It may be applied any number of times. A newer schema is refused and left as it is, and so is one that somebody
-/// changed in a way that `schema.sql` does not mend.
+/// changed in a way that `schema.sql` does not mend. With `migrate: never` it is only looked at.
 pub(super) async fn apply(
     client: &mut Client,
     schema: &str,
+    migrate: Migrate,
     log: &Logger,
 ) -> Result<(), SessionError> {
     let transaction = client.transaction().await?;
@@ -44,15 +46,35 @@ pub(super) async fn apply(
         transaction.commit().await?;
         return Ok(());
     }
+    if found == Some(VERSION) && drift.is_empty() {
+        transaction.commit().await?;
+        return Ok(());
+    }
+    if migrate == Migrate::Never {
+        return Err(SessionError::Outdated {
+            found,
+            known: VERSION,
+            drift: found.map_or_else(Vec::new, |_| drift),
+        });
+    }
     if found == Some(VERSION) {
-        if drift.is_empty() {
-            transaction.commit().await?;
-            return Ok(());
-        }
         for difference in &drift {
             warn!(log, "the database is not as its schema says, applying it anew"; "difference" => %difference);
         }
     }
+    write(&transaction, schema, found, drift).await?;
+    transaction.commit().await?;
+    info!(log, "schema applied"; "version" => VERSION);
+    Ok(())
+}
+
+/// Writes the schema over the one that is `found`, with what it differs by.
+async fn write(
+    transaction: &Transaction<'_>,
+    schema: &str,
+    found: Option<i32>,
+    drift: Vec<Difference>,
+) -> Result<(), SessionError> {
     // Not among writers, whose locks and these could wait for each other.
     transaction
         .execute("SELECT pg_advisory_xact_lock($1)", &[&ROLLUP_LOCK])
@@ -72,12 +94,10 @@ pub(super) async fn apply(
         }
         Err(error) => return Err(error.into()),
     }
-    let left = compare(&transaction).await?;
+    let left = compare(transaction).await?;
     if !left.is_empty() {
         return Err(SessionError::Drift(left));
     }
-    transaction.commit().await?;
-    info!(log, "schema applied"; "version" => VERSION);
     Ok(())
 }
 
@@ -111,7 +131,10 @@ async fn version(
     // As JSON: versions before 5 have no such column.
     let newest = "SELECT version, (to_jsonb(s) ->> 'usable_from')::int4 FROM schema_version s ORDER BY version DESC LIMIT 1";
     let row = client.query_opt(newest, &[]).await?;
-    Ok(row.map_or((None, None), |row| (row.get(0), row.get(1))))
+    // Another program's table of this name may hold other types.
+    row.map_or(Ok((None, None)), |row| {
+        Ok((row.try_get(0)?, row.try_get(1)?))
+    })
 }
 
 const COLUMNS: &str = "

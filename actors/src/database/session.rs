@@ -1,4 +1,5 @@
-//! A session with PostgreSQL: connected, with its timeouts, on the right schema.
+//! A session with PostgreSQL: the one door by which all of this program comes in. Who has passed it is connected to a server that
+//! can be used, by a connection of its own, with the parameters that the program relies on.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -7,25 +8,24 @@ use std::{
 };
 
 use prometheus::IntGauge;
-use sitewatch_config::{PostgresSettings, PostgresUrl, SslMode};
-use slog::{Logger, info, warn};
+use sitewatch_config::{Migrate, PostgresServer, PostgresSettings, SslMode};
+use slog::{Discard, Logger, debug, info, o, warn};
 use tokio_postgres::{
     Client, Config, NoTls, Socket,
     config::{SslMode as WireMode, TargetSessionAttrs},
     tls::MakeTlsConnect,
 };
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     error::{SessionError, plain},
-    schema, secure,
+    parameters::{self, Purpose, SILENCE},
+    pooler, schema, secure, server,
 };
 
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A peer that has vanished without a word is noticed within about this time.
-const SILENCE: Duration = Duration::from_secs(30);
-
-/// Connects and brings the schema up to date. Gives the name of the server, too.
+/// Connects, and brings the schema up to date unless `postgres.migrate` is `never`. Gives the name of the server, too.
 ///
 /// # Errors
 /// If PostgreSQL does not answer, refuses, or has a schema that this program can't use.
@@ -35,10 +35,8 @@ pub(crate) async fn open(
     up: &IntGauge,
     log: &Logger,
 ) -> Result<(Client, String), SessionError> {
-    let url = settings.url.as_ref().ok_or(SessionError::NoUrl)?;
-    let (mut client, server) = connect(url, up, log).await?;
-    client.batch_execute(&session_settings(settings)).await?;
-    schema::apply(&mut client, schema, log).await?;
+    let (mut client, server) = connect(settings, Purpose::Work, up, log).await?;
+    schema::apply(&mut client, schema, settings.migrate, log).await?;
     end_abandoned(&client, settings.statement_timeout, log).await?;
     up.set(1);
     Ok((client, server))
@@ -62,7 +60,7 @@ pub(crate) fn untold() -> IntGauge {
     IntGauge::new("unused", "not registered").unwrap_or_else(|_| unreachable!("the name is valid"))
 }
 
-/// Connects and brings the schema up to date, once: the command `migrate`.
+/// Connects and brings the schema up to date, once, whatever `postgres.migrate` says: the command `migrate`.
 ///
 /// # Errors
 /// If PostgreSQL does not answer, refuses, or has a newer schema.
@@ -71,23 +69,34 @@ pub async fn migrate(
     schema: &str,
     log: &Logger,
 ) -> Result<(), SessionError> {
-    let up = untold();
-    let (_, server) = open(settings, schema, &up, log).await?;
-    tell_connected(settings, &server, log);
+    let settings = PostgresSettings {
+        migrate: Migrate::Auto,
+        ..settings.clone()
+    };
+    let (_, server) = open(&settings, schema, &untold(), log).await?;
+    tell_connected(&settings, &server, log);
     Ok(())
 }
 
 /// Connects to the first server that takes writes, each in its turn, and gives its name.
 pub(super) async fn connect(
-    url: &PostgresUrl,
+    settings: &PostgresSettings,
+    purpose: Purpose,
     up: &IntGauge,
     log: &Logger,
 ) -> Result<(Client, String), SessionError> {
+    let url = settings.url.as_ref().ok_or(SessionError::NoUrl)?;
+    let door = Door {
+        settings,
+        purpose,
+        mode: url.ssl_mode(),
+        tls: secure::connector(url)?,
+        log,
+    };
     let lost = Lost {
         up: up.clone(),
         log: log.clone(),
     };
-    let tls = secure::connector(url)?;
     let mut servers: Vec<_> = url.servers().iter().collect();
     if url.is_shuffled() {
         let order = RandomState::new();
@@ -95,13 +104,7 @@ pub(super) async fn connect(
     }
     let mut refusals: Vec<(String, SessionError)> = Vec::new();
     for server in servers {
-        let config = configure(&server.url, url.ssl_mode())?;
-        let connected = if url.ssl_mode() == SslMode::Disable {
-            connect_to(&config, NoTls, lost.clone()).await
-        } else {
-            connect_to(&config, tls.clone(), lost.clone()).await
-        };
-        match connected {
+        match door.enter(server, lost.clone()).await {
             Ok(client) => {
                 for (server, reason) in &refusals {
                     info!(log, "PostgreSQL server passed over"; "reason" => %reason, "server" => server);
@@ -114,6 +117,63 @@ pub(super) async fn connect(
     Err(SessionError::NoServer(refusals))
 }
 
+/// What a session needs to begin, the same for each server.
+struct Door<'a> {
+    settings: &'a PostgresSettings,
+    purpose: Purpose,
+    mode: SslMode,
+    tls: MakeRustlsConnect,
+    log: &'a Logger,
+}
+
+impl Door<'_> {
+    /// A session with this server that can be relied on.
+    async fn enter(&self, server: &PostgresServer, lost: Lost) -> Result<Client, SessionError> {
+        let config = configure(&server.url, self.mode)?;
+        let limit = limit(&config);
+        let client = self.connect_to(&config, lost).await?;
+        tokio::time::timeout(limit, server::refuse_unfit(&client))
+            .await
+            .map_err(|_| SessionError::Silent(limit))??;
+        // Before the parameters: they must not be set in a session that others get next.
+        self.refuse_shared(&config, &client).await?;
+        let prepared = async {
+            let path = parameters::leave_path(&client).await?;
+            server::refuse_read_only(&client).await?;
+            parameters::set(&client, self.purpose, self.settings).await?;
+            parameters::settle(&client, path).await
+        };
+        tokio::time::timeout(limit, prepared)
+            .await
+            .map_err(|_| SessionError::Silent(limit))??;
+        Ok(client)
+    }
+
+    async fn refuse_shared(&self, config: &Config, client: &Client) -> Result<(), SessionError> {
+        // Its end is nobody's concern.
+        let unheard = Lost {
+            up: untold(),
+            log: Logger::root(Discard, o!()),
+        };
+        match self.connect_to(config, unheard).await {
+            Ok(other) => pooler::refuse_shared(client, &other).await,
+            // Perhaps the last connection that this user may have. Whether there is a pooler is not known then.
+            Err(problem) => {
+                debug!(self.log, "not looked for a pooler: no second connection to PostgreSQL"; "reason" => %problem);
+                Ok(())
+            }
+        }
+    }
+
+    async fn connect_to(&self, config: &Config, lost: Lost) -> Result<Client, SessionError> {
+        if self.mode == SslMode::Disable {
+            connect_to(config, NoTls, lost).await
+        } else {
+            connect_to(config, self.tls.clone(), lost).await
+        }
+    }
+}
+
 /// The driver's settings for one server: ours where the URL is silent.
 fn configure(url: &str, mode: SslMode) -> Result<Config, SessionError> {
     let mut config: Config = url.parse()?;
@@ -123,8 +183,8 @@ fn configure(url: &str, mode: SslMode) -> Result<Config, SessionError> {
             SslMode::Prefer => WireMode::Prefer,
             _ => WireMode::Require,
         })
-        // Who writes has no use for a standby, whatever the URL allows.
-        .target_session_attrs(TargetSessionAttrs::ReadWrite);
+        // Who writes has no use for a standby, whatever the URL allows. The driver would go by the role's default, too.
+        .target_session_attrs(TargetSessionAttrs::Any);
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_TIMEOUT);
     }
@@ -142,37 +202,24 @@ fn configure(url: &str, mode: SslMode) -> Result<Config, SessionError> {
 
 /// The driver bounds only the time until the connection is there: a server that hangs takes connections and then says
 /// nothing. So the whole is bounded here, to twice that.
+fn limit(config: &Config) -> Duration {
+    2 * config
+        .get_connect_timeout()
+        .copied()
+        .unwrap_or(CONNECT_TIMEOUT)
+}
+
 async fn connect_to<T>(config: &Config, tls: T, lost: Lost) -> Result<Client, SessionError>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: 'static,
 {
-    let limit = 2 * config
-        .get_connect_timeout()
-        .copied()
-        .unwrap_or(CONNECT_TIMEOUT);
+    let limit = limit(config);
     let (client, connection) = tokio::time::timeout(limit, config.connect(tls))
         .await
         .map_err(|_| SessionError::Silent(limit))??;
     actix_rt::spawn(async move { lost.tell(connection.await) });
     Ok(client)
-}
-
-/// What holds for all that this session does. The server itself watches over the time that its locks are held: the client
-/// that should do so may be what hangs. It also notices by itself when the client's machine has vanished.
-fn session_settings(settings: &PostgresSettings) -> String {
-    let millis = |duration: Duration| duration.as_millis().clamp(1, i32::MAX as u128);
-    let silence = SILENCE.as_secs();
-    format!(
-        "SET TIME ZONE 'UTC'; SET client_min_messages = warning;
-         SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {};
-         SET tcp_keepalives_idle = {silence}; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3;
-         SET tcp_user_timeout = {}",
-        millis(settings.statement_timeout),
-        millis(settings.lock_timeout),
-        millis(settings.idle_in_transaction_timeout),
-        millis(SILENCE),
-    )
 }
 
 /// Ends sessions of this user and program that have sat in one statement, waiting for their client, for longer than a
@@ -188,7 +235,7 @@ async fn end_abandoned(
             // Materialized, so that nothing is ended before all conditions have been looked at.
             "WITH abandoned AS MATERIALIZED (
                 SELECT pid FROM pg_stat_activity
-                 WHERE pid <> pg_backend_pid() AND datname = current_database() AND usename = current_user
+                 WHERE pid <> pg_backend_pid() AND datname = current_database() AND usename = session_user
                    AND application_name = current_setting('application_name')
                    AND state = 'active' AND wait_event = 'ClientRead'
                    AND clock_timestamp() - state_change > $1 * interval '1 second')

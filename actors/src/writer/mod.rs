@@ -49,6 +49,9 @@ use crate::{
 /// How often an idle writer looks after its connection.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
+/// How often it is told that PostgreSQL can't be used, and that only a person can help.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
+
 /// A session that lasted so long did work.
 const SETTLED: Duration = Duration::from_secs(30);
 
@@ -97,7 +100,7 @@ impl<S: Store> Writer<S> {
             doubts: Doubts::default(),
             not_before: None,
             connected_at: None,
-            down: false,
+            down_told: None,
             metrics: self.metrics.clone(),
             log: self.log.clone(),
         }
@@ -185,8 +188,8 @@ struct Worker<S: Store> {
     not_before: Option<Instant>,
     /// When the session began. That alone proves little: a table may be locked, a right missing.
     connected_at: Option<Instant>,
-    /// Whether the absence of PostgreSQL has been logged.
-    down: bool,
+    /// When the absence of PostgreSQL was last logged; `None` while it is there.
+    down_told: Option<Instant>,
     metrics: Metrics,
     log: Logger,
 }
@@ -222,11 +225,12 @@ impl<S: Store> Worker<S> {
 
     /// Notes that PostgreSQL does what it is asked to: a failure from now on is a new one.
     fn works(&mut self) {
-        self.down = false;
+        self.down_told = None;
         self.retry.reset();
     }
 
-    /// Notes that PostgreSQL does not work, in one log line for each outage, and sets the time of the next try.
+    /// Notes that PostgreSQL does not work, and sets the time of the next try. It is one log line for each outage; one a minute where
+    /// only a person can help.
     fn failed(&mut self, problem: &SessionError) {
         self.session = None;
         self.metrics.postgres_up.set(0);
@@ -234,10 +238,12 @@ impl<S: Store> Worker<S> {
         if self.connected_at.take().is_some_and(settled) {
             self.works();
         }
-        if self.down {
+        let tell_again = problem.needs_a_person();
+        let is_told = |at: Instant| !tell_again || at.elapsed() < TOLD_AGAIN;
+        if self.down_told.is_some_and(is_told) {
             debug!(self.log, "PostgreSQL still can't be used"; "reason" => %problem);
         } else {
-            self.down = true;
+            self.down_told = Some(Instant::now());
             warn!(self.log, "PostgreSQL can't be used, trying on"; "reason" => %problem);
         }
         self.not_before = Some(Instant::now() + self.retry.next_delay());
