@@ -8,7 +8,7 @@ use crate::{
     topic::{checks, read, stored},
 };
 
-use super::{QUICK, assert_judged, audit, wait_for_ends};
+use super::{QUICK, assert_judged, audit};
 
 fn sites(web: &Web, more: &str) -> String {
     let (up, bad) = (web.url("/up"), web.url("/500"));
@@ -51,7 +51,7 @@ async fn a_base_backup_taken_under_load_and_the_topic_make_the_database_whole_ag
     world.wait_for("rows once more", after, 3).await;
 
     assert_eq!(producer.stop(), Some(0), "{}", producer.log());
-    wait_for_ends(&world, 2).await;
+    world.wait_until_stored().await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     let url = restored.url("sitewatch");
     let db = support::connect(&url).await;

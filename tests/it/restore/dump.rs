@@ -7,7 +7,7 @@ use crate::{
 
 use super::{
     MINUTE, QUICK, announcement, assert_computed, audit, beside, checks, dump, dump_but, node,
-    number, restore, start, wait_for_ends,
+    number, restore, start,
 };
 
 /// A world whose consumer has stored the first `minutes` of a site.
@@ -34,7 +34,7 @@ async fn what_kafka_no_longer_has_is_a_gap_and_the_rest_is_complete() {
     // Stored after the backup, and lost with the database. Of these 80 messages Kafka drops the first 30.
     world.produce_keyed(checks("a", start, 70..150));
     let mut consumer = world.node("consumer", QUICK);
-    wait_for_ends(&world, 1).await;
+    world.wait_until_stored().await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     world.expire_before(1 + 100).await;
 
@@ -111,7 +111,7 @@ async fn what_was_left_out_of_a_dump_comes_back_once_the_offsets_are_forgotten()
     let forget = format!("DELETE FROM kafka_offset WHERE topic = '{}'", world.topic);
     world.db.batch_execute(&forget).await.unwrap();
     let mut consumer = world.node("consumer", QUICK);
-    wait_for_ends(&world, 1).await;
+    world.wait_until_stored().await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     let (code, told) = audit(&world, &world.database_url, start, start + 120 * MINUTE);
     assert_eq!((code, &told["total"]["stored"]), (Some(0), &120.into()));
@@ -134,7 +134,7 @@ async fn what_a_consumer_of_the_old_database_takes_is_read_again_when_it_is_gone
     world.produce_keyed(sites.iter().map(|site| announcement(site, start)));
     send(0..20);
     let mut old = world.node("consumer", QUICK);
-    wait_for_ends(&world, 2).await;
+    world.wait_until_stored().await;
     let backup = dump(&world, &world.database_url);
     let url = beside(&world).await;
     restore(&backup, &url, &["--no-owner"]);
@@ -144,7 +144,7 @@ async fn what_a_consumer_of_the_old_database_takes_is_read_again_when_it_is_gone
     send(20..60);
     // Each has stored what the other has not.
     let stored_by = "SELECT coalesce(sum(next), 0)::int8 FROM kafka_offset";
-    let ends = world.topic_ends(2);
+    let ends = world.topic_ends();
     let db = support::connect(&url).await;
     world
         .wait_until("both to store", async || {
@@ -155,7 +155,7 @@ async fn what_a_consumer_of_the_old_database_takes_is_read_again_when_it_is_gone
     assert_eq!(old.stop(), Some(0), "{}", old.log());
     world.database_url = url;
     world.reconnect().await;
-    wait_for_ends(&world, 2).await;
+    world.wait_until_stored().await;
     assert_eq!(new.stop(), Some(0), "{}", new.log());
     assert_eq!(
         stored(&world.db).await,

@@ -10,9 +10,7 @@ use crate::{
     topic::{self, read, stored},
 };
 
-use super::{
-    MINUTE, QUICK, announcement, assert_computed, audit, checks, dump, number, start, wait_for_ends,
-};
+use super::{MINUTE, QUICK, announcement, assert_computed, audit, checks, dump, number, start};
 
 /// The numbers of sites in the dump are not those that the consumer remembers.
 #[actix_rt::test]
@@ -27,13 +25,13 @@ async fn a_consumer_that_stays_connected_forgets_what_it_knew() {
     };
     send("a", 0..20);
     let mut consumer = world.node("consumer", QUICK);
-    wait_for_ends(&world, 1).await;
+    world.wait_until_stored().await;
     let backup = dump(&world, &world.database_url);
     // Of these two the dump has neither.
     send("c", 0..20);
-    wait_for_ends(&world, 1).await;
+    world.wait_until_stored().await;
     send("b", 0..20);
-    wait_for_ends(&world, 1).await;
+    world.wait_until_stored().await;
     let ids = "SELECT string_agg(name, ',' ORDER BY site_id) FROM site";
     let ids_before: String = world.db.query_one(ids, &[]).await.unwrap().get(0);
 
@@ -55,7 +53,7 @@ async fn a_consumer_that_stays_connected_forgets_what_it_knew() {
 
     send("a", 20..100);
     send("b", 20..100);
-    wait_for_ends(&world, 1).await;
+    world.wait_until_stored().await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     assert_eq!(ids_before, "a,c,b");
     assert_eq!(

@@ -115,13 +115,6 @@ async fn number(db: &Client, sql: &str) -> i64 {
     db.query_one(sql, &[]).await.unwrap().get(0)
 }
 
-/// Waits until all that is in the topic is stored: the offsets are its ends.
-async fn wait_for_ends(world: &World, partitions: i32) {
-    let stored = "SELECT coalesce(sum(next), 0)::int8 FROM kafka_offset";
-    let ends = world.topic_ends(partitions);
-    world.wait_for("the topic's ends", stored, ends).await;
-}
-
 /// A dump in pg_dump's own format.
 fn dump(world: &World, url: &str) -> PathBuf {
     dump_but(world, url, &[])

@@ -8,9 +8,7 @@ use crate::{
     topic::{self, read, stored},
 };
 
-use super::{
-    MINUTE, QUICK, announcement, audit, checks, dump, node, number, restore, start, wait_for_ends,
-};
+use super::{MINUTE, QUICK, announcement, audit, checks, dump, node, number, restore, start};
 
 /// Restores into the cluster, for an owner of its own; the owner's URL.
 async fn restore_for_keeper(backup: &Path, cluster: &Cluster) -> String {
@@ -39,7 +37,7 @@ async fn owner_and_roles_of_another_cluster_have_their_rights_after_a_restore() 
     world.produce_keyed([announcement("a", start)]);
     world.produce_keyed(checks("a", start, 0..40));
     let mut consumer = world.node("consumer", QUICK);
-    wait_for_ends(&world, 1).await;
+    world.wait_until_stored().await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     let backup = dump(&world, &world.database_url);
 
@@ -62,7 +60,7 @@ async fn owner_and_roles_of_another_cluster_have_their_rights_after_a_restore() 
     let mut consumer = world.node("consumer", QUICK);
     world.database_url = owner;
     world.reconnect().await;
-    wait_for_ends(&world, 1).await;
+    world.wait_until_stored().await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     assert_eq!(
         stored(&world.db).await,
@@ -108,7 +106,7 @@ async fn a_dump_of_an_earlier_version_is_migrated_by_its_owner_while_the_consume
     make_roles(&owner);
     world.database_url = owner;
     world.reconnect().await;
-    wait_for_ends(&world, 1).await;
+    world.wait_until_stored().await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     // The first message, the announcement, was stored before the dump, says the offset.
     assert_eq!(

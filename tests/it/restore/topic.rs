@@ -5,10 +5,7 @@ use crate::{
     topic::{self, read, stored},
 };
 
-use super::{
-    MINUTE, QUICK, announcement, assert_computed, audit, beside, checks, number, start,
-    wait_for_ends,
-};
+use super::{MINUTE, QUICK, announcement, assert_computed, audit, beside, checks, number, start};
 
 /// Makes the topic again, once the broker has forgotten the old one.
 async fn make_again(world: &World) {
@@ -21,7 +18,7 @@ async fn make_again(world: &World) {
 
 async fn store_all(world: &World) {
     let mut consumer = world.node("consumer", QUICK);
-    wait_for_ends(world, 1).await;
+    (world, 1).await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
 }
 
