@@ -14,6 +14,7 @@ pub mod kafka;
 pub mod maintenance;
 pub mod metrics;
 pub mod model;
+pub mod private;
 pub mod publisher;
 pub mod retry;
 pub mod site;

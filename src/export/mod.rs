@@ -9,7 +9,10 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use sitewatch_actors::history::{self, ExportError, ExportQuestion};
+use sitewatch_actors::{
+    history::{self, ExportError, ExportQuestion},
+    private,
+};
 use sitewatch_config::{Settings, Sources, load_any};
 
 use self::parquet::ParquetWriter;
@@ -86,7 +89,7 @@ fn into_file(
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.partial", std::process::id()));
     let partial = file.with_file_name(name);
-    let written = File::create(&partial)
+    let written = make(&partial, file)
         .map_err(|error| ExportError::from(named(error)))
         .and_then(|out| {
             let rows = write(settings, question, format, BufWriter::new(&out))?;
@@ -99,6 +102,26 @@ fn into_file(
         let _ = std::fs::remove_file(&partial);
     }
     written
+}
+
+/// Makes the file that is put in the place of `file` later. What sites answered is in it: it is its owner's only, unless one was
+/// there that others may read.
+fn make(partial: &Path, file: &Path) -> io::Result<File> {
+    match std::fs::remove_file(partial) {
+        // What a process of the same number left, as in a container.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let made = private::options()
+        .write(true)
+        .create_new(true)
+        .open(partial)?;
+    if let Ok(before) = std::fs::metadata(file)
+        && before.is_file()
+    {
+        made.set_permissions(before.permissions())?;
+    }
+    Ok(made)
 }
 
 fn write(

@@ -104,6 +104,8 @@ async fn what_is_exported_is_what_is_stored_in_either_form() {
         .concat(),
     );
     let file = File::open(world.folder.path().join("checks.parquet")).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "what sites answered is in it");
     let reader = SerializedFileReader::new(file).unwrap();
     assert_eq!(
         reader.metadata().file_metadata().num_rows(),

@@ -42,6 +42,7 @@ mod parameters;
 mod path;
 mod pooler;
 mod restore;
+mod private_files;
 mod room;
 mod rotation;
 mod secrets;

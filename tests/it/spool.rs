@@ -188,3 +188,98 @@ async fn a_panic_at_the_disk_opens_the_spool_anew() {
     let failing = "publisher::turn=5*off->1*panic(boom)->off";
     goes_on("spool_panic", failing, "a turn at the spool panicked").await;
 }
+
+/// A lock that a cleaner of temporary files took away is no lock: whoever comes next gets one of its own.
+#[actix_rt::test]
+async fn a_producer_whose_lock_is_gone_takes_it_again_or_leaves_the_spool_to_who_has_it() {
+    let (world, web) = (World::new("spool_lock").await, Web::start());
+    world.create_topic(3).await;
+    let (settings, away) = (sites(&web, 5, JSON), nowhere());
+    let away = [("KAFKA_SERVER", away.as_str())];
+    let mut first = world.node_with("producer", &settings, &away);
+    first.wait_for_log_times("\"accepted\"", 10).await;
+    let lock = world.folder.path().join("data/spool/lock");
+
+    // Nobody else is there: it goes on with all that it had.
+    std::fs::remove_file(&lock).unwrap();
+    first
+        .wait_for_log("the spool is not this process's any more")
+        .await;
+    first.wait_for_log_times("spool opened", 2).await;
+    let told = status(&world, &first);
+    assert_eq!(told["process"], first.id().to_string().as_str(), "{told}");
+    let before = accepted(&first).len();
+    first.wait_for_log_times("\"accepted\"", before + 10).await;
+
+    // Another one was quicker: it has the folder from then on, with all that is in it. Stopped, the first one can't look.
+    first.signal("STOP");
+    std::fs::remove_file(&lock).unwrap();
+    let mut second = world.node_with("producer", &settings, &away);
+    second.wait_for_log_times("\"accepted\"", 10).await;
+    first.signal("CONT");
+    let ended = first.wait().code();
+    assert_eq!(ended, Some(78), "{}", first.log());
+    first.wait_for_log("is in use by process").await;
+    second.kill();
+
+    let mut all = accepted(&first);
+    all.extend(accepted(&second));
+    let mut consumer = world.node("consumer", "");
+    let mut last = world.node("producer", &settings);
+    wait_for_all(&world, &all).await;
+    assert_eq!(last.stop(), Some(0), "{}", last.log());
+    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
+}
+
+/// The same of a folder that was moved away, or emptied, under a running producer.
+#[actix_rt::test]
+async fn a_producer_whose_folder_or_segment_is_taken_away_goes_on_and_loses_nothing_that_is_on_its_way()
+ {
+    let (world, web) = (World::new("spool_gone").await, Web::start());
+    world.create_topic(3).await;
+    let (settings, away) = (sites(&web, 5, JSON), nowhere());
+    let mut first = world.node_with("producer", &settings, &[("KAFKA_SERVER", &away)]);
+    first.wait_for_log_times("\"accepted\"", 10).await;
+    let spool = world.folder.path().join("data/spool");
+
+    // The segment that is written is removed: it is put back from the open file.
+    for file in std::fs::read_dir(&spool).unwrap().flatten() {
+        if file.path().extension().is_some_and(|it| it == "spool") {
+            std::fs::remove_file(file.path()).unwrap();
+        }
+    }
+    first.wait_for_log("put back").await;
+    let before = accepted(&first);
+    first
+        .wait_for_log_times("\"accepted\"", before.len() + 10)
+        .await;
+    let all = accepted(&first);
+    let told = status(&world, &first);
+    assert!(
+        told["results"].as_u64().unwrap() as usize >= all.len(),
+        "{told}"
+    );
+
+    // The folder is moved away: what is in it stays there, the rest goes to a new one.
+    std::fs::rename(&spool, world.folder.path().join("data/moved")).unwrap();
+    first.wait_for_log_times("spool opened", 2).await;
+    let before = accepted(&first).len();
+    first.wait_for_log_times("\"accepted\"", before + 10).await;
+    first.kill();
+    let all = accepted(&first);
+    let mut consumer = world.node("consumer", "");
+    let mut second = world.node("producer", &settings);
+    let file = world.folder.path().join("moved.yaml");
+    std::fs::write(&file, "spool: { dir: data/moved }\n").unwrap();
+    let drained = Command::new(env!("CARGO_BIN_EXE_sitewatch-node"))
+        .args(["spool", "--config", "moved.yaml", "drain"])
+        .current_dir(world.folder.path())
+        .env("KAFKA_SERVER", required("KAFKA_SERVER"))
+        .env("KAFKA_TOPIC", &world.topic)
+        .output()
+        .unwrap();
+    assert!(drained.status.success(), "{drained:?}");
+    wait_for_all(&world, &all).await;
+    assert_eq!(second.stop(), Some(0), "{}", second.log());
+    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
+}

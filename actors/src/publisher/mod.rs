@@ -79,6 +79,8 @@ pub struct Publisher<O: Outside = Real> {
     ends: Option<Ends>,
     arrivals: Arrivals,
     outbox: Outbox,
+    /// How often the spool was opened: numbers of results are those of one opening.
+    opening: u32,
     /// Delivered, and not let go of yet.
     delivered: Vec<Id>,
     refused: Vec<(Id, String)>,
@@ -145,6 +147,7 @@ impl<O: Outside> Publisher<O> {
             link: None,
             ends: None,
             arrivals: Arrivals::default(),
+            opening: 0,
             delivered: Vec::new(),
             refused: Vec::new(),
             turning: false,

@@ -110,6 +110,8 @@ pub struct Ticket {
     pub(super) lane: Lane,
     /// Its payload's size.
     pub(super) bytes: usize,
+    /// Which opening of the spool its number is of.
+    pub(super) opening: u32,
 }
 
 /// What a message is to the publisher.

@@ -113,11 +113,20 @@ impl<O: Outside> Publisher<O> {
             self.metrics.spool_results.set(results.cast_signed());
             self.metrics.spool_bytes.set(bytes.cast_signed());
         }
-        self.refused.extend(done.refused);
         if let Some(opened) = done.opened {
             info!(self.log, "spool opened"; "dir" => %self.spool.dir.display(), "results" => opened.results,
                 "bytes" => opened.bytes, "torn_bytes" => opened.torn_bytes);
             self.tell_damage(&opened.damage);
+            self.tell_missing(opened.results);
+            // What ended meanwhile has numbers of the opening before.
+            self.opening += 1;
+            self.delivered.clear();
+            self.refused.clear();
+        }
+        self.refused.extend(done.refused);
+        for note in &done.notes {
+            warn!(self.log, "the spool's folder is not as this process left it"; "what" => note,
+                "dir" => %self.spool.dir.display());
         }
         if let Some(all) = done.all {
             self.outbox.start_over(all);
@@ -150,6 +159,10 @@ impl<O: Outside> Publisher<O> {
             }
             Err(NotDurable::Full) => self.disk_is_full(),
             Err(NotDurable::Disk(problem)) => self.disk_failed(&problem),
+            Err(NotDurable::Lost(problem)) => {
+                self.spool_is_lost(&problem);
+                return self.plan(ctx, Duration::ZERO);
+            }
         }
         if let Some((span, entries, next)) = done.read {
             let next = self.send_backlog(entries).or(next);

@@ -49,6 +49,7 @@ impl<O: Outside> Publisher<O> {
             what,
             lane,
             bytes: payload.len(),
+            opening: self.opening,
         };
         match link.send(ticket, key, payload) {
             Ok(()) => {
@@ -82,6 +83,10 @@ impl<O: Outside> Publisher<O> {
 
     pub(super) fn ended(&mut self, ticket: Ticket, end: End) {
         self.outbox.ended(ticket.lane, ticket.bytes);
+        if matches!(ticket.what, What::Spooled(_)) && ticket.opening != self.opening {
+            // The spool was opened anew since, and all that is in it is sent again: the number is not that of this message now.
+            return;
+        }
         match (ticket.what, end) {
             (What::Spooled(id), End::Delivered) => {
                 self.delivered.push(id);

@@ -21,6 +21,8 @@ pub(super) struct DiskState {
     retry: Retry,
     /// Not before then is it tried again.
     pub(super) not_before: Option<Instant>,
+    /// Results that waited in the spool when its folder was lost.
+    waited: Option<u64>,
 }
 
 impl Default for DiskState {
@@ -31,6 +33,7 @@ impl Default for DiskState {
             untidy: false,
             retry: Retry::new(Duration::from_millis(100), SLOWEST),
             not_before: None,
+            waited: None,
         }
     }
 }
@@ -76,6 +79,26 @@ impl<O: Outside> Publisher<O> {
         self.disk.well = false;
         self.disk.not_before = Some(Instant::now() + self.disk.retry.next_delay());
         self.set_afloat();
+    }
+
+    /// Others have removed the lock, or the folder: what is known of it is worth nothing, and is not written to.
+    pub(super) fn spool_is_lost(&mut self, problem: &str) {
+        self.arrivals.give_back();
+        self.metrics.spool_errors.inc();
+        let waited = self.metrics.spool_results.get();
+        self.disk.waited = Some(waited.cast_unsigned());
+        error!(self.log, "the spool is not this process's any more, it is opened anew; let cleaners of files leave spool.dir alone";
+            "reason" => problem, "dir" => %self.spool.dir.display(), "results" => waited);
+    }
+
+    /// After the folder was lost: tells of results that are not in what was opened now.
+    pub(super) fn tell_missing(&mut self, results: u64) {
+        if let Some(waited) = self.disk.waited.take()
+            && waited > results
+        {
+            error!(self.log, "results that waited for Kafka are not in the spool any more: whoever took its folder has them, or sent them";
+                "results" => waited - results, "dir" => %self.spool.dir.display());
+        }
     }
 
     pub(super) fn tell_damage(&self, damage: &[Damage]) {

@@ -2,7 +2,7 @@
 //! so runs on a thread for such work.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -16,6 +16,7 @@ use super::{
         CommitError, Damage, Disk, Dropped, Entry, Id, Limits, Most, OpenError, Opened, Spool,
     },
 };
+use crate::private;
 
 /// The file of messages that Kafka will never take.
 pub(super) const REFUSED: &str = "refused.jsonl";
@@ -70,6 +71,8 @@ pub(super) struct Done {
     pub(super) unread: Option<String>,
     /// Damage that was met.
     pub(super) damage: Vec<Damage>,
+    /// What others did to the folder.
+    pub(super) notes: Vec<String>,
     /// A trouble with letting go, which is tried again at the next turn.
     pub(super) untidy: Option<String>,
     /// Those of the refused that could not be set aside yet.
@@ -78,7 +81,7 @@ pub(super) struct Done {
     pub(super) holds: Option<(u64, u64)>,
 }
 
-/// Why records are not durable.
+/// Why records are not durable, or may not be.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NotDurable {
     /// The spool holds as much as it may.
@@ -87,6 +90,8 @@ pub(super) enum NotDurable {
     Unusable(String),
     /// The disk does not do what it should.
     Disk(String),
+    /// The folder is not this process's any more, for this reason. The next turn opens it anew, or meets who has it.
+    Lost(String),
 }
 
 impl<D, O> Turn<O>
@@ -113,7 +118,13 @@ where
             },
         };
         fail::fail_point!("publisher::turn");
-        for id in self.delivered {
+        let mut refused = self.refused;
+        let mut delivered = self.delivered;
+        if opened.is_some() {
+            // These are numbers of the spool that was open before: in this folder they may be others'.
+            (refused, delivered) = (Vec::new(), Vec::new());
+        }
+        for id in delivered {
             spool.acknowledge(id);
         }
         let mut untidy = None;
@@ -121,7 +132,6 @@ where
             let end = set_aside(&mut spool, &self.folder, *id, reason);
             end.map_err(|problem| untidy = Some(problem)).ok()
         };
-        let mut refused = self.refused;
         let done = refused.iter().map_while(set_aside).count();
         refused.drain(..done);
         if let Err(problem) = spool.tidy() {
@@ -142,7 +152,7 @@ where
             Ok(read) => (read, None),
             Err(problem) => (None, Some(io::Error::to_string(&problem))),
         };
-        let done = Done {
+        let mut done = Done {
             opened,
             all,
             durable,
@@ -150,11 +160,15 @@ where
             read,
             unread,
             damage: spool.take_damage(),
+            notes: spool.take_notes(),
             untidy,
             refused,
             holds: Some((spool.waiting(), spool.bytes())),
         };
-        *kept = Some(spool);
+        match spool.held() {
+            Ok(()) => *kept = Some(spool),
+            Err(problem) => done.durable = Err(NotDurable::Lost(problem.to_string())),
+        }
         done
     }
 }
@@ -169,6 +183,7 @@ impl Done {
             read: None,
             unread: None,
             damage: Vec::new(),
+            notes: Vec::new(),
             untidy: None,
             refused: Vec::new(),
             holds: None,
@@ -261,7 +276,7 @@ fn append(folder: &Path, line: &str) -> io::Result<()> {
     if fs::metadata(&path).is_ok_and(|file| file.len() >= REFUSED_BYTES) {
         fs::rename(&path, folder.join(REFUSED_BEFORE))?;
     }
-    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    let mut file = private::options().create(true).append(true).open(path)?;
     file.write_all(line.as_bytes())?;
     file.sync_data()
 }

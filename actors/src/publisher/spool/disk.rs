@@ -1,14 +1,18 @@
 //! The disk under the spool: a folder of files that grow. The real one, and what the spool asks of any.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, Metadata, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
+    mem,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
 use thiserror::Error;
+
+use crate::private;
 
 /// What the spool asks of a disk. Names are those of files in its folder.
 pub trait Disk: Send + 'static {
@@ -36,6 +40,16 @@ pub trait Disk: Send + 'static {
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
     /// Puts a small file there, as a whole or not at all.
     fn replace(&mut self, name: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// Whether the folder is still held against other processes. What is called above fails once it is not.
+    fn held(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// What others did to the folder, and what was done about it, since the last call.
+    fn take_notes(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Why there is no disk.
@@ -88,7 +102,7 @@ fn take(lock: &File) -> Result<(), TryLockError> {
 /// Makes the folder and those above it, so that their names survive a crash.
 fn create_durably(folder: &Path) -> io::Result<()> {
     let missing = folder.ancestors().take_while(|it| !it.exists()).count();
-    fs::create_dir_all(folder)?;
+    private::create_folder(folder)?;
     for above in folder.ancestors().skip(1).take(missing) {
         let above = match above.as_os_str().is_empty() {
             true => Path::new("."),
@@ -99,13 +113,21 @@ fn create_durably(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A folder of the file system, held against other processes while this value lives.
+/// Which file it is, whatever its name: device and number.
+fn identity(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
+
+/// A folder of the file system, held against other processes while this value lives and its lock file is there.
 pub struct RealDisk {
     folder: PathBuf,
     /// Held open for its lock.
     _lock: File,
+    /// Which file the lock is on. If another one, or none, has its name, other processes are not kept away any more.
+    lock: (u64, u64),
     /// The file that is written.
     open: Option<(String, File)>,
+    notes: Vec<String>,
 }
 
 impl RealDisk {
@@ -120,7 +142,7 @@ impl RealDisk {
         };
         create_durably(folder).map_err(trouble(folder))?;
         let path = folder.join(LOCK);
-        let mut lock = OpenOptions::new()
+        let mut lock = private::options()
             .create(true)
             .truncate(false)
             .read(true)
@@ -145,16 +167,52 @@ impl RealDisk {
             .set_len(0)
             .and_then(|()| lock.rewind())
             .and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(Self {
+        let found = lock.metadata().map_err(trouble(&path))?;
+        let mut disk = Self {
             folder: folder.to_owned(),
             _lock: lock,
+            lock: identity(&found),
             open: None,
-        })
+            notes: Vec::new(),
+        };
+        // Removed between opening and locking: another process may have a lock of its own.
+        disk.held().map_err(trouble(&path))?;
+        disk.close_to_others();
+        Ok(disk)
+    }
+
+    /// Older versions of the program, and unpacked backups, have files that others can read.
+    fn close_to_others(&mut self) {
+        let files = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let paths = files.map(|entry| entry.path());
+        let (mut closed, mut left) = (0, None);
+        for path in std::iter::once(self.folder.clone()).chain(paths) {
+            match private::close_to_others(&path) {
+                Ok(false) => {}
+                Ok(true) => closed += 1,
+                // Another one's, or gone meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => left = Some((path, error)),
+            }
+        }
+        if closed > 0 {
+            let what = format!(
+                "{closed} of its files, the folder counted, could be read by others; now they are their owner's only"
+            );
+            self.notes.push(what);
+        }
+        if let Some((path, error)) = left {
+            let path = path.display();
+            self.notes.push(format!(
+                "{path} can be read by others, and that can't be changed ({error}): its owner should run chmod go-rwx"
+            ));
+        }
     }
 
     fn file(&mut self, name: &str) -> io::Result<&mut File> {
         if self.open.as_ref().is_none_or(|(open, _)| open != name) {
-            let file = OpenOptions::new()
+            let file = private::options()
+                .read(true)
                 .append(true)
                 .open(self.folder.join(name))?;
             self.open = Some((name.to_owned(), file));
@@ -163,6 +221,36 @@ impl RealDisk {
             .as_mut()
             .map(|(_, file)| file)
             .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    /// Sees to it that the file which is open for writing is the one that has its name. One that was removed is put back, with
+    /// all that is in it.
+    fn find_again(&mut self, name: &str) -> io::Result<()> {
+        let Some((_, file)) = self.open.as_mut().filter(|(open, _)| open == name) else {
+            return Ok(());
+        };
+        let path = self.folder.join(name);
+        match fs::symlink_metadata(&path) {
+            Ok(found) if identity(&found) == identity(&file.metadata()?) => return Ok(()),
+            Ok(_) => {
+                let why = format!("{} was replaced by another file", path.display());
+                return Err(io::Error::other(why));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut bytes = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        self.replace(name, &bytes)?;
+        self.open = None;
+        self.file(name)?.sync_all()?;
+        self.sync_folder()?;
+        self.notes.push(format!(
+            "{name} was removed while it was written, and was put back with its {} bytes",
+            bytes.len()
+        ));
+        Ok(())
     }
 }
 
@@ -180,7 +268,9 @@ impl Disk for RealDisk {
     }
 
     fn create(&mut self, name: &str) -> io::Result<()> {
-        let file = OpenOptions::new()
+        self.held()?;
+        let file = private::options()
+            .read(true)
             .append(true)
             .create_new(true)
             .open(self.folder.join(name))?;
@@ -189,11 +279,16 @@ impl Disk for RealDisk {
     }
 
     fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.held()?;
+        self.find_again(name)?;
         self.file(name)?.write_all(bytes)
     }
 
     fn sync(&mut self, name: &str) -> io::Result<()> {
-        self.file(name)?.sync_data()
+        self.file(name)?.sync_data()?;
+        // What is in a file that nobody finds any more, or in a folder that is another's, is not stored.
+        self.held()?;
+        self.find_again(name)
     }
 
     fn sync_folder(&mut self) -> io::Result<()> {
@@ -205,21 +300,45 @@ impl Disk for RealDisk {
     }
 
     fn truncate(&mut self, name: &str, length: u64) -> io::Result<()> {
+        self.held()?;
         self.file(name)?.set_len(length)
     }
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.held()?;
         self.open.take_if(|(open, _)| open == name);
         fs::remove_file(self.folder.join(name))
     }
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.held()?;
         fs::rename(self.folder.join(from), self.folder.join(to))
     }
 
     fn replace(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.held()?;
         let new = self.folder.join(format!("{name}.new"));
-        fs::write(&new, bytes)?;
+        let mut file = private::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&new)?;
+        file.write_all(bytes)?;
         fs::rename(new, self.folder.join(name))
+    }
+
+    fn held(&self) -> io::Result<()> {
+        let path = self.folder.join(LOCK);
+        let why = match fs::symlink_metadata(&path) {
+            Ok(found) if identity(&found) == self.lock => return Ok(()),
+            Ok(_) => "is another file than the one that this process has locked".to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "was removed".to_owned(),
+            Err(error) => format!("can't be looked at ({error})"),
+        };
+        Err(io::Error::other(format!("{} {why}", path.display())))
+    }
+
+    fn take_notes(&mut self) -> Vec<String> {
+        mem::take(&mut self.notes)
     }
 }

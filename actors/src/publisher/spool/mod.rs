@@ -14,6 +14,8 @@ mod committing;
 #[cfg(test)]
 mod damage_tests;
 mod disk;
+#[cfg(test)]
+mod disk_tests;
 mod files;
 mod inspect;
 mod memory_disk;
@@ -255,6 +257,19 @@ impl<D: Disk> Spool<D> {
                 .values()
                 .map(|segment| segment.bytes)
                 .sum::<u64>()
+    }
+
+    /// Whether the folder is still this process's.
+    ///
+    /// # Errors
+    /// Why it is not. Nothing of this spool is to be used then: what it knows of the folder may not be so any more.
+    pub fn held(&self) -> io::Result<()> {
+        self.disk.held()
+    }
+
+    /// What others did to the folder since the last call.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        self.disk.take_notes()
     }
 
     /// Damage that was met since the last call.

@@ -32,11 +32,11 @@ pub(super) fn all<D: Disk>(spool: &mut Spool<D>) -> Vec<String> {
     entries.into_iter().map(text).collect()
 }
 
-fn real(folder: &Path) -> (Spool<RealDisk>, Opened) {
+pub(super) fn real(folder: &Path) -> (Spool<RealDisk>, Opened) {
     Spool::open(RealDisk::open(folder).unwrap(), SMALL).unwrap()
 }
 
-fn newest(folder: &Path) -> std::path::PathBuf {
+pub(super) fn newest(folder: &Path) -> std::path::PathBuf {
     let mut files: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
