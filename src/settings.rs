@@ -67,6 +67,7 @@ fn read(role: Role, sources: &Sources, in_use: &KafkaSettings) -> Result<Setting
     let brokers = in_use.brokers.clone();
     let comparable = KafkaSettings {
         brokers,
+        in_memory: in_use.in_memory,
         ..settings.kafka.clone()
     };
     if comparable != *in_use {

@@ -40,6 +40,7 @@ pub struct Counters {
     pub spool_damage: IntCounter,
     pub in_flight: IntGauge,
     pub kafka_up: IntGaugeVec,
+    pub kafka_topic_at_risk: IntGaugeVec,
     pub consumed: IntCounter,
     pub consumer_lag: IntGaugeVec,
     pub rows_written: IntCounter,
@@ -125,6 +126,11 @@ impl Metrics {
                 "Messages handed to the Kafka client and not yet acknowledged.",
             )?,
             kafka_up: make.gauges("kafka_up", "1 while Kafka answers, by role.", &["role"])?,
+            kafka_topic_at_risk: make.gauges(
+                "kafka_topic_at_risk",
+                "1 while Kafka may lose results that it has acknowledged, by role: the log says why.",
+                &["role"],
+            )?,
             consumed: make.counter("messages_consumed_total", "Messages read from Kafka.")?,
             consumer_lag: make.gauges(
                 "consumer_lag_messages",

@@ -25,6 +25,8 @@ pub struct KafkaSettings {
     pub queue: QueueSettings,
     /// Any other property of librdkafka.
     pub options: KafkaOptions,
+    /// Whether the broker is the one that `standalone` has in memory. Not a setting.
+    pub in_memory: bool,
 }
 
 /// What the publisher may hold in memory.
@@ -55,6 +57,7 @@ impl Default for KafkaSettings {
             sasl: None,
             queue: QueueSettings::default(),
             options: KafkaOptions::default(),
+            in_memory: false,
         }
     }
 }
@@ -97,6 +100,7 @@ pub(crate) fn read(root: &Fields<'_>) -> KafkaSettings {
         sasl: kafka_sasl::sasl(&kafka),
         queue: queue(&kafka),
         options: kafka_options::read(&kafka),
+        in_memory: false,
     };
     kafka.finish();
     settings

@@ -59,6 +59,7 @@ impl Embedded {
         let brokers = self.broker.as_ref().map(MockCluster::bootstrap_servers);
         let url = self.postgres.as_ref().map(|postgres| postgres.url.clone());
         Arc::new(move |settings| {
+            settings.kafka.in_memory = settings.kafka.brokers.is_none();
             settings.kafka.brokers = settings.kafka.brokers.take().or_else(|| brokers.clone());
             if settings.postgres.url.is_none() && url.is_some() {
                 settings.postgres.url.clone_from(&url);

@@ -31,6 +31,7 @@ mod commands;
 mod database;
 mod dead_letter;
 mod demo;
+mod durability;
 mod engine;
 mod export;
 mod failures;

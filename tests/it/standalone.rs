@@ -118,6 +118,8 @@ async fn keeps_its_data(ordinary: bool) {
             .log()
             .contains("embedded, for evaluation only: a broker in memory and a private PostgreSQL")
     );
+    // Of a broker in memory that goes without saying.
+    assert!(!first.log().contains("Kafka may lose"), "{}", first.log());
     first.stop();
     let mut second = Standalone::start(folder.path(), &web, ordinary, &[]);
     let rows = second.rows(&data, rows + 3).await;

@@ -1,6 +1,6 @@
 //! Kafka behind the reader's seam. Its calls block: the reader has a thread of its own.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rdkafka::{
     Offset, TopicPartitionList,
@@ -16,7 +16,7 @@ use super::{
     source::{Change, Source},
 };
 use crate::{
-    kafka::{Client, Reachability},
+    kafka::{Client, Reachability, Watch},
     metrics::Metrics,
     model::Watermarks,
 };
@@ -30,6 +30,8 @@ const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct KafkaSource {
     consumer: BaseConsumer<Context>,
     topic: String,
+    /// Looks at the topic while this client lives.
+    _watch: Option<Watch>,
 }
 
 impl KafkaSource {
@@ -44,14 +46,17 @@ impl KafkaSource {
         log: &Logger,
     ) -> Result<Self, KafkaError> {
         let up = metrics.kafka_up.with_label_values(&["consumer"]);
-        let client = Client::new(settings, Reachability::new(log.clone(), up), log);
+        let reachability = Reachability::new(log.clone(), up);
+        let client = Client::new(settings, Arc::clone(&reachability), log);
         let context = Context::new(client, metrics.clone(), settings.topic.clone());
         let consumer: BaseConsumer<_> =
             properties(settings, client_id).create_with_context(context)?;
         consumer.subscribe(&[&settings.topic])?;
+        let at_risk = metrics.kafka_topic_at_risk.with_label_values(&["consumer"]);
         Ok(Self {
             consumer,
             topic: settings.topic.clone(),
+            _watch: Watch::start(settings, client_id, &reachability, at_risk, log),
         })
     }
 

@@ -1,5 +1,6 @@
 //! What the publisher and the consumer share: the client's properties, and knowing whether Kafka answers.
 
+mod durability;
 mod token;
 
 use std::error::Error;
@@ -7,6 +8,7 @@ use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicU8, Ordering},
 };
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use prometheus::IntGauge;
@@ -22,6 +24,7 @@ use rdkafka::{
 use sitewatch_config::{KafkaSettings, Sasl};
 use slog::{Logger, debug, info, warn};
 
+pub use self::durability::Watch;
 use self::token::Tokens;
 
 /// The properties that every client has: where the brokers are, how to get in, and what the user passes through.
@@ -159,6 +162,8 @@ pub struct Reachability {
     last_complaint: Mutex<String>,
     /// What was last told to be forbidden, and when.
     forbidden: Mutex<Option<(String, Instant)>>,
+    /// Who is woken when Kafka answers again.
+    waiting: Mutex<Option<Thread>>,
     gauge: IntGauge,
     log: Logger,
 }
@@ -171,6 +176,7 @@ impl Reachability {
             state: AtomicU8::new(UNKNOWN),
             last_complaint: Mutex::default(),
             forbidden: Mutex::default(),
+            waiting: Mutex::default(),
             gauge,
             log,
         })
@@ -186,8 +192,17 @@ impl Reachability {
         match self.state.swap(UP, Ordering::AcqRel) {
             UNKNOWN => info!(self.log, "connected to Kafka"),
             DOWN => info!(self.log, "Kafka answers again"),
-            _ => {}
+            _ => return,
         }
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = &*waiting {
+            thread.unpark();
+        }
+    }
+
+    /// Wakes `thread` from its parking whenever Kafka answers (again).
+    fn wake_when_up(&self, thread: Thread) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
     }
 
     /// Kafka does not answer.

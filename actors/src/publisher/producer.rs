@@ -21,7 +21,7 @@ use sitewatch_config::KafkaSettings;
 use slog::{Logger, warn};
 
 use crate::{
-    kafka::{Client, Reachability, client_config},
+    kafka::{Client, Reachability, Watch, client_config},
     metrics::Metrics,
 };
 
@@ -36,6 +36,8 @@ pub struct Producer {
     lookout: Arc<Lookout>,
     topic: String,
     metrics: Metrics,
+    /// Looks at the topic while this client lives.
+    _watch: Option<Watch>,
 }
 
 impl Producer {
@@ -80,7 +82,7 @@ impl Producer {
             log.clone(),
             metrics.kafka_up.with_label_values(&["producer"]),
         );
-        let client = Client::new(settings, reachability, log);
+        let client = Client::new(settings, Arc::clone(&reachability), log);
         let lookout = Lookout::new(settings, client_id, client.clone());
         let deliveries = Deliveries {
             client,
@@ -90,11 +92,14 @@ impl Producer {
             ends,
         };
         let client = config.create_with_context(deliveries)?;
+        let at_risk = metrics.kafka_topic_at_risk.with_label_values(&["producer"]);
+        let watch = Watch::start(settings, client_id, &reachability, at_risk, log);
         Ok(Self {
             client,
             lookout,
             topic: settings.topic.clone(),
             metrics: metrics.clone(),
+            _watch: watch,
         })
     }
 }
