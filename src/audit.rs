@@ -12,14 +12,11 @@ use serde_json::json;
 use sitewatch_actors::{
     audit::{self, Audit, AuditQuestion, Counts, SiteAudit},
     database::{AskError, SessionError},
-    model::Slot,
+    model::{Slot, printable, printable_json},
 };
 use sitewatch_config::{Sources, load_any};
 
-use crate::{
-    exit::Failure,
-    when::{instant, printable},
-};
+use crate::{exit::Failure, when::instant};
 
 /// So many sites are shown unless all are asked for.
 const SHOWN: usize = 20;
@@ -153,7 +150,7 @@ fn machine(question: &AuditQuestion, answer: &Audit, total: &Counts) -> String {
         "unannounced": answer.unannounced, "unreadable_calendars": answer.unreadable, "kafka_gaps": answer.gaps,
         "dead_letters": answer.dead_letters,
     });
-    format!("{all:#}\n")
+    printable_json(&format!("{all:#}\n"))
 }
 
 fn human(question: &AuditQuestion, answer: &Audit, total: &Counts, all: bool) -> String {

@@ -9,18 +9,12 @@ use std::{
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use sitewatch_actors::{
-    model::{DeadReason, Slot},
+    model::{DeadReason, Slot, printable, printable_json},
     writer::{self, LetterFilter, Letters, ReplayOrder, Replayed, StoredLetter},
 };
 use sitewatch_config::{LogFormat, LogLevel, LogSettings, Settings, Sources, load_any};
 
-use crate::{
-    SCHEMA,
-    audit::failure,
-    exit::Failure,
-    logging::Logging,
-    when::{instant, printable},
-};
+use crate::{SCHEMA, audit::failure, exit::Failure, logging::Logging, when::instant};
 
 /// What is done with dead letters.
 #[derive(Debug, Subcommand)]
@@ -221,7 +215,7 @@ fn list(letters: &[StoredLetter], count: i64, as_json: bool) -> String {
                 "topic": letter.topic, "partition": letter.source.0, "offset": letter.source.1,
                 "key": letter.key.as_deref().map(String::from_utf8_lossy), "bytes": letter.size,
             });
-            let _ = writeln!(text, "{line}");
+            let _ = writeln!(text, "{}", printable_json(&line.to_string()));
         }
         return text;
     }

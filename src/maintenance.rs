@@ -10,16 +10,11 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use sitewatch_actors::{
     maintenance::{Declared, Maintenance, When},
-    model::{Slot, Whose},
+    model::{Slot, Whose, printable, printable_json},
 };
 use sitewatch_config::{Recurrence, Settings, Sources, load_any};
 
-use crate::{
-    audit::failure,
-    exit::Failure,
-    when::{instant, printable},
-    whose::WhoseArguments,
-};
+use crate::{audit::failure, exit::Failure, when::instant, whose::WhoseArguments};
 
 /// What is done with windows.
 #[derive(Debug, Subcommand)]
@@ -183,7 +178,7 @@ fn list(windows: &[Declared], as_json: bool) -> String {
                 "id": id, "name": name, "sites": whose.sites, "groups": whose.groups, "tags": whose.tags, "from": from, "to": to,
                 "cron": cron, "lasts_s": lasts, "next_from": next.map(|it| it.0), "next_to": next.map(|it| it.1), "declared_by": by,
             });
-            writeln!(text, "{line}")
+            writeln!(text, "{}", printable_json(&line.to_string()))
         } else {
             let next = match (when, next) {
                 (When::Recurring { .. }, Some((from, to))) => {

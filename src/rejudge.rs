@@ -11,13 +11,11 @@ use clap::Args;
 use serde_json::{Value, json};
 use sitewatch_actors::{
     history::{self, Judgement, RejudgeQuestion, Rejudged},
-    model::Incident,
+    model::{Incident, printable, printable_json},
 };
 use sitewatch_config::{OtherRules, Sources, load_any};
 
-use crate::{
-    audit::failure, exit::Failure, range::RangeArguments, when::printable, whose::WhoseArguments,
-};
+use crate::{audit::failure, exit::Failure, range::RangeArguments, whose::WhoseArguments};
 
 /// What `rejudge` is asked.
 #[derive(Debug, Args)]
@@ -134,5 +132,5 @@ fn machine(question: &RejudgeQuestion, judged: &Judgement) -> String {
         })
         .collect();
     let whole = json!({ "from": judged.from, "to": question.to, "sites": sites });
-    format!("{whole:#}\n")
+    printable_json(&format!("{whole:#}\n"))
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use sitewatch_actors::{
     intake::Intake,
     metrics::Metrics,
-    model::Slot,
+    model::{Slot, printable, printable_json},
     publisher::{
         Publisher, PublisherParts, Real,
         spool::{Inspected, inspect},
@@ -27,7 +27,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::{exit::Failure, logging::Logging, when::printable};
+use crate::{exit::Failure, logging::Logging};
 
 /// What is done with a spool.
 #[derive(Debug, Subcommand)]
@@ -81,7 +81,7 @@ fn in_json(folder: &Path, settings: &Settings, found: &Inspected) -> String {
         "oldest": found.oldest.map(|time| Slot::from_micros(time).to_string()),
         "damage": damage.collect::<Vec<_>>(), "process": found.holder,
     });
-    format!("{value}\n")
+    printable_json(&format!("{value}\n"))
 }
 
 fn in_words(folder: &Path, settings: &Settings, found: &Inspected) -> String {

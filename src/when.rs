@@ -18,23 +18,6 @@ pub(crate) fn instant(text: &str) -> Result<Slot, String> {
     serde_json::from_value(text.into()).map_err(|_| expected.to_owned())
 }
 
-/// What may go to a terminal: control characters, and those that turn the direction of text, are written as escapes.
-pub(crate) fn printable(text: &str) -> String {
-    let harmless = |c: char| {
-        !c.is_control()
-            && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if harmless(c) {
-            shown.push(c);
-        } else {
-            shown.extend(c.escape_unicode());
-        }
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,11 +34,5 @@ mod tests {
         for wrong in ["", "-", "-1x", "yesterday", "2h"] {
             assert!(instant(wrong).unwrap_err().contains("such as"), "{wrong}");
         }
-    }
-
-    #[test]
-    fn nothing_steers_the_terminal() {
-        let shown = printable("a\x1b[31m\u{9b}b\u{202e}ä\n");
-        assert_eq!(shown, "a\\u{1b}[31m\\u{9b}b\\u{202e}ä\\u{a}");
     }
 }

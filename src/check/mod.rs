@@ -14,7 +14,7 @@ use std::{
 use clap::Args;
 use sitewatch_actors::{
     metrics::Metrics,
-    model::Outcome,
+    model::{Outcome, printable_json},
     site::{Checked, Parts, Surroundings},
 };
 use sitewatch_config::{Site, Sources, load_any};
@@ -190,7 +190,8 @@ fn show(
     around: &Surroundings,
 ) -> Result<String, Failure> {
     if arguments.json {
-        return Ok(serde_json::to_string(&checked.result).map_err(Failure::software)? + "\n");
+        let message = serde_json::to_string(&checked.result).map_err(Failure::software)?;
+        return Ok(printable_json(&message) + "\n");
     }
     let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     Ok(if is_picture(arguments) {

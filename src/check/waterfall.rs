@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use sitewatch_actors::{
-    model::{CheckResult, Outcome, Phases, Slot},
+    model::{CheckResult, Outcome, Phases, Slot, printable},
     site::{self, Certificate, Checked},
 };
 use sitewatch_config::Site;
@@ -84,19 +84,6 @@ pub(super) fn picture(site: &Site, checked: &Checked, now: Slot, colours: bool) 
         }
     }
     text
-}
-
-/// Marks that have a terminal show text in another order (Unicode Standard Annex 9).
-const REORDERING: [std::ops::RangeInclusive<char>; 3] = [
-    '\u{200e}'..='\u{200f}',
-    '\u{202a}'..='\u{202e}',
-    '\u{2066}'..='\u{2069}',
-];
-
-/// What a server sent must not steer the terminal.
-fn printable(text: &str) -> String {
-    let steers = |c: char| c.is_control() || REORDERING.iter().any(|range| range.contains(&c));
-    text.replace(steers, " ")
 }
 
 /// The address, where each address is a site of its own.

@@ -4,7 +4,10 @@
 use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
-use sitewatch_actors::history::{Bucket, Figures, GroupReport, Report, SiteReport};
+use sitewatch_actors::{
+    history::{Bucket, Figures, GroupReport, Report, SiteReport},
+    model::printable,
+};
 
 use super::{budget, duration, millis, number_of_sites, percent, shown};
 
@@ -173,7 +176,7 @@ fn colour(uptime: Option<f64>) -> &'static str {
 
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in printable(text).chars() {
         match c {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),
@@ -196,5 +199,6 @@ mod tests {
             escaped("<b a='1'>&\""),
             "&lt;b a=&#39;1&#39;&gt;&amp;&quot;"
         );
+        assert_eq!(escaped("a\u{202e}b"), "a\\u{202e}b");
     }
 }

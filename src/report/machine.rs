@@ -1,7 +1,10 @@
 //! A report for machines: JSON and CSV.
 
 use serde_json::{Value, json};
-use sitewatch_actors::history::{Budget, Figures, GroupReport, Report, SiteReport};
+use sitewatch_actors::{
+    history::{Budget, Figures, GroupReport, Report, SiteReport},
+    model::{printable, printable_json},
+};
 
 /// `{from, to, sites: [{site, uptime, coverage, checks, incidents, p50_ms, …}], groups}`. Shares are percent, 0 to 100; what is not
 /// known is null.
@@ -11,7 +14,7 @@ pub(super) fn json(report: &Report) -> String {
     let whole = json!({
         "from": report.from, "to": report.to, "bucket_s": report.bucket.as_secs_f64(), "sites": sites, "groups": groups,
     });
-    format!("{whole:#}\n")
+    printable_json(&format!("{whole:#}\n"))
 }
 
 fn site(site: &SiteReport) -> Value {
@@ -93,9 +96,9 @@ fn field(value: &Value) -> String {
         Value::Null => String::new(),
         // A program for tables would take it for a formula.
         Value::String(text) if text.starts_with(['=', '+', '-', '@', '\t', '\r']) => {
-            format!("'{text}")
+            format!("'{}", printable(text))
         }
-        Value::String(text) => text.clone(),
+        Value::String(text) => printable(text),
         other => other.to_string(),
     }
 }
@@ -108,6 +111,7 @@ mod tests {
     fn text_is_no_formula() {
         assert_eq!(field(&json!("plain")), "plain");
         assert_eq!(field(&json!("=1+1")), "'=1+1");
+        assert_eq!(field(&json!("a\u{202e}b")), "a\\u{202e}b");
         assert_eq!(field(&json!(1.5)), "1.5");
         assert_eq!(field(&Value::Null), "");
     }

@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
-use sitewatch_actors::history::{Bucket, Figures, Report};
+use sitewatch_actors::{
+    history::{Bucket, Figures, Report},
+    model::printable,
+};
 
 use super::{budget, duration, millis, number_of_sites, percent, shown};
-use crate::when::printable;
 
 const HEADS: [&str; 10] = [
     "SITE",

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use sitewatch_actors::database::ask;
+use sitewatch_actors::{database::ask, model::printable};
 use sitewatch_config::PostgresSettings;
 use tokio_postgres::{Client, Row};
 
@@ -58,7 +58,7 @@ fn table(rows: &[Row]) -> String {
             "down" => ("✗", "31"),
             _ => ("?", "33"),
         };
-        let site: String = row.get::<_, &str>(0).chars().take(34).collect();
+        let site: String = printable(row.get(0)).chars().take(34).collect();
         let status = row
             .get::<_, Option<i32>>(3)
             .map_or_else(|| "-".to_owned(), |status| status.to_string());
@@ -68,12 +68,8 @@ fn table(rows: &[Row]) -> String {
         let what = row
             .get::<_, Option<&str>>(2)
             .map_or_else(String::new, |error| {
-                let detail: String = row
-                    .get::<_, Option<&str>>(5)
-                    .unwrap_or_default()
-                    .chars()
-                    .take(60)
-                    .collect();
+                let detail = row.get::<_, Option<&str>>(5).unwrap_or_default();
+                let detail: String = printable(detail).chars().take(60).collect();
                 format!("{error}: {detail}")
             });
         let line = format!(

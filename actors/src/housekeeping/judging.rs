@@ -19,7 +19,7 @@ use crate::{
         SessionError,
         incidents::{self, Pair},
     },
-    model::{Incident, Judge, RuleBook, Slot, Verdict},
+    model::{Incident, Judge, RuleBook, Slot, Verdict, printable},
 };
 
 /// Judges again what is noted, for about [`LONGEST`]. Whether there is more.
@@ -70,7 +70,8 @@ async fn judge_again(client: &mut Client, row: &Row, log: &Logger) -> Result<boo
     transaction.execute(DONE, &[&pair.0, &pair.1]).await?;
     fail::fail_point!("housekeeping::judge");
     transaction.commit().await?;
-    info!(log, "incidents judged again, since checks had come late"; "site" => row.get::<_, &str>(3), "location" => row.get::<_, &str>(4),
+    info!(log, "incidents judged again, since checks had come late"; "site" => printable(row.get(3)),
+        "location" => printable(row.get(4)),
         "since" => %again.from, "before" => again.stored.len(), "now" => again.incidents.len());
     Ok(true)
 }

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::printable;
+
 /// The most that a message's part may have that is stored as it came, in bytes of JSON: a capture of 64 KiB of control
 /// characters, each of which JSON writes with six bytes, and headers.
 const MAX_PART: usize = 512 << 10;
@@ -48,7 +50,7 @@ impl Facts<'_> {
     /// What does not fit, or is not what it should be.
     pub(super) fn detail(&self, words: Option<&str>) -> Result<Option<Box<Detail>>, String> {
         let text = match (words, self.failed_attempts) {
-            (Some(words), _) => words.to_owned(),
+            (Some(words), _) => printable(words),
             (None, Some(failed)) => in_words(failed)?,
             (None, None) => return Ok(None),
         };
@@ -97,7 +99,7 @@ fn in_words(failed: &RawValue) -> Result<String, String> {
     // Of ten attempts the first ones tell enough.
     let mut text = all.join("; ");
     text.truncate(text.floor_char_boundary(1024));
-    Ok(text.replace('\0', "\u{fffd}"))
+    Ok(printable(&text))
 }
 
 /// PostgreSQL's jsonb takes no NUL, written out or not.

@@ -10,6 +10,7 @@ use super::{
     bucket::bucket,
     detail::Facts,
     envelope::Envelope,
+    printable,
     revision::{self, fits},
 };
 
@@ -119,7 +120,7 @@ impl Decoder {
             .map_err(|(reason, detail)| DeadLetter {
                 source,
                 reason,
-                detail,
+                detail: printable(&detail),
                 key: key.map(<[u8]>::to_vec),
                 payload: payload.to_vec(),
             })

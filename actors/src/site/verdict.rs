@@ -6,7 +6,7 @@ use super::{
     attempt::{Attempt, Failure, See},
     expect_body, expect_headers,
 };
-use crate::model::{ErrorKind, Outcome, Slot};
+use crate::model::{ErrorKind, Outcome, Slot, printable};
 
 /// The most bytes of detail that travel.
 const MAX_DETAIL: usize = 256;
@@ -16,7 +16,7 @@ const MAX_DETAIL: usize = 256;
 pub(super) struct Verdict {
     /// How it ended.
     pub(super) outcome: Outcome,
-    /// All that was wrong, what decides first. Fit to be stored: no control characters, at most 256 bytes each.
+    /// All that was wrong, what decides first. Fit to be stored: [`printable`], at most 256 bytes each.
     pub(super) failures: Vec<Failure>,
 }
 
@@ -182,10 +182,7 @@ fn slow(options: &SiteOptions, attempt: &Attempt, see: See<'_>) {
 }
 
 fn presentable(detail: &str) -> String {
-    let mut text: String = detail
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut text = printable(detail);
     if text.len() > MAX_DETAIL {
         let mark = '…';
         text.truncate(text.floor_char_boundary(MAX_DETAIL - mark.len_utf8()));

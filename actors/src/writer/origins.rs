@@ -14,7 +14,7 @@ use crate::{
         ROLLUP_LOCK,
         incidents::{JUDGED_AGAIN, Pair},
     },
-    model::{Origin, Revision, Slot},
+    model::{Origin, Revision, Slot, printable},
 };
 
 /// Numbers that are known to be committed.
@@ -174,7 +174,8 @@ async fn rename(
             )
             .await?;
         if renamed > 0 {
-            info!(log, "a site has a new name, its history goes on"; "site" => name, "formerly" => old);
+            info!(log, "a site has a new name, its history goes on"; "site" => printable(name),
+                "formerly" => printable(old));
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use slog::{Logger, debug, info, warn};
 use super::seam::{StoreSession, StoreTransaction, ToldIncident, ToldRevision};
 use crate::{
     database::{Remedy, SessionError, StoreError},
-    model::{Batch, DeadLetter, DeadReason, ErrorKind, Revision, Row},
+    model::{Batch, DeadLetter, DeadReason, ErrorKind, Revision, Row, printable},
 };
 
 /// What a stored batch brought.
@@ -38,20 +38,21 @@ impl Stored {
 /// One line for each incident that begins or ends: for who looks into the log at night.
 fn tell(log: &Logger, told: &ToldIncident) {
     let (origin, incident) = (&told.origin, &told.incident);
+    let (site, location) = (printable(&origin.site), printable(&origin.location));
     let error = told.error.map_or("", ErrorKind::as_str);
     let detail = told.detail.as_deref().unwrap_or_default();
     match incident.ended {
         None if incident.flaps == 0 => {
-            warn!(log, "incident opened"; "site" => &origin.site, "location" => &origin.location,
+            warn!(log, "incident opened"; "site" => &site, "location" => &location,
                 "began" => %incident.began, "error" => error, "detail" => detail);
         }
         None => {
-            warn!(log, "incident goes on, the site is flapping"; "site" => &origin.site, "location" => &origin.location,
+            warn!(log, "incident goes on, the site is flapping"; "site" => &site, "location" => &location,
                 "began" => %incident.began, "flaps" => incident.flaps, "error" => error, "detail" => detail);
         }
         Some(ended) => {
             let lasted = ended.micros_since(incident.began) / 1_000_000;
-            info!(log, "incident closed"; "site" => &origin.site, "location" => &origin.location,
+            info!(log, "incident closed"; "site" => &site, "location" => &location,
                 "began" => %incident.began, "ended" => %ended, "lasted_s" => lasted, "error" => error);
         }
     }

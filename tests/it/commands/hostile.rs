@@ -9,6 +9,12 @@ use crate::scripted::{Authority, Script, Scripts, Tls, dns, http, tls};
 /// For starting the process and reading the system's certificates, on a busy machine.
 const BESIDE_THE_CHECK: Duration = Duration::from_secs(5);
 
+/// Neither a control character nor a mark that no one sees.
+fn is_plain(c: char) -> bool {
+    let is_mark = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+    c == '\n' || !(c.is_control() || is_mark)
+}
+
 fn is_told(what: &str, url: &str, flags: &[&str], kind: &str) -> Ran {
     let begun = Instant::now();
     let ran = check(
@@ -31,8 +37,7 @@ fn is_told(what: &str, url: &str, flags: &[&str], kind: &str) -> Ran {
         ran.err
     );
     assert_eq!(ran.err, "", "{what}");
-    let unprintable = |c: char| c.is_control() && c != '\n';
-    assert!(!ran.out.contains(unprintable), "{what}: {:?}", ran.out);
+    assert!(ran.out.chars().all(is_plain), "{what}: {:?}", ran.out);
     ran.ended(i32::from(kind != "UP"))
 }
 
@@ -117,6 +122,27 @@ async fn answers() {
         &["--body-matches", "nowhere", "--capture-bytes", "200"],
         "body_mismatch",
     );
+    let marks = "\u{202e}\u{2066}\u{200b}\u{feff}\u{e0041}\u{2028}";
+    let json = format!("{{\"status\": \"ok{marks}\u{9b}31m\", \"{marks}\": 1}}");
+    let marked = http::answer(500, &[], &json).serve();
+    let expectations = [
+        "--expect-json",
+        "{$.status: {equals: ok}}",
+        "--expected-status",
+        "500",
+        "--capture-bytes",
+        "200",
+    ];
+    is_told(
+        "marks in a value of JSON",
+        &marked.url("/"),
+        &expectations,
+        "body_mismatch",
+    );
+    let message = check(&marked.url("/"), &[&["--json"], &expectations[..]].concat()).ended(1);
+    assert!(message.out.chars().all(is_plain), "{:?}", message.out);
+    let parsed: serde_json::Value = serde_json::from_str(&message.out).unwrap();
+    assert_eq!(parsed["capture"]["body"], json, "what came is kept");
     let escapes = Script::new()
         .accept()
         .read_head()

@@ -18,7 +18,7 @@ use super::{
     },
     trace::Trace,
 };
-use crate::model::{ErrorKind, Slot};
+use crate::model::{ErrorKind, Slot, printable};
 
 /// What ALPN calls HTTP/2.
 pub(super) const H2: &[u8] = b"h2";
@@ -80,8 +80,8 @@ fn certificate(der: &[u8]) -> Option<Certificate> {
         i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX)
     };
     Some(Certificate {
-        subject: parsed.subject.to_string(),
-        issuer: parsed.issuer.to_string(),
+        subject: printable(&parsed.subject.to_string()),
+        issuer: printable(&parsed.issuer.to_string()),
         not_before: seconds(parsed.validity.not_before),
         not_after: seconds(parsed.validity.not_after),
     })
