@@ -13,7 +13,8 @@
 --   producer   none: a producer has no credentials of the database at all
 --   consumer   stores: adds rows, moves offsets, makes partitions through make_partition; reads results for the rollups, and
 --              changes none
---   web        reads results; not dead_letter, whose payloads may hold anything that was sent to the topic
+--   web        reads results, with what sites answered (check_detail: a quote in detail, headers and page in capture); not
+--              dead_letter, whose payloads may hold anything that was sent to the topic
 \set ON_ERROR_STOP on
 \if :{?consumer} \else \set consumer sitewatch_consumer \endif
 \if :{?web} \else \set web sitewatch_web \endif

@@ -65,7 +65,7 @@ pub(crate) fn explain(sources: &Sources, name: &str) -> Result<(), Failure> {
     let key = widest(&|n| rows[n].key.len());
     let value = widest(&|n| rows[n].value.chars().count()).min(48);
     let site = &explanation.site;
-    let mut text = format!("{}: {}\n", site.name, site.url);
+    let mut text = format!("{}: {}\n", site.name, site.shown_url());
     for row in rows {
         let _ = writeln!(
             text,

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::fields::Fields;
 use crate::item::Item;
-use crate::mask::MASK;
+use crate::mask::{MASK, is_sensitive};
 use crate::reference;
 use crate::request::file_content;
 
@@ -21,6 +21,9 @@ pub struct Body {
     pub bytes: Vec<u8>,
     /// How it was written, from which its content type follows.
     pub form: BodyForm,
+    /// Whether it is for the site's own origin only: a part of it came from a reference, a key in it is that of a credential
+    /// (`password`, `api_key`), or it is a file, into which nobody has looked.
+    pub is_private: bool,
 }
 
 /// How a body was written.
@@ -103,16 +106,21 @@ pub(crate) fn read(fields: &Fields<'_>) -> Option<Body> {
         BodyForm::File => Some(Body {
             bytes: file_content(&item, LARGEST)?.bytes,
             form,
+            is_private: true,
         }),
     }
 }
 
 fn text_or_json(item: &Item<'_>) -> Option<Body> {
     match &item.value.kind {
-        ValueKind::String(text) => Some(Body {
-            bytes: reference::fill_in(item, text)?.text.into_bytes(),
-            form: BodyForm::Text,
-        }),
+        ValueKind::String(text) => {
+            let filled = reference::fill_in(item, text)?;
+            Some(Body {
+                bytes: filled.text.into_bytes(),
+                form: BodyForm::Text,
+                is_private: filled.is_secret,
+            })
+        }
         ValueKind::Table(_) | ValueKind::Array(_) => json_body(item),
         _ => item.wrong_type("text, or a mapping or list, which is sent as JSON"),
     }
@@ -120,12 +128,29 @@ fn text_or_json(item: &Item<'_>) -> Option<Body> {
 
 fn json_body(item: &Item<'_>) -> Option<Body> {
     let mut value = json(item.value);
-    let mut fill_in = |text: &str| Some(reference::fill_in(item, text)?.text);
+    let mut is_private = has_sensitive_key(&value);
+    let mut fill_in = |text: &str| {
+        let filled = reference::fill_in(item, text)?;
+        is_private |= filled.is_secret;
+        Some(filled.text)
+    };
     change_texts(&mut value, &mut fill_in)?;
     Some(Body {
         bytes: value.to_string().into_bytes(),
         form: BodyForm::Json,
+        is_private,
     })
+}
+
+/// Whether a key in `value`, however deep, is that of a credential.
+fn has_sensitive_key(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Object(map) => map
+            .iter()
+            .any(|(key, value)| is_sensitive(key) || has_sensitive_key(value)),
+        serde_json::Value::Array(list) => list.iter().any(has_sensitive_key),
+        _ => false,
+    }
 }
 
 /// Changes all texts in `value`, keys left out. `None` as soon as one can't be.
@@ -156,6 +181,7 @@ fn form_body(item: &Item<'_>) -> Option<Body> {
         return item.wrong_type(EXPECTED);
     };
     let mut form = url::form_urlencoded::Serializer::new(String::new());
+    let mut is_private = table.keys().any(|name| is_sensitive(name));
     for (name, value) in table {
         let values = match &value.kind {
             ValueKind::Array(values) => values.iter().collect(),
@@ -164,7 +190,9 @@ fn form_body(item: &Item<'_>) -> Option<Body> {
         for value in values {
             match json(value) {
                 serde_json::Value::String(text) => {
-                    form.append_pair(name, &reference::fill_in(item, &text)?.text)
+                    let filled = reference::fill_in(item, &text)?;
+                    is_private |= filled.is_secret;
+                    form.append_pair(name, &filled.text)
                 }
                 other @ (serde_json::Value::Bool(_) | serde_json::Value::Number(_)) => {
                     form.append_pair(name, &other.to_string())
@@ -176,6 +204,7 @@ fn form_body(item: &Item<'_>) -> Option<Body> {
     Some(Body {
         bytes: form.finish().into_bytes(),
         form: BodyForm::Form,
+        is_private,
     })
 }
 

@@ -54,9 +54,10 @@ pub enum IpVersion {
 /// Where the node may connect to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct GuardOptions {
-    /// Every address, public or not.
+    /// Every address, public or not, but for link-local ones and those of cloud metadata.
     pub allow_private: bool,
-    /// Networks that are allowed though they are not public.
+    /// Networks that are allowed though they are not public. Link-local and metadata addresses are allowed only by a network
+    /// that holds nothing else.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allow_networks: Vec<IpNet>,
     /// Networks that are refused, whatever else is allowed.

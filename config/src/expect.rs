@@ -8,7 +8,7 @@ use crate::expect_json::{self, JsonRule};
 use crate::fields::Fields;
 use crate::item::Item;
 use crate::limits::{self, Limits};
-use crate::mask::quote;
+use crate::mask::{mask_url, quote};
 use crate::pattern::{Pattern, Patterns};
 use crate::status::{self, StatusSet};
 
@@ -185,7 +185,7 @@ fn final_url(item: &Item<'_>) -> Option<Url> {
     let text = item.text(expected)?;
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(url),
-        _ => item.wrong(expected),
+        _ => item.found(quote(&mask_url(text)), expected),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::expect::regex;
 use crate::fields::Fields;
 use crate::headers::is_token;
 use crate::item::Item;
-use crate::mask::quote;
+use crate::mask::{MASK, is_sensitive_header, quote};
 use crate::pattern::{Pattern, Patterns};
 
 /// What one header must be.
@@ -33,12 +33,18 @@ pub enum HeaderCondition {
     Matches(Pattern),
 }
 
-/// As it is written.
+/// As it is written, but for the values of headers that may hold a credential.
 pub(crate) fn as_mapping<S: Serializer>(
     rules: &[HeaderRule],
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(rules.iter().map(|rule| (&rule.name, &rule.condition)))
+    let shown = |rule: &HeaderRule| match &rule.condition {
+        HeaderCondition::Equals(_) if is_sensitive_header(&rule.name) => {
+            HeaderCondition::Equals(MASK.to_owned())
+        }
+        other => other.clone(),
+    };
+    serializer.collect_map(rules.iter().map(|rule| (&rule.name, shown(rule))))
 }
 
 /// The rules that are written, if any.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::fields::Fields;
+use crate::mask::mask_url;
 use crate::origin::Origin;
 use crate::site::Site;
 
@@ -39,6 +40,11 @@ pub(crate) fn explain(site: &Arc<Site>, layers: &[&Fields<'_>]) -> Explanation {
     let row = |(key, value): (String, serde_json::Value)| Explained {
         origin: origin(&key, layers),
         value: match value {
+            serde_json::Value::String(text)
+                if key == "expect_final_url" && site.options.request.hide_query =>
+            {
+                mask_url(&text)
+            }
             serde_json::Value::String(text) => text,
             value => value.to_string(),
         },

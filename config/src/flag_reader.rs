@@ -6,7 +6,7 @@ use crate::flags::{
     FLAGS,
     FlagForm::{self, List, Pairs, Parts, Switch, Text, Yaml},
 };
-use crate::origin::Origin;
+use crate::origin::{COMMAND_LINE, Origin};
 use crate::report::Report;
 
 /// The site that the flags tell, as a file would have it. A flag that is not known is a mistake of the caller and left out.
@@ -21,7 +21,7 @@ pub(crate) fn site(flags: &[(String, Vec<String>)], report: &Report) -> Option<V
             name => format!("--{name}"),
         };
         let origin = Origin::Variable {
-            source: "command line",
+            source: COMMAND_LINE,
             name: &shown,
         }
         .encode();

@@ -147,6 +147,13 @@ pub const FLAGS: &[Flag] = &[
         "Most redirects to follow [default: 10]",
     ),
     flag(
+        "hide-query",
+        "hide_query",
+        Switch,
+        "",
+        "Show no query of a URL",
+    ),
+    flag(
         "ip-version",
         "ip_version",
         Text,

@@ -4,7 +4,8 @@ use config::ValueKind;
 
 use crate::fields::Fields;
 use crate::item::Item;
-use crate::mask::{MASK, is_sensitive, quote};
+use crate::mask::{MASK, quote};
+use crate::origin::{COMMAND_LINE, Origin};
 use crate::reference;
 use crate::secret::Secret;
 
@@ -71,13 +72,19 @@ fn values_of(name: &str, item: &Item<'_>) -> Option<Vec<Secret>> {
         ValueKind::Array(_) => item
             .list("a list of values")?
             .iter()
-            .map(|item| value_of(name, item))
+            .map(|item| value_of(item))
             .collect(),
-        _ => Some(vec![value_of(name, item)?]),
+        _ => Some(vec![value_of(item)?]),
     }
 }
 
-fn value_of(name: &str, item: &Item<'_>) -> Option<Secret> {
+/// Whether the value stands in a variable, as in `SITEWATCH__DEFAULTS__HEADERS__X_KEY`.
+fn is_from_environment(item: &Item<'_>) -> bool {
+    let origin = item.value.origin().map(Origin::decode);
+    matches!(origin, Some(Origin::Variable { source, .. }) if source != COMMAND_LINE)
+}
+
+fn value_of(item: &Item<'_>) -> Option<Secret> {
     let value = match &item.value.kind {
         ValueKind::String(_) => reference::follow(item, "a header value")?,
         _ => reference::Referenced {
@@ -92,14 +99,16 @@ fn value_of(name: &str, item: &Item<'_>) -> Option<Secret> {
         .chars()
         .all(|c| c == '\t' || c == ' ' || c.is_ascii_graphic())
     {
-        return Some(Secret::new(value.text));
+        return Some(match value.is_secret || is_from_environment(item) {
+            true => Secret::referenced(value.text),
+            false => Secret::new(value.text),
+        });
     }
-    let found = if value.is_secret || is_sensitive(name) {
-        MASK.to_owned()
-    } else {
-        quote(&value.text)
-    };
-    item.found(found, "a header value: printable ASCII on one line")
+    // Any header may hold a credential, whatever its name says.
+    item.found(
+        format!("{MASK}, in which a character is not printable ASCII"),
+        "a header value: printable ASCII on one line",
+    )
 }
 
 /// Whether this is a token as HTTP defines it, of which methods and header names are made.

@@ -87,7 +87,7 @@ pub use kafka_sasl::{Sasl, SaslMechanism, TokenCommand, TokenSource};
 pub use kafka_security::{KafkaIdentity, KafkaTls};
 pub use limits::Limits;
 pub use login::{Login, Oauth2};
-pub use mask::is_sensitive;
+pub use mask::{is_sensitive, is_sensitive_header, mask_url, without_query};
 pub use node::{LogFormat, LogLevel, LogSettings, NodeSettings, RestartSettings};
 pub use options::SiteOptions;
 pub use pattern::Pattern;

@@ -6,6 +6,7 @@ use url::Url;
 
 use crate::fields::Fields;
 use crate::item::Item;
+use crate::mask::{mask_url, quote};
 use crate::reference;
 use crate::secret::Secret;
 
@@ -134,7 +135,7 @@ fn url_of(item: &Item<'_>) -> Option<Url> {
     let text = item.text(expected)?;
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(url),
-        _ => item.wrong(expected),
+        _ => item.found(quote(&mask_url(text)), expected),
     }
 }
 

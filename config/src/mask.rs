@@ -1,5 +1,7 @@
 //! Keeps secrets out of messages.
 
+use url::Url;
+
 /// What is printed in place of a secret.
 pub(crate) const MASK: &str = "***";
 
@@ -24,6 +26,14 @@ pub fn is_sensitive(name: &str) -> bool {
     name == "sasl.oauthbearer.config" || PARTS.iter().any(|part| name.contains(part))
 }
 
+/// Whether a header of this name, in a request or an answer, usually holds a credential. Wider than [`is_sensitive`], since the
+/// names of headers are free: `x-auth`, `x-session-id`.
+pub fn is_sensitive_header(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let mut parts = ["auth", "session", "passphrase", "jwt", "signature"].iter();
+    is_sensitive(name) || parts.any(|part| lower.contains(part))
+}
+
 /// Hides the user info of a URL. Works on text that is not a valid URL too, and then rather hides too much.
 pub(crate) fn mask_user_info(text: &str) -> String {
     let start = text.find("://").map_or(0, |at| at + 3);
@@ -37,6 +47,27 @@ pub(crate) fn mask_user_info(text: &str) -> String {
     match end {
         Some(end) => format!("{scheme}{MASK}{}", &rest[end..]),
         None => text.to_owned(),
+    }
+}
+
+/// A URL with its query and fragment hidden, for those that may hold a credential.
+pub fn without_query(url: &Url) -> Url {
+    let mut url = url.clone();
+    if url.query().is_some() {
+        url.set_query(Some(MASK));
+    }
+    if url.fragment().is_some() {
+        url.set_fragment(Some(MASK));
+    }
+    url
+}
+
+/// Hides user info, query and fragment of a URL. Works on text that is not a valid URL too.
+pub fn mask_url(text: &str) -> String {
+    let masked = mask_user_info(text);
+    match masked.find(['?', '#']) {
+        Some(at) => format!("{}{MASK}", &masked[..=at]),
+        None => masked,
     }
 }
 
@@ -113,6 +144,24 @@ mod tests {
             ("user:pw@example.org", "***@example.org"),
         ] {
             assert_eq!(mask_user_info(text), masked);
+        }
+    }
+
+    #[test]
+    fn query_and_fragment_are_hidden() {
+        for (text, masked) in [
+            ("https://a/b", "https://a/b"),
+            ("https://a/?key=1&b#c", "https://a/?***#***"),
+            ("https://a/#token", "https://a/#***"),
+        ] {
+            assert_eq!(without_query(&Url::parse(text).unwrap()).as_str(), masked);
+        }
+        for (text, masked) in [
+            ("ftp://u:p@a/?key=1#c", "ftp://***@a/?***"),
+            ("a.example/#key", "a.example/#***"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(mask_url(text), masked);
         }
     }
 

@@ -15,6 +15,9 @@ pub(crate) enum Origin<'a> {
     Variable { source: &'a str, name: &'a str },
 }
 
+/// The source of what flags say.
+pub(crate) const COMMAND_LINE: &str = "command line";
+
 impl<'a> Origin<'a> {
     pub(crate) fn decode(text: &'a str) -> Self {
         match text

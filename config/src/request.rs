@@ -33,6 +33,9 @@ pub struct RequestOptions {
     pub follow_redirects: bool,
     /// The most redirects that are followed.
     pub max_redirects: u8,
+    /// Whether the query of its URL is left out wherever the URL is shown or stored.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hide_query: bool,
 }
 
 impl Default for RequestOptions {
@@ -46,6 +49,7 @@ impl Default for RequestOptions {
             keep_alive: false,
             follow_redirects: true,
             max_redirects: 10,
+            hide_query: false,
         }
     }
 }
@@ -97,6 +101,7 @@ pub(crate) fn read(fields: &Fields<'_>, base: &RequestOptions) -> RequestOptions
             .item("max_redirects")
             .and_then(|item| item.whole(0..=100))
             .unwrap_or(base.max_redirects),
+        hide_query: flag("hide_query", base.hide_query),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use url::Url;
 
+use crate::mask::without_query;
 use crate::options::{SiteOptions, keyed};
 
 /// A monitored URL with its settings. Its key is the name.
@@ -25,7 +26,9 @@ pub struct Site {
 impl Site {
     pub(crate) fn new(name: &str, url: Url, options: &SharedOptions) -> Self {
         let mut hasher = keyed();
-        for text in [name, url.as_str()] {
+        // The hash travels: what is hidden has no part in it.
+        let shown = shown(&url, &options.options);
+        for text in [name, shown.as_str()] {
             hasher.write(&(text.len() as u64).to_le_bytes());
             hasher.write(text.as_bytes());
         }
@@ -52,6 +55,11 @@ impl Site {
     /// A site of this name, URL and options.
     pub fn of(name: &str, url: Url, options: SiteOptions) -> Site {
         Site::new(name, url, &SharedOptions::new(options))
+    }
+
+    /// Its URL as it is shown and stored: without the query, if that is to be hidden.
+    pub fn shown_url(&self) -> Url {
+        shown(&self.url, &self.options)
     }
 
     /// The same site, with the names that it had before.
@@ -92,6 +100,14 @@ impl Site {
     }
 }
 
+/// As [`Site::shown_url`].
+fn shown(url: &Url, options: &SiteOptions) -> Url {
+    match options.request.hide_query {
+        true => without_query(url),
+        false => url.clone(),
+    }
+}
+
 /// Options that several sites have, with what is worked out once for all of them.
 #[derive(Clone)]
 pub(crate) struct SharedOptions {
@@ -113,7 +129,7 @@ impl fmt::Debug for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Site")
             .field("name", &self.name)
-            .field("url", &self.url.as_str())
+            .field("url", &self.shown_url().as_str())
             .field("options", &self.options)
             .finish()
     }

@@ -11,7 +11,7 @@ use crate::explain::{Explanation, explain};
 use crate::fields::Fields;
 use crate::item::Item;
 use crate::login::Login;
-use crate::mask::{mask_user_info, quote};
+use crate::mask::{mask_url, quote};
 use crate::options::SiteOptions;
 use crate::options_reader::OptionsReader;
 use crate::site::{SharedOptions, Site};
@@ -185,7 +185,7 @@ impl Sites<'_> {
         let name = match name {
             Some(Some(name)) => name,
             Some(None) => return,
-            None => url.default_name(),
+            None => url.default_name(shared.options.request.hide_query),
         };
         let named = name_item.or(url_item);
         if let Some(first) = self.places.get(name.as_str()) {
@@ -217,9 +217,9 @@ impl Sites<'_> {
         };
         let url = match site_url::parse(text) {
             Ok(url) => url,
-            Err(expected) => return problem(quote(&mask_user_info(text)), expected),
+            Err(expected) => return problem(quote(&mask_url(text)), expected),
         };
-        let name = url.default_name();
+        let name = url.default_name(defaults.options.request.hide_query);
         if let Some(first) = self.places.get(name.as_str()) {
             return problem(
                 quote(&name),

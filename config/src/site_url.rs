@@ -4,7 +4,7 @@ use url::Url;
 
 use crate::item::Item;
 use crate::login::{Login, user_info};
-use crate::mask::mask_user_info;
+use crate::mask::{mask_url, quote, without_query};
 
 const LONGEST_URL: usize = 2048;
 
@@ -18,9 +18,11 @@ pub(crate) struct WrittenUrl {
 }
 
 impl WrittenUrl {
-    /// The name of a site without one: the URL as it was written, but for name and password.
-    pub(crate) fn default_name(&self) -> String {
+    /// The name of a site without one: the URL as it was written, but for name and password and, if it is to be hidden, the
+    /// query.
+    pub(crate) fn default_name(&self, hide_query: bool) -> String {
         match self.login {
+            _ if hide_query => without_query(&self.parsed).into(),
             None => self.text.clone(),
             Some(_) => self.parsed.as_str().to_owned(),
         }
@@ -30,7 +32,7 @@ impl WrittenUrl {
 pub(crate) fn read(item: &Item<'_>) -> Option<WrittenUrl> {
     let text = item.text("an http:// or https:// URL")?;
     parse(text)
-        .map_err(|expected| item.wrong::<()>(expected))
+        .map_err(|expected| item.found::<()>(quote(&mask_url(text)), expected))
         .ok()
 }
 
@@ -45,7 +47,7 @@ pub(crate) fn parse(text: &str) -> Result<WrittenUrl, String> {
         return Err(format!("a URL of at most {LONGEST_URL} bytes"));
     }
     let Some((scheme, rest)) = text.split_once("://") else {
-        let guess = format!("https://{}", mask_user_info(text));
+        let guess = format!("https://{}", mask_url(text));
         let is_near = text.contains(['.', ':']) && Url::parse(&guess).is_ok();
         let hint = if is_near {
             format!("; did you mean {guess}?")

@@ -155,3 +155,92 @@ fn a_site_for_tests_is_complete() {
             && site.options.expect.expected_status.contains(204)
     );
 }
+
+/// Redirects to another origin depend on it.
+#[test]
+fn what_a_reference_or_the_environment_led_to_is_known() {
+    let settings = folder()
+        .file("key", "from-file")
+        .file(
+            "sitewatch.yaml",
+            "defaults: { headers: { accept: text/html } }\n\
+             sites:\n\
+             - { url: 'http://a/', headers: { x-b: '${TOKEN}', x-c: 'file:key', x-d: [written, 'x${TOKEN}'] } }\n\
+             - { url: 'http://b/', body: 'a ${TOKEN}' }\n\
+             - { url: 'http://c/', form: { a: '${TOKEN}' } }\n\
+             - { url: 'http://d/', json: { list: [{ passwd: x }] } }\n\
+             - { url: 'http://e/', body_file: key }\n\
+             - { url: 'http://f/', form: { a: 1 } }\n\
+             - { url: 'http://g/', body: { a: '$${TOKEN}' } }\n",
+        )
+        .env("TOKEN", "t")
+        .env("SITEWATCH__DEFAULTS__HEADERS__USER_AGENT", "mine")
+        .load();
+    let headers = settings.sites[0].options.request.headers.iter();
+    let mut known: Vec<(&str, bool)> = headers
+        .map(|(name, value)| (name.as_str(), value.is_referenced()))
+        .collect();
+    known.sort_unstable();
+    assert_eq!(
+        known,
+        [
+            ("accept", false),
+            ("user-agent", true),
+            ("x-b", true),
+            ("x-c", true),
+            ("x-d", false),
+            ("x-d", true)
+        ]
+    );
+    let private = settings.sites[1..].iter().map(|site| {
+        let body = site.options.request.body.as_ref();
+        body.unwrap().is_private
+    });
+    assert_eq!(
+        private.collect::<Vec<_>>(),
+        [true, true, true, true, false, false]
+    );
+}
+
+#[test]
+fn a_hidden_query_is_in_no_name_and_no_text() {
+    let settings = folder()
+        .file(
+            "sitewatch.yaml",
+            "defaults: { hide_query: true }\n\
+             sites: [{ url: 'https://a/b?key=CANARY#CANARY', expect_final_url: 'https://c/?CANARY' }]\n",
+        )
+        .site("https://d/?key=CANARY")
+        .load();
+    let names: Vec<&str> = settings.sites.iter().map(|site| &*site.name).collect();
+    assert_eq!(names, ["https://a/b?***#***", "https://d/?***"]);
+    assert_eq!(
+        settings.sites[0].url.as_str(),
+        "https://a/b?key=CANARY#CANARY"
+    );
+    assert_eq!(
+        settings.sites[0].shown_url().as_str(),
+        "https://a/b?***#***"
+    );
+    let explained = sitewatch_config::explain_site(
+        folder()
+            .file(
+                "sitewatch.yaml",
+                "sites: [{ name: a, url: 'https://a/?CANARY', hide_query: true, expect_final_url: 'https://c/?CANARY' }]\n",
+            )
+            .sources(),
+        "a",
+    );
+    let shown = format!("{:?}", explained.unwrap().unwrap().rows);
+    assert!(
+        shown.contains("https://c/?***") && !shown.contains(CANARY),
+        "{shown}"
+    );
+    // Who turns it on does not change what is checked: a key in the URL has no part in the hash.
+    let hash = |key: &str| {
+        let text = format!("sites: [{{ name: a, url: 'https://a/?{key}', hide_query: true }}]\n");
+        let settings = folder().file("sitewatch.yaml", &text).load();
+        settings.sites[0].config_hash()
+    };
+    assert_eq!(hash("one"), hash("two"));
+}

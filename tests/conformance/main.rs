@@ -4,6 +4,7 @@
 mod expectations;
 mod hostile;
 mod memory;
+mod redirects;
 mod requests;
 mod row;
 #[path = "../support/scripted/mod.rs"]

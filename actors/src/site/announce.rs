@@ -94,7 +94,7 @@ pub(super) fn revision(
         v: MESSAGE_VERSION,
         kind: SiteRevision::KIND,
         site: name(site, change.address),
-        url: site.url.to_string(),
+        url: site.shown_url().into(),
         location: around.location.clone(),
         since: change.since,
         until: change.until,

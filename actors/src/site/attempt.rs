@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, rc::Rc};
 
-use sitewatch_config::{TlsVersion, Url};
+use sitewatch_config::{SiteOptions, TlsVersion, Url, without_query};
 
 use crate::model::{ErrorKind, Hop, Phases, Reached};
 
@@ -47,8 +47,10 @@ pub struct Attempt {
     pub body_bytes: Option<u64>,
     /// The redirects that were followed, in order.
     pub hops: Vec<Hop>,
-    /// Where they led, reached or not; absent without any.
+    /// Where they led, reached or not; absent without any. For comparing only: what is shown is [`Attempt::shown_final_url`].
     pub final_url: Option<Url>,
+    /// Whether one of them led to another origin.
+    pub left_origin: bool,
     /// What the handshake of the last connection showed.
     pub tls: Option<Rc<TlsFacts>>,
     /// Addresses that could not be connected to, each with the reason.
@@ -57,6 +59,18 @@ pub struct Attempt {
     pub headers: Vec<(String, Vec<u8>)>,
     /// As much of the body as anybody asks for.
     pub body: Vec<u8>,
+}
+
+impl Attempt {
+    /// Where redirects led, as it is shown and stored: without its query and fragment where that is another origin, whose
+    /// credentials they may be, or where the site's settings hide it.
+    pub(super) fn shown_final_url(&self, options: &SiteOptions) -> Option<Url> {
+        let url = self.final_url.as_ref()?;
+        Some(match self.left_origin || options.request.hide_query {
+            true => without_query(url),
+            false => url.clone(),
+        })
+    }
 }
 
 /// What a TLS handshake showed.

@@ -1,6 +1,6 @@
 //! Are the headers as expected? Pure.
 
-use sitewatch_config::{HeaderCondition, HeaderRule, is_sensitive};
+use sitewatch_config::{HeaderCondition, HeaderRule, is_sensitive_header};
 
 use super::{
     attempt::{Failure, See},
@@ -20,7 +20,7 @@ pub(super) fn look(rules: &[HeaderRule], headers: &[(String, Vec<u8>)], see: See
         let fail = |what: &str| {
             let found = match values.first() {
                 None => format!("the header {name} is absent"),
-                Some(_) if is_sensitive(name) => format!("{name} has another value"),
+                Some(_) if is_sensitive_header(name) => format!("{name} has another value"),
                 Some(value) => format!("{name}: {}", excerpt(value)),
             };
             Some(Failure::new(
@@ -46,14 +46,20 @@ pub(super) fn look(rules: &[HeaderRule], headers: &[(String, Vec<u8>)], see: See
                     fail("it must not be there")
                 },
             ),
-            HeaderCondition::Equals(text) => see(
-                &format_args!("expect_headers {name} equals {text}"),
-                if any(&|value| value == text.as_bytes()) {
-                    None
-                } else {
-                    fail(&format!("it must be {text}"))
-                },
-            ),
+            HeaderCondition::Equals(text) => {
+                let shown = match is_sensitive_header(name) {
+                    true => "***",
+                    false => text,
+                };
+                see(
+                    &format_args!("expect_headers {name} equals {shown}"),
+                    if any(&|value| value == text.as_bytes()) {
+                        None
+                    } else {
+                        fail(&format!("it must be {shown}"))
+                    },
+                );
+            }
             HeaderCondition::Matches(pattern) => see(
                 &format_args!("expect_headers {name} matches {}", pattern.as_str()),
                 if any(&|value| pattern.is_match(value)) {
@@ -109,5 +115,16 @@ mod tests {
             told = failure.unwrap().detail
         });
         assert_eq!(told, "set-cookie has another value; it must match Secure");
+        let rules = [HeaderRule {
+            name: "x-auth".to_owned(),
+            condition: HeaderCondition::Equals("CANARY".to_owned()),
+        }];
+        look(&rules, &headers, &mut |what, failure| {
+            told = format!("{what}; {}", failure.unwrap().detail)
+        });
+        assert!(
+            told.contains("equals ***") && !told.contains("CANARY"),
+            "{told}"
+        );
     }
 }

@@ -171,6 +171,7 @@ fn token_site(oauth2: &Oauth2, options: &SiteOptions) -> Site {
     asked.request.body = Some(Body {
         bytes: form.finish().into_bytes(),
         form: BodyForm::Form,
+        is_private: true,
     });
     // Every server must take the credentials in this way (RFC 6749, 2.3.1).
     let encode =

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use sitewatch_config::{Site, is_sensitive};
+use sitewatch_config::{Site, is_sensitive_header};
 
 use super::{
     attempt::{Attempt, Failure},
@@ -106,7 +106,7 @@ impl<'a> Trial<'a> {
         let result = CheckResult {
             v: MESSAGE_VERSION,
             site: name(site, address),
-            url: site.url.to_string(),
+            url: site.shown_url().into(),
             location: around.location.clone(),
             slot,
             lateness_us,
@@ -121,7 +121,7 @@ impl<'a> Trial<'a> {
             redirects: made.then(|| u8::try_from(attempt.hops.len()).unwrap_or(u8::MAX)),
             attempts: u8::try_from(failed_attempts.len() + usize::from(made)).unwrap_or(u8::MAX),
             reached: (made && attempt.reached != Reached::End).then_some(attempt.reached),
-            final_url: attempt.final_url.as_ref().map(ToString::to_string),
+            final_url: attempt.shown_final_url(options).map(Into::into),
             hops: std::mem::take(&mut attempt.hops),
             failures,
             failed_attempts,
@@ -185,7 +185,7 @@ pub(super) fn name(site: &Site, address: Option<IpAddr>) -> Arc<str> {
 
 fn capture(attempt: &Attempt, most: usize) -> Capture {
     let header = |(name, value): &(String, Vec<u8>)| {
-        let value = if is_sensitive(name) {
+        let value = if is_sensitive_header(name) {
             "***".to_owned()
         } else {
             text(value)

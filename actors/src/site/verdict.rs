@@ -1,6 +1,6 @@
 //! Is the site up? Pure.
 
-use sitewatch_config::{SiteOptions, TlsVersion, Url};
+use sitewatch_config::{SiteOptions, TlsVersion, Url, without_query};
 
 use super::{
     attempt::{Attempt, Failure, See},
@@ -86,10 +86,16 @@ pub(super) fn expectations(
         }),
     );
     if let Some(wanted) = &expect.expect_final_url {
-        let last = attempt.final_url.as_ref().unwrap_or(url);
+        let is_there = attempt.final_url.as_ref().unwrap_or(url) == wanted;
+        let shown = |url: &Url| match options.request.hide_query {
+            true => without_query(url),
+            false => url.clone(),
+        };
+        let last = attempt.shown_final_url(options);
+        let (last, wanted) = (last.unwrap_or_else(|| shown(url)), shown(wanted));
         see(
             &format_args!("expect_final_url {wanted}"),
-            (last != wanted).then(|| {
+            (!is_there).then(|| {
                 Failure::new(
                     ErrorKind::RedirectError,
                     format!("redirects end at {last}, expected {wanted}"),

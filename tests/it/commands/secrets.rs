@@ -91,6 +91,15 @@ async fn an_error_in_the_settings_shows_no_secret() {
             format!("headers: {{ authorization: \"a\\n{SECRET}\" }}"),
             "authorization",
         ),
+        (format!("headers: {{ x-plain: '{SECRET}é' }}"), "x-plain"),
+        (
+            format!("headers: {{ x-plain: [a, '{SECRET}é'] }}"),
+            "x-plain",
+        ),
+        (
+            format!("expect_final_url: 'ftp://a/?{SECRET}'"),
+            "expect_final_url",
+        ),
         (format!("proxy: 'ftp://me:{SECRET}@a/'"), "proxy"),
         (
             format!("oauth2: {{ token_url: 'ftp://a/', client_id: a, client_secret: {SECRET} }}"),
@@ -107,9 +116,23 @@ async fn an_error_in_the_settings_shows_no_secret() {
             ran.err
         );
     }
+    for wrong in [
+        "ftp://a/?key=CANARY",
+        "a.example/?key=CANARY",
+        "http://a:99999/?key=CANARY",
+    ] {
+        let settings = format!("sites: [{{ url: '{wrong}' }}]\n");
+        let ran = run_with(&["validate"], &[("sitewatch.yaml", &settings)], &[])
+            .complains(&["url"])
+            .ended(78);
+        assert!(!ran.err.contains(SECRET), "{}", ran.err);
+        let ran = run_with(&["check", wrong], &[], &[]).ended(2);
+        assert!(!ran.err.contains(SECRET), "{}", ran.err);
+    }
     for (flag, text) in [
         ("--basic-auth", SECRET),
         ("--bearer-token", "a\nCANARY"),
+        ("--header", "x-plain: CANARYé"),
         ("--proxy", "ftp://me:CANARY@a/"),
         (
             "--oauth2",

@@ -7,8 +7,16 @@ use tokio::net::TcpStream;
 use url::Host;
 
 use super::{
-    super::attempt::Failure, Means, dial::dial, guard, link::Link, proxy, redirect::Ask,
-    resolve::resolve, tls, trace::Trace,
+    super::attempt::Failure,
+    Means,
+    dial::{dial, refuse},
+    guard,
+    link::Link,
+    proxy,
+    redirect::Ask,
+    resolve::resolve,
+    tls,
+    trace::Trace,
 };
 use crate::model::{ErrorKind, Reached};
 
@@ -53,7 +61,7 @@ pub(super) async fn connect(
         ));
     }
     trace.enter(Reached::Tls);
-    let (settings, foreign) = (&connection.tls, !ask.with_credentials);
+    let (settings, foreign) = (&connection.tls, !ask.at_own_origin);
     let client = means
         .of_site
         .client(means.tls, settings, version, foreign)
@@ -105,9 +113,8 @@ impl Target<'_> {
         trace: &Trace,
     ) -> Result<TcpStream, Failure> {
         let connection = &options.connection;
-        if let Some(why) = self
-            .literal
-            .and_then(|address| guard::refuse(address, &connection.guard))
+        if let Some(address) = self.literal
+            && let Some(why) = refuse(address, connection)?
         {
             return Err(guard::blocked(&[why]));
         }

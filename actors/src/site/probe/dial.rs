@@ -15,7 +15,11 @@ use tokio::net::{TcpSocket, TcpStream};
 use url::Host;
 
 use super::{
-    super::attempt::Failure, exhausted::is_exhausted, guard, resolve::resolve, trace::Trace,
+    super::attempt::Failure,
+    exhausted::is_exhausted,
+    guard::{self, Refusal},
+    resolve::resolve,
+    trace::Trace,
 };
 use crate::model::ErrorKind;
 
@@ -25,7 +29,8 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// Connects to whichever of `addresses` answers first. Those that the guard refuses are left out.
 ///
 /// # Errors
-/// `blocked_address` if none is left; else what the last one said, with the words of all.
+/// `blocked_address` if none is left, `internal_error` if the guard can't tell; else what the last one said, with the words of
+/// all.
 pub(super) async fn dial(
     addresses: &[IpAddr],
     port: u16,
@@ -35,7 +40,11 @@ pub(super) async fn dial(
 ) -> Result<TcpStream, Failure> {
     let (mut blocked, mut open) = (Vec::new(), Vec::new());
     for address in addresses.iter().filter(|address| fits(address, options)) {
-        match guard::refuse(*address, &options.guard).filter(|_| guarded) {
+        match guarded
+            .then(|| refuse(*address, options))
+            .transpose()?
+            .flatten()
+        {
             Some(why) => blocked.push(why),
             None => open.push(*address),
         }
@@ -50,6 +59,18 @@ pub(super) async fn dial(
     let reasons = blocked.into_iter().map(|refusal| refusal.why);
     trace.refused.borrow_mut().extend(reasons);
     race(in_turn(open), port, options.source_address, trace).await
+}
+
+/// Why the guard does not let a connection go to `address`, if so.
+///
+/// # Errors
+/// `internal_error` if there are no more sockets to tell.
+pub(super) fn refuse(
+    address: IpAddr,
+    options: &ConnectionOptions,
+) -> Result<Option<Refusal>, Failure> {
+    let refused = guard::refuse(address, &options.guard, guard::is_of_this_machine);
+    refused.map_err(|error| Failure::new(kind_of(&error), plain(&error)))
 }
 
 /// The addresses of a site to which its settings let a connection go.

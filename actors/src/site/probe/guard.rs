@@ -1,56 +1,136 @@
-//! Which addresses a node may connect to. Pure.
+//! Which addresses a node may connect to. Pure, but for [`is_of_this_machine`].
 //!
 //! A monitor asks URLs that people write down, and follows redirects that strangers send. Without a guard it can be led
 //! into the network that it stands in ("server-side request forgery"): to a cloud's metadata service, or a database.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+};
 
-use sitewatch_config::GuardOptions;
+use sitewatch_config::{GuardOptions, IpNet};
 
-use super::super::attempt::Failure;
+use super::{super::attempt::Failure, exhausted::is_exhausted};
 use crate::model::ErrorKind;
+
+/// Link-local addresses, and those at which clouds serve metadata to their machines, credentials among it: the network, and what
+/// is there. Who allows private addresses does not mean these, so that only a network that holds nothing else allows them.
+const METADATA: [(&str, &str); 9] = [
+    (
+        "169.254.0.0/16",
+        "a link-local address (cloud metadata is there)",
+    ),
+    (
+        "fe80::/10",
+        "a link-local address (cloud metadata is there)",
+    ),
+    ("fd00:ec2::/32", "an address of AWS metadata"),
+    ("fd20:ce::/32", "an address of Google Cloud metadata"),
+    ("fd00:42::42/128", "the address of Scaleway metadata"),
+    (
+        "100.100.100.200/32",
+        "the address of Alibaba Cloud metadata",
+    ),
+    ("168.63.129.16/32", "the address of Azure's wire server"),
+    ("192.0.0.192/32", "the address of Oracle Cloud metadata"),
+    ("192.80.8.124/32", "the address of Equinix Metal metadata"),
+];
 
 /// Why an address must not be connected to.
 #[derive(Debug)]
 pub(super) struct Refusal {
     /// In words.
     pub(super) why: String,
-    /// Whether the user denies its network: nothing else lets it be then.
-    is_denied: bool,
+    /// What would allow it; empty if nothing does.
+    remedy: &'static str,
 }
 
-/// Why `address` must not be connected to, if so.
-pub(super) fn refuse(address: IpAddr, options: &GuardOptions) -> Option<Refusal> {
+/// Why `address` must not be connected to, if so. `is_own` tells whether it is one of this machine, and is asked only where that
+/// matters.
+///
+/// # Errors
+/// Those of `is_own`.
+pub(super) fn refuse(
+    address: IpAddr,
+    options: &GuardOptions,
+    is_own: impl FnOnce(IpAddr) -> io::Result<bool>,
+) -> io::Result<Option<Refusal>> {
     let plain = plain(address);
-    let within = |networks: &[sitewatch_config::IpNet]| {
-        networks
-            .iter()
-            .any(|network| network.contains(&address) || network.contains(&plain))
+    let within = |networks: &[IpNet]| {
+        let mut networks = networks.iter();
+        networks.any(|network| network.contains(&address) || network.contains(&plain))
+    };
+    let refusal = |what: &str, remedy| {
+        Ok(Some(Refusal {
+            why: format!("{address} is {what}"),
+            remedy,
+        }))
     };
     if within(&options.deny_networks) {
-        return Some(Refusal {
-            why: format!("{address} is in deny_networks"),
-            is_denied: true,
-        });
+        return refusal("in deny_networks", "");
+    }
+    if let Some((network, what)) = metadata(plain) {
+        let names_it = |allowed: &&IpNet| network.contains(*allowed) && allowed.contains(&plain);
+        return match options.allow_networks.iter().find(names_it) {
+            Some(_) => Ok(None),
+            None => refusal(
+                what,
+                "; only allow_networks with this very network allows it",
+            ),
+        };
     }
     if options.allow_private || within(&options.allow_networks) {
-        return None;
+        return Ok(None);
     }
-    Some(Refusal {
-        why: format!("{address} is {}", special_use(plain)?),
-        is_denied: false,
-    })
+    let remedy = "; allow_private: true or allow_networks allow it";
+    match special_use(plain) {
+        Some(what) => refusal(what, remedy),
+        None if is_own(plain)? => refusal("an address of this machine", remedy),
+        None => Ok(None),
+    }
 }
 
 /// The failure where every address is refused, for these reasons.
 pub(super) fn blocked(refusals: &[Refusal]) -> Failure {
     let reasons: Vec<&str> = refusals.iter().map(|refusal| &*refusal.why).collect();
-    let remedy = match refusals.iter().any(|refusal| refusal.is_denied) {
+    let remedy = match refusals.iter().any(|refusal| refusal.remedy.is_empty()) {
         true => "",
-        false => "; allow_private: true or allow_networks allow it",
+        false => refusals.last().map_or("", |refusal| refusal.remedy),
     };
     let detail = format!("{}{remedy}", reasons.join(", "));
     Failure::new(ErrorKind::BlockedAddress, detail)
+}
+
+/// Whether an interface of this machine has the address now. The kernel is asked for the way to it, on which nothing is sent:
+/// to an own address it is from that very address.
+///
+/// # Errors
+/// If there are no more sockets: nobody knows then, and no connection could be made either.
+pub(super) fn is_of_this_machine(address: IpAddr) -> io::Result<bool> {
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let way = UdpSocket::bind((any, 0)).and_then(|socket| {
+        // The port has no part in it.
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    });
+    match way {
+        Ok(from) => Ok(from.ip() == address),
+        Err(error) if is_exhausted(&error) => Err(error),
+        // There is no way to it, or no such family: it is not here.
+        Err(_) => Ok(false),
+    }
+}
+
+/// The network of [`METADATA`] in which an address is, and what is there.
+fn metadata(address: IpAddr) -> Option<(IpNet, &'static str)> {
+    METADATA.iter().find_map(|(network, what)| {
+        // A test parses them all.
+        let network: IpNet = network.parse().ok()?;
+        network.contains(&address).then_some((network, *what))
+    })
 }
 
 /// The IPv4 address inside of an IPv6 address that leads to it: mapped, compatible, NAT64 (RFC 6052) or 6to4 (RFC 3056).
@@ -89,7 +169,6 @@ fn special_v4(address: Ipv4Addr) -> Option<&'static str> {
         (127, ..) => Some("a loopback address"),
         (10, ..) | (172, 16..=31, _) | (192, 168, _) => Some("a private address"),
         (100, 64..=127, _) => Some("an address shared behind carrier NAT"),
-        (169, 254, _) => Some("a link-local address (cloud metadata is there)"),
         (192, 0, 0) => Some("an address for protocol assignments"),
         (192, 0, 2) | (198, 51, 100) | (203, 0, 113) => Some("an address for documentation"),
         (192, 88, 99) => Some("an address of 6to4 relays"),
@@ -111,7 +190,6 @@ fn special_v6(address: Ipv6Addr) -> Option<&'static str> {
         [0x2001, 0..=0x1ff, ..] => Some("an address for protocol assignments"),
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Some("an address for documentation"),
         [0xfc00..=0xfdff, ..] => Some("a private address"),
-        [0xfe80..=0xfebf, ..] => Some("a link-local address"),
         [0xfec0..=0xfeff, ..] => Some("a site-local address"),
         [0xff00..=0xffff, ..] => Some("a multicast address"),
         // Only 2000::/3 has been given out.
@@ -126,8 +204,75 @@ mod tests {
 
     use super::*;
 
+    fn judged(address: IpAddr, options: &GuardOptions) -> Option<Refusal> {
+        refuse(address, options, |_| Ok(false)).unwrap()
+    }
+
     fn refused(text: &str, options: &GuardOptions) -> bool {
-        refuse(text.parse().unwrap(), options).is_some()
+        judged(text.parse().unwrap(), options).is_some()
+    }
+
+    #[test]
+    fn metadata_is_reached_only_by_its_name() {
+        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let open = GuardOptions {
+            allow_private: true,
+            allow_networks: nets(&["0.0.0.0/0", "::/0", "fd00::/8", "100.64.0.0/10"]),
+            deny_networks: Vec::new(),
+        };
+        for (network, _) in METADATA {
+            let network: IpNet = network.parse().unwrap();
+            assert!(judged(network.addr(), &open).is_some(), "{network}");
+            let named = GuardOptions {
+                allow_networks: vec![network],
+                ..GuardOptions::default()
+            };
+            assert!(judged(network.addr(), &named).is_none(), "{network}");
+        }
+        for text in [
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "2002:a9fe:a9fe::1",
+            "fe80::a9fe:a9fe",
+            "fd00:ec2::23",
+        ] {
+            assert!(refused(text, &open), "{text}");
+        }
+        for text in ["fd00:ec3::1", "100.100.100.201", "192.168.0.1", "::1"] {
+            assert!(!refused(text, &open), "{text}");
+        }
+        let one = GuardOptions {
+            allow_networks: nets(&["169.254.1.1/32"]),
+            ..GuardOptions::default()
+        };
+        assert!(!refused("169.254.1.1", &one) && refused("169.254.169.254", &one));
+    }
+
+    #[test]
+    fn an_address_of_this_machine_is_private() {
+        let mut options = GuardOptions::default();
+        let own =
+            |options: &GuardOptions| refuse("9.9.9.9".parse().unwrap(), options, |_| Ok(true));
+        let refusal = own(&options).unwrap().unwrap();
+        assert_eq!(refusal.why, "9.9.9.9 is an address of this machine");
+        assert!(
+            refuse("9.9.9.9".parse().unwrap(), &options, |_| Err(
+                io::Error::other("no more")
+            ))
+            .is_err()
+        );
+        options.allow_private = true;
+        assert!(own(&options).unwrap().is_none());
+
+        let is_own = |text: &str| is_of_this_machine(text.parse().unwrap()).unwrap();
+        assert!(is_own("127.0.0.1"));
+        assert!(!is_own("192.0.2.1") && !is_own("2001:db8::1"));
+        // That of the interface to the outside, if there is one.
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        if socket.connect("192.0.2.1:9").is_ok() {
+            assert!(is_of_this_machine(socket.local_addr().unwrap().ip()).unwrap());
+        }
     }
 
     #[test]
@@ -140,6 +285,7 @@ mod tests {
             "172.31.255.255",
             "192.168.1.1",
             "169.254.169.254",
+            "168.63.129.16",
             "100.64.0.1",
             "224.0.0.1",
             "255.255.255.255",
@@ -199,11 +345,11 @@ mod tests {
         fn an_address_in_another_dress_is_judged_alike(bits in any::<u32>()) {
             let strict = GuardOptions::default();
             let v4 = Ipv4Addr::from_bits(bits);
-            let judged = refuse(v4.into(), &strict).is_some();
+            let is_refused = judged(v4.into(), &strict).is_some();
             let [a, b, c, d] = v4.octets();
             let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
             for dressed in [v4.to_ipv6_mapped(), Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, high, low), Ipv6Addr::new(0x2002, high, low, 0, 0, 0, 0, 1)] {
-                prop_assert_eq!(refuse(dressed.into(), &strict).is_some(), judged, "{}", dressed);
+                prop_assert_eq!(judged(dressed.into(), &strict).is_some(), is_refused, "{}", dressed);
             }
         }
 
@@ -212,11 +358,11 @@ mod tests {
             let strict = GuardOptions::default();
             let v4 = Ipv4Addr::from_bits(bits);
             if v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || v4.is_documentation() || v4.is_unspecified() {
-                prop_assert!(refuse(v4.into(), &strict).is_some());
+                prop_assert!(judged(v4.into(), &strict).is_some());
             }
             let v6 = Ipv6Addr::from_bits(bits6);
             if v6.is_multicast() || v6.is_unique_local() || v6.is_unicast_link_local() {
-                prop_assert!(refuse(v6.into(), &strict).is_some());
+                prop_assert!(judged(v6.into(), &strict).is_some());
             }
         }
     }

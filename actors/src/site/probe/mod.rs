@@ -93,7 +93,7 @@ pub(super) async fn probe(site: &Site, means: &Means<'_>) -> Attempt {
         url: site.url.clone(),
         method: site.options.request.method.clone(),
         with_body: site.options.request.body.is_some(),
-        with_credentials: true,
+        at_own_origin: true,
     };
     let ended = tokio::time::timeout(timeout, exchange.run(first)).await;
     exchange.close(start, ended)
@@ -150,7 +150,7 @@ impl Exchange<'_> {
                 return Ok(());
             };
             if self.attempt.hops.len() == usize::from(request.max_redirects) {
-                let (most, last) = (request.max_redirects, &next.url);
+                let (most, last) = (request.max_redirects, next.shown(request));
                 return Err(Failure::new(
                     ErrorKind::RedirectError,
                     format!("more than {most} redirects, the last one to {last}"),
@@ -159,7 +159,7 @@ impl Exchange<'_> {
             let mut phases = self.trace.close();
             phases.total_us = Some(micros(start.elapsed()));
             self.attempt.hops.push(Hop {
-                url: ask.url.to_string(),
+                url: ask.shown(request).into(),
                 status: self.attempt.status,
                 remote_ip: self.trace.remote_ip.get(),
                 phases,
@@ -169,6 +169,7 @@ impl Exchange<'_> {
             // What is told of the last hop is not what the one before it brought, however this one ends.
             (self.attempt.status, self.attempt.http_version) = (None, None);
             self.attempt.final_url = Some(next.url.clone());
+            self.attempt.left_origin = !next.at_own_origin;
             ask = next;
         }
     }
@@ -185,7 +186,12 @@ impl Exchange<'_> {
         self.attempt.status = Some(answer.status());
         self.attempt.http_version = Some(answer.version(&self.trace));
         if options.request.follow_redirects
-            && let Some(next) = redirect::next(ask, answer.status(), answer.header("location"))?
+            && let Some(next) = redirect::next(
+                ask,
+                &options.request,
+                answer.status(),
+                answer.header("location"),
+            )?
         {
             return Ok(Some(next));
         }
@@ -328,9 +334,10 @@ pub(super) fn follow(status: u16, location: &[u8]) -> Option<sitewatch_config::U
         url: sitewatch_config::Url::parse("https://a.example/").ok()?,
         method: "POST".to_owned(),
         with_body: true,
-        with_credentials: true,
+        at_own_origin: true,
     };
-    redirect::next(&ask, status, Some(location))
+    let options = sitewatch_config::RequestOptions::default();
+    redirect::next(&ask, &options, status, Some(location))
         .ok()
         .flatten()
         .map(|next| next.url)

@@ -1,6 +1,6 @@
 //! Where an answer leads. Pure.
 
-use sitewatch_config::Url;
+use sitewatch_config::{RequestOptions, Url, mask_url, without_query};
 
 use super::super::attempt::Failure;
 use crate::model::ErrorKind;
@@ -17,17 +17,30 @@ pub(super) struct Ask {
     pub(super) method: String,
     /// Whether the body is sent.
     pub(super) with_body: bool,
-    /// Whether credentials are sent: until a redirect has led to another origin, and not again after it has led back.
-    pub(super) with_credentials: bool,
+    /// Whether this is still the site's own origin: until a redirect has led to another one, and not again after it has led
+    /// back (as in the Fetch standard; curl sends credentials again). Only here are credentials and private bodies sent, and
+    /// are queries shown.
+    pub(super) at_own_origin: bool,
+}
+
+impl Ask {
+    /// Where, as it is shown and stored: what another origin puts into a query or a fragment may be a credential.
+    pub(super) fn shown(&self, options: &RequestOptions) -> Url {
+        match self.at_own_origin && !options.hide_query {
+            true => self.url.clone(),
+            false => without_query(&self.url),
+        }
+    }
 }
 
 /// What to ask next, if `status` with `location` redirects. After 303 every method but HEAD, after 301 and 302 POST, becomes
 /// GET without a body (RFC 9110, 15.4; what browsers and curl do).
 ///
 /// # Errors
-/// If it leads where it can't be followed.
+/// If it leads where it can't be followed, or where a private body would have to be sent to another origin.
 pub(super) fn next(
     ask: &Ask,
+    options: &RequestOptions,
     status: u16,
     location: Option<&[u8]>,
 ) -> Result<Option<Ask>, Failure> {
@@ -35,8 +48,16 @@ pub(super) fn next(
         return Ok(None);
     };
     let text = String::from_utf8_lossy(location);
+    let joined = ask.url.join(&text);
+    let at_own_origin = ask.at_own_origin
+        && joined
+            .as_ref()
+            .is_ok_and(|url| url.origin() == ask.url.origin());
     let fail = |why: &str| {
-        let shown: String = text.chars().take(100).collect();
+        let shown = match at_own_origin && !options.hide_query {
+            true => text.chars().take(100).collect(),
+            false => mask_url(&text).chars().take(100).collect::<String>(),
+        };
         Failure::new(
             ErrorKind::RedirectError,
             format!("status {status} leads to {shown:?}: {why}"),
@@ -45,10 +66,7 @@ pub(super) fn next(
     if location.len() > LONGEST {
         return Err(fail(&format!("it is longer than {LONGEST} bytes")));
     }
-    let mut url = ask
-        .url
-        .join(&text)
-        .map_err(|error| fail(&error.to_string()))?;
+    let mut url = joined.map_err(|error| fail(&error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(fail("only http and https are followed"));
     }
@@ -59,7 +77,14 @@ pub(super) fn next(
     let (_, _) = (url.set_username(""), url.set_password(None));
     let to_get = status == 303 && ask.method != "HEAD"
         || matches!(status, 301 | 302) && ask.method == "POST";
-    let same_origin = url.origin() == ask.url.origin();
+    let with_body = ask.with_body && !to_get;
+    let body_is_private = options.body.as_ref().is_some_and(|body| body.is_private);
+    if with_body && body_is_private && !at_own_origin {
+        return Err(fail(
+            "the body is not sent to another origin, since it is a file or holds a secret; let url name that place, or \
+             follow_redirects: false",
+        ));
+    }
     Ok(Some(Ask {
         url,
         method: if to_get {
@@ -67,8 +92,8 @@ pub(super) fn next(
         } else {
             ask.method.clone()
         },
-        with_body: ask.with_body && !to_get,
-        with_credentials: ask.with_credentials && same_origin,
+        with_body,
+        at_own_origin,
     }))
 }
 
@@ -83,8 +108,12 @@ mod tests {
             url: Url::parse("https://user:pw@a.example/dir/page?q=1").unwrap(),
             method: method.to_owned(),
             with_body: true,
-            with_credentials: true,
+            at_own_origin: true,
         }
+    }
+
+    fn next(ask: &Ask, status: u16, location: Option<&[u8]>) -> Result<Option<Ask>, Failure> {
+        super::next(ask, &RequestOptions::default(), status, location)
     }
 
     fn follow(method: &str, status: u16, location: &str) -> Ask {
@@ -149,18 +178,18 @@ mod tests {
 
     #[test]
     fn credentials_stay_at_their_origin_and_do_not_come_back() {
-        assert!(follow("GET", 302, "/x").with_credentials);
+        assert!(follow("GET", 302, "/x").at_own_origin);
         for other in [
             "https://b.example/",
             "http://a.example/",
             "https://a.example:8443/",
         ] {
             let away = follow("GET", 302, other);
-            assert!(!away.with_credentials, "{other}");
+            assert!(!away.at_own_origin, "{other}");
             let back = next(&away, 302, Some(b"https://a.example/"))
                 .unwrap()
                 .unwrap();
-            assert!(!back.with_credentials, "{other}");
+            assert!(!back.at_own_origin, "{other}");
         }
     }
 
@@ -170,7 +199,7 @@ mod tests {
             if let Ok(Some(next)) = next(&ask("POST"), status, Some(&location)) {
                 prop_assert!(matches!(next.url.scheme(), "http" | "https") && next.url.has_host());
                 prop_assert!(next.url.username().is_empty() && next.url.password().is_none());
-                prop_assert!(!next.with_credentials || next.url.origin() == ask("POST").url.origin());
+                prop_assert!(!next.at_own_origin || next.url.origin() == ask("POST").url.origin());
             }
         }
     }

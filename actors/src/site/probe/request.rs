@@ -1,7 +1,7 @@
 //! The request as it goes out, alike for both versions of HTTP.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use sitewatch_config::{Login, SiteOptions, Url, is_sensitive};
+use sitewatch_config::{Login, Secret, SiteOptions, Url};
 
 use super::{body::ACCEPTED, redirect::Ask};
 
@@ -10,55 +10,69 @@ const USER_AGENT: &str = concat!("sitewatch-node/", env!("CARGO_PKG_VERSION"));
 /// Names and values, in the order in which they are sent; names as the user wrote them.
 pub(super) type Headers<'a> = Vec<(&'a str, std::borrow::Cow<'a, str>)>;
 
-/// The headers of a request, `host` among them; the node's own where the user has set none of the name. An `accept-encoding`
-/// that the user sets to nothing is not sent.
+/// What goes along to another origin, if no reference led to its value: none of these says who asks. What browsers let a page send
+/// across origins without asking (the Fetch standard, "CORS-safelisted request-header"), and what says how the answer may come.
+const HARMLESS: [&str; 8] = [
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "content-language",
+    "content-type",
+    "pragma",
+    "user-agent",
+];
+
+/// Whether a header that the user wrote is sent with this hop.
+fn is_sent(name: &str, value: &Secret, ask: &Ask) -> bool {
+    // What describes a body is a lie without one.
+    if !ask.with_body && name.eq_ignore_ascii_case("content-type") {
+        return false;
+    }
+    let is_harmless = || {
+        HARMLESS
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
+    };
+    ask.at_own_origin || is_harmless() && !value.is_referenced()
+}
+
+/// The headers of a request, `host` among them; the node's own where the user has set none of the name that is sent. An
+/// `accept-encoding` that the user sets to nothing is not sent.
 pub(super) fn headers<'a>(
     options: &'a SiteOptions,
     ask: &'a Ask,
     token: Option<&str>,
 ) -> Headers<'a> {
-    let written = &options.request.headers;
-    let is_written = |name: &str| {
-        written
-            .iter()
-            .any(|(other, _)| other.eq_ignore_ascii_case(name))
-    };
+    let written: Vec<(&'a str, &'a str)> = options
+        .request
+        .headers
+        .iter()
+        .filter(|(name, value)| is_sent(name, value, ask))
+        .map(|(name, value)| (name.as_str(), value.reveal()))
+        .collect();
     let mut headers: Headers<'a> = Vec::with_capacity(written.len() + 4);
     let add = |headers: &mut Headers<'a>, name, value: std::borrow::Cow<'a, str>| {
-        if !is_written(name) {
+        let mut names = written.iter();
+        if !names.any(|(other, _)| other.eq_ignore_ascii_case(name)) {
             headers.push((name, value));
         }
     };
-    // A host that the user names is meant for the site's own server only.
-    if !is_written("host") || !ask.with_credentials {
-        headers.push(("host", host(&ask.url).into()));
-    }
+    add(&mut headers, "host", host(&ask.url).into());
     add(&mut headers, "user-agent", USER_AGENT.into());
     add(&mut headers, "accept", "*/*".into());
     add(&mut headers, "accept-encoding", ACCEPTED.into());
-    if ask.with_body
-        && let Some(kind) = options
-            .request
-            .body
-            .as_ref()
-            .and_then(|body| body.form.content_type())
-    {
+    let body = options.request.body.as_ref().filter(|_| ask.with_body);
+    if let Some(kind) = body.and_then(|body| body.form.content_type()) {
         add(&mut headers, "content-type", kind.into());
     }
-    if ask.with_credentials
+    if ask.at_own_origin
         && let Some(value) = authorization(options, token)
     {
         add(&mut headers, "authorization", value.into());
     }
-    for (name, value) in written {
-        let foreign =
-            !ask.with_credentials && (is_sensitive(name) || name.eq_ignore_ascii_case("host"));
-        // A content type without content would be a lie.
-        let empty = !ask.with_body && name.eq_ignore_ascii_case("content-type");
-        if !foreign && !empty && !value.reveal().is_empty() {
-            headers.push((name, value.reveal().into()));
-        }
-    }
+    let not_empty = written.iter().filter(|(_, value)| !value.is_empty());
+    headers.extend(not_empty.map(|(name, value)| (*name, (*value).into())));
     headers
 }
 
