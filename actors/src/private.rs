@@ -7,18 +7,18 @@ use std::{
     path::Path,
 };
 
-/// What others may do: none of it.
+/// The permission bits of group and others.
 const OF_OTHERS: u32 = 0o077;
 
-/// For opening a file that, if it is made, is its owner's only, whatever the umask is.
+/// Returns options for opening a file; if that creates the file, its mode is 0600, whatever the umask is.
 pub fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);
     options
 }
 
-/// Makes a folder that is its owner's only, whatever the umask is. Of those above it that are not there, others may at most see
-/// what is in them: they must not put another folder in its place.
+/// Creates a folder with mode 0700, whatever the umask is, and its missing parents with 0755 at most: with more rights another user
+/// could replace the folder.
 ///
 /// # Errors
 /// Those of the system.
@@ -38,7 +38,7 @@ pub fn create_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes away what others may do with a file or a folder that is there; whether there was anything. Links are passed over.
+/// Removes the rights of group and others on an existing file or folder. Returns whether there were any. Skips symbolic links.
 ///
 /// # Errors
 /// Those of the system, as where it belongs to somebody else.

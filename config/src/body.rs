@@ -21,7 +21,7 @@ pub struct Body {
     pub bytes: Vec<u8>,
     /// How it was written, from which its content type follows.
     pub form: BodyForm,
-    /// Whether it is for the site's own origin only: a part of it came from a reference, a key in it is that of a credential
+    /// Set for a body that only the site's own origin may get: a part of it came from a reference, a key in it is that of a credential
     /// (`password`, `api_key`), or it is a file, into which nobody has looked.
     pub is_private: bool,
 }
@@ -142,7 +142,7 @@ fn json_body(item: &Item<'_>) -> Option<Body> {
     })
 }
 
-/// Whether a key in `value`, however deep, is that of a credential.
+/// Looks for a key of a credential in `value`, at any depth.
 fn has_sensitive_key(value: &serde_json::Value) -> bool {
     match value {
         serde_json::Value::Object(map) => map

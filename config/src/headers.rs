@@ -78,7 +78,7 @@ fn values_of(name: &str, item: &Item<'_>) -> Option<Vec<Secret>> {
     }
 }
 
-/// Whether the value stands in a variable, as in `SITEWATCH__DEFAULTS__HEADERS__X_KEY`.
+/// Returns true for a value from a variable of the environment, as in `SITEWATCH__DEFAULTS__HEADERS__X_KEY`.
 fn is_from_environment(item: &Item<'_>) -> bool {
     let origin = item.value.origin().map(Origin::decode);
     matches!(origin, Some(Origin::Variable { source, .. }) if source != COMMAND_LINE)

@@ -25,7 +25,7 @@ pub struct KafkaSettings {
     pub queue: QueueSettings,
     /// Any other property of librdkafka.
     pub options: KafkaOptions,
-    /// Whether the broker is the one that `standalone` has in memory. Not a setting.
+    /// Set by `standalone` for its broker in memory. Not a setting.
     pub in_memory: bool,
 }
 

@@ -26,7 +26,7 @@ pub fn is_sensitive(name: &str) -> bool {
     name == "sasl.oauthbearer.config" || PARTS.iter().any(|part| name.contains(part))
 }
 
-/// Whether a header of this name, in a request or an answer, usually holds a credential. Wider than [`is_sensitive`], since the
+/// Returns true for the name of a header, of a request or an answer, that usually holds a credential. Wider than [`is_sensitive`], since the
 /// names of headers are free: `x-auth`, `x-session-id`.
 pub fn is_sensitive_header(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();

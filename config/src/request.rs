@@ -33,7 +33,7 @@ pub struct RequestOptions {
     pub follow_redirects: bool,
     /// The most redirects that are followed.
     pub max_redirects: u8,
-    /// Whether the query of its URL is left out wherever the URL is shown or stored.
+    /// Leaves the query of its URL out wherever the URL is shown or stored.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub hide_query: bool,
 }

@@ -10,7 +10,7 @@ use crate::mask::MASK;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret {
     text: String,
-    /// Whether a reference led to it: then it is a credential, whatever the setting is called.
+    /// Set if a reference led to it: then it is a credential, whatever the setting is called.
     is_referenced: bool,
 }
 
@@ -31,7 +31,7 @@ impl Secret {
         }
     }
 
-    /// Whether `${NAME}`, `file:PATH` or a variable of the environment led to it.
+    /// Returns true if `${NAME}`, `file:PATH` or a variable of the environment led to it.
     pub fn is_referenced(&self) -> bool {
         self.is_referenced
     }

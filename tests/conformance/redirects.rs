@@ -1,4 +1,4 @@
-//! What a redirect takes along to another origin, and what of its URL is shown and stored.
+//! Redirects to another origin: the headers and bodies that go along, and the parts of URLs that are shown and stored.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Whether Kafka can lose what it has acknowledged is looked at, and told once.
+//! The look at the topic's durability, and the one warning that follows from it.
 
 use rdkafka::{
     ClientConfig,

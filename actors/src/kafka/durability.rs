@@ -1,6 +1,6 @@
-//! A look at the topic: can Kafka lose what it has acknowledged? The spool lets go of a result when Kafka acknowledges it, so
-//! that from then on the topic's settings decide what a result is worth. The look has a thread and a client of its own: it
-//! delays and stops nothing.
+//! Looks at the topic: can Kafka lose what it has acknowledged? The spool removes a result when Kafka acknowledges it. From then
+//! on the topic's settings decide whether the loss of one broker loses the result. The look has its own thread and its own
+//! client, so that it neither delays nor stops delivery.
 
 use std::{
     pin::pin,
@@ -25,16 +25,16 @@ use slog::{Logger, debug, info, warn};
 
 use super::{Reachability, client_config, client_problem};
 
-/// How long the brokers may take to answer one question.
+/// The time in which the brokers must answer one request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a question is waited for before it is looked whether this is over.
+/// The interval at which a look checks whether it was cancelled.
 const SLICE: Duration = Duration::from_millis(250);
 
-/// How long after a look the topic is looked at again: it may be made anew, or changed.
+/// The pause after a successful look: the topic may be deleted, created again or changed.
 const AGAIN: Duration = Duration::from_secs(600);
 
-/// The pauses after a look that told nothing, as before the topic is there: from the first to the longest, doubled each time.
+/// The pauses after a look that failed, such as one before the topic exists: the first and the longest; doubled each time.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Looks at the topic while it lives.
@@ -44,8 +44,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Looks at the topic now, in a while, and whenever `reachability` sees Kafka again. `at_risk` is 1 while results may be
-    /// lost. `None` where there is nothing to look at: a broker in memory keeps nothing anyway.
+    /// Looks at the topic now, every ten minutes, and whenever `reachability` sees Kafka again. Sets `at_risk` to 1 while results
+    /// may be lost. Returns `None` if there is nothing to look at: a broker in memory keeps nothing anyway.
     pub fn start(
         settings: &KafkaSettings,
         client_id: &str,
@@ -105,14 +105,14 @@ impl Drop for Watch {
     }
 }
 
-/// What was seen of the topic.
+/// The facts that a look found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seen {
-    /// How many brokers the cluster has.
+    /// The number of brokers in the cluster.
     brokers: usize,
-    /// The least number of brokers that a partition is kept on.
+    /// The least number of replicas of a partition.
     replicas: usize,
-    /// What its settings say; `None` if this user may not see them.
+    /// The settings of the topic; `None` if this user may not read them.
     configs: Option<Configs>,
 }
 
@@ -122,14 +122,14 @@ struct Configs {
     unclean_election: bool,
 }
 
-/// What may cost results, and what mends it.
+/// A setting that may lose results, and the command that changes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Risk {
     what: &'static str,
     mend: String,
 }
 
-/// All that may cost results. Pure.
+/// Lists the settings that may lose results. Pure.
 fn risks(topic: &str, seen: &Seen) -> Vec<Risk> {
     let alter = |config: &str| {
         format!(
@@ -167,9 +167,9 @@ struct Looker {
     settings: KafkaSettings,
     client_id: String,
     at_risk: IntGauge,
-    /// What was told last.
+    /// The risks that were logged last.
     told: Option<Vec<Risk>>,
-    /// Whether the settings of the topic may not be seen, and that was told.
+    /// Set once the log has said that this user may not read the topic's settings.
     is_refused: bool,
     is_over: Arc<AtomicBool>,
     log: Logger,
@@ -314,7 +314,7 @@ fn read(resource: &ConfigResource) -> Option<Configs> {
     })
 }
 
-/// Whether Kafka answers is told by the client that delivers: it meets the same brokers.
+/// Logs at debug level only: the client that delivers meets the same brokers and reports whether they answer.
 struct Quiet(Logger);
 
 impl ClientContext for Quiet {

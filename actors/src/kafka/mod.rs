@@ -162,7 +162,7 @@ pub struct Reachability {
     last_complaint: Mutex<String>,
     /// What was last told to be forbidden, and when.
     forbidden: Mutex<Option<(String, Instant)>>,
-    /// Who is woken when Kafka answers again.
+    /// The thread to unpark when Kafka answers again.
     waiting: Mutex<Option<Thread>>,
     gauge: IntGauge,
     log: Logger,

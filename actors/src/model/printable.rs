@@ -31,7 +31,7 @@ const INVISIBLE: [RangeInclusive<char>; 22] = [
     '\u{fffe}'..='\u{ffff}',
 ];
 
-/// Whether a character is seen as what it is: no control or format character, no line break.
+/// Returns true for a character that is visible as itself: no control or format character, no line break.
 fn is_plain(c: char) -> bool {
     !c.is_control() && !INVISIBLE.iter().any(|range| range.contains(&c))
 }

@@ -79,7 +79,7 @@ pub struct Publisher<O: Outside = Real> {
     ends: Option<Ends>,
     arrivals: Arrivals,
     outbox: Outbox,
-    /// How often the spool was opened: numbers of results are those of one opening.
+    /// Counts the openings of the spool: the id of a record is valid within one opening only.
     opening: u32,
     /// Delivered, and not let go of yet.
     delivered: Vec<Id>,

@@ -110,7 +110,7 @@ pub struct Ticket {
     pub(super) lane: Lane,
     /// Its payload's size.
     pub(super) bytes: usize,
-    /// Which opening of the spool its number is of.
+    /// The opening of the spool in which its id is valid.
     pub(super) opening: u32,
 }
 

@@ -118,14 +118,14 @@ impl<O: Outside> Publisher<O> {
                 "bytes" => opened.bytes, "torn_bytes" => opened.torn_bytes);
             self.tell_damage(&opened.damage);
             self.tell_missing(opened.results);
-            // What ended meanwhile has numbers of the opening before.
+            // Messages that ended meanwhile have ids of the opening before.
             self.opening += 1;
             self.delivered.clear();
             self.refused.clear();
         }
         self.refused.extend(done.refused);
         for note in &done.notes {
-            warn!(self.log, "the spool's folder is not as this process left it"; "what" => note,
+            warn!(self.log, "somebody else changed the spool's folder (spool.dir)"; "what" => note,
                 "dir" => %self.spool.dir.display());
         }
         if let Some(all) = done.all {

@@ -84,7 +84,7 @@ impl<O: Outside> Publisher<O> {
     pub(super) fn ended(&mut self, ticket: Ticket, end: End) {
         self.outbox.ended(ticket.lane, ticket.bytes);
         if matches!(ticket.what, What::Spooled(_)) && ticket.opening != self.opening {
-            // The spool was opened anew since, and all that is in it is sent again: the number is not that of this message now.
+            // The spool was opened again since, and all of it is sent again. There the id may be that of another message.
             return;
         }
         match (ticket.what, end) {

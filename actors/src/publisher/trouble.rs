@@ -81,22 +81,22 @@ impl<O: Outside> Publisher<O> {
         self.set_afloat();
     }
 
-    /// Others have removed the lock, or the folder: what is known of it is worth nothing, and is not written to.
+    /// Handles the loss of the lock file or the folder: the next turn opens the spool again.
     pub(super) fn spool_is_lost(&mut self, problem: &str) {
         self.arrivals.give_back();
         self.metrics.spool_errors.inc();
         let waited = self.metrics.spool_results.get();
         self.disk.waited = Some(waited.cast_unsigned());
-        error!(self.log, "the spool is not this process's any more, it is opened anew; let cleaners of files leave spool.dir alone";
+        error!(self.log, "the spool is not this process's any more, opening it again; exclude spool.dir from programs that clean up files";
             "reason" => problem, "dir" => %self.spool.dir.display(), "results" => waited);
     }
 
-    /// After the folder was lost: tells of results that are not in what was opened now.
+    /// Logs how many results that waited before a loss are missing in the spool that was opened after it.
     pub(super) fn tell_missing(&mut self, results: u64) {
         if let Some(waited) = self.disk.waited.take()
             && waited > results
         {
-            error!(self.log, "results that waited for Kafka are not in the spool any more: whoever took its folder has them, or sent them";
+            error!(self.log, "results that waited for Kafka are missing in the spool that was opened again: another producer may have sent them, else they are lost (see spool.dir)";
                 "results" => waited - results, "dir" => %self.spool.dir.display());
         }
     }

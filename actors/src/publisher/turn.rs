@@ -71,7 +71,7 @@ pub(super) struct Done {
     pub(super) unread: Option<String>,
     /// Damage that was met.
     pub(super) damage: Vec<Damage>,
-    /// What others did to the folder.
+    /// Changes that somebody else made to the folder.
     pub(super) notes: Vec<String>,
     /// A trouble with letting go, which is tried again at the next turn.
     pub(super) untidy: Option<String>,
@@ -81,7 +81,7 @@ pub(super) struct Done {
     pub(super) holds: Option<(u64, u64)>,
 }
 
-/// Why records are not durable, or may not be.
+/// The reasons why records are not durable, or may not be.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NotDurable {
     /// The spool holds as much as it may.
@@ -121,7 +121,7 @@ where
         let mut refused = self.refused;
         let mut delivered = self.delivered;
         if opened.is_some() {
-            // These are numbers of the spool that was open before: in this folder they may be others'.
+            // These are ids of the opening before: in this folder they may be those of other results.
             (refused, delivered) = (Vec::new(), Vec::new());
         }
         for id in delivered {

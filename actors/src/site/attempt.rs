@@ -49,7 +49,7 @@ pub struct Attempt {
     pub hops: Vec<Hop>,
     /// Where they led, reached or not; absent without any. For comparing only: what is shown is [`Attempt::shown_final_url`].
     pub final_url: Option<Url>,
-    /// Whether one of them led to another origin.
+    /// Set once one of them has led to another origin.
     pub left_origin: bool,
     /// What the handshake of the last connection showed.
     pub tls: Option<Rc<TlsFacts>>,
@@ -62,7 +62,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Where redirects led, as it is shown and stored: without its query and fragment where that is another origin, whose
+    /// The place to which redirects led, as it is shown and stored: without its query and fragment where that is another origin, whose
     /// credentials they may be, or where the site's settings hide it.
     pub(super) fn shown_final_url(&self, options: &SiteOptions) -> Option<Url> {
         let url = self.final_url.as_ref()?;

@@ -41,12 +41,15 @@ pub trait Disk: Send + 'static {
     /// Puts a small file there, as a whole or not at all.
     fn replace(&mut self, name: &str, bytes: &[u8]) -> io::Result<()>;
 
-    /// Whether the folder is still held against other processes. What is called above fails once it is not.
+    /// Checks that the lock still keeps other processes out of the folder.
+    ///
+    /// # Errors
+    /// If it does not. Each method above that writes fails then too.
     fn held(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// What others did to the folder, and what was done about it, since the last call.
+    /// Takes the notes on changes that somebody else made to the folder, and on the response, since the last call.
     fn take_notes(&mut self) -> Vec<String> {
         Vec::new()
     }
@@ -113,7 +116,7 @@ fn create_durably(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Which file it is, whatever its name: device and number.
+/// Identifies a file, whatever its name: device and inode.
 fn identity(found: &Metadata) -> (u64, u64) {
     (found.dev(), found.ino())
 }
@@ -123,7 +126,7 @@ pub struct RealDisk {
     folder: PathBuf,
     /// Held open for its lock.
     _lock: File,
-    /// Which file the lock is on. If another one, or none, has its name, other processes are not kept away any more.
+    /// The file that is locked. Once another file, or none, has its name, the lock keeps nobody out.
     lock: (u64, u64),
     /// The file that is written.
     open: Option<(String, File)>,
@@ -181,7 +184,7 @@ impl RealDisk {
         Ok(disk)
     }
 
-    /// Older versions of the program, and unpacked backups, have files that others can read.
+    /// Tightens what older versions of the program, or a restored backup, left readable for others.
     fn close_to_others(&mut self) {
         let files = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let paths = files.map(|entry| entry.path());
@@ -223,8 +226,8 @@ impl RealDisk {
             .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
-    /// Sees to it that the file which is open for writing is the one that has its name. One that was removed is put back, with
-    /// all that is in it.
+    /// Checks that the name of the file that is open for writing still leads to that file. Restores a removed file from the open
+    /// handle.
     fn find_again(&mut self, name: &str) -> io::Result<()> {
         let Some((_, file)) = self.open.as_mut().filter(|(open, _)| open == name) else {
             return Ok(());

@@ -259,15 +259,15 @@ impl<D: Disk> Spool<D> {
                 .sum::<u64>()
     }
 
-    /// Whether the folder is still this process's.
+    /// Checks that this process still holds the folder.
     ///
     /// # Errors
-    /// Why it is not. Nothing of this spool is to be used then: what it knows of the folder may not be so any more.
+    /// If it does not. The spool must not be used any more then: the folder may hold something else by now.
     pub fn held(&self) -> io::Result<()> {
         self.disk.held()
     }
 
-    /// What others did to the folder since the last call.
+    /// Takes the notes on changes that somebody else made to the folder since the last call.
     pub fn take_notes(&mut self) -> Vec<String> {
         self.disk.take_notes()
     }

@@ -61,7 +61,7 @@ pub(super) async fn dial(
     race(in_turn(open), port, options.source_address, trace).await
 }
 
-/// Why the guard does not let a connection go to `address`, if so.
+/// Asks the guard about `address`. Returns its refusal, if it refuses.
 ///
 /// # Errors
 /// `internal_error` if there are no more sockets to tell.

@@ -1,4 +1,4 @@
-//! Which addresses a node may connect to. Pure, but for [`is_of_this_machine`].
+//! The guard on the addresses to which a node connects. Pure, but for [`is_of_this_machine`].
 //!
 //! A monitor asks URLs that people write down, and follows redirects that strangers send. Without a guard it can be led
 //! into the network that it stands in ("server-side request forgery"): to a cloud's metadata service, or a database.
@@ -41,12 +41,12 @@ const METADATA: [(&str, &str); 9] = [
 pub(super) struct Refusal {
     /// In words.
     pub(super) why: String,
-    /// What would allow it; empty if nothing does.
+    /// The setting that would allow it; empty if none does.
     remedy: &'static str,
 }
 
-/// Why `address` must not be connected to, if so. `is_own` tells whether it is one of this machine, and is asked only where that
-/// matters.
+/// Judges `address`. Returns the refusal, if it must not be connected to. Calls `is_own` (is this an address of this machine?) only
+/// if nothing else decides.
 ///
 /// # Errors
 /// Those of `is_own`.
@@ -101,8 +101,8 @@ pub(super) fn blocked(refusals: &[Refusal]) -> Failure {
     Failure::new(ErrorKind::BlockedAddress, detail)
 }
 
-/// Whether an interface of this machine has the address now. The kernel is asked for the way to it, on which nothing is sent:
-/// to an own address it is from that very address.
+/// Asks the kernel whether an interface of this machine has the address now: the route to an own address starts at that very
+/// address. Sends nothing.
 ///
 /// # Errors
 /// If there are no more sockets: nobody knows then, and no connection could be made either.

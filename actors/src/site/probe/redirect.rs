@@ -17,14 +17,13 @@ pub(super) struct Ask {
     pub(super) method: String,
     /// Whether the body is sent.
     pub(super) with_body: bool,
-    /// Whether this is still the site's own origin: until a redirect has led to another one, and not again after it has led
-    /// back (as in the Fetch standard; curl sends credentials again). Only here are credentials and private bodies sent, and
-    /// are queries shown.
+    /// True until a redirect leads to another origin, and not again after one leads back (as in the Fetch standard; curl sends
+    /// credentials again). Only at the own origin does the node send credentials and private bodies, and show queries.
     pub(super) at_own_origin: bool,
 }
 
 impl Ask {
-    /// Where, as it is shown and stored: what another origin puts into a query or a fragment may be a credential.
+    /// Returns the URL as it is shown and stored: a query or fragment that another origin wrote may be a credential.
     pub(super) fn shown(&self, options: &RequestOptions) -> Url {
         match self.at_own_origin && !options.hide_query {
             true => self.url.clone(),

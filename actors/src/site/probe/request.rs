@@ -10,8 +10,9 @@ const USER_AGENT: &str = concat!("sitewatch-node/", env!("CARGO_PKG_VERSION"));
 /// Names and values, in the order in which they are sent; names as the user wrote them.
 pub(super) type Headers<'a> = Vec<(&'a str, std::borrow::Cow<'a, str>)>;
 
-/// What goes along to another origin, if no reference led to its value: none of these says who asks. What browsers let a page send
-/// across origins without asking (the Fetch standard, "CORS-safelisted request-header"), and what says how the answer may come.
+/// The headers that are sent to another origin too, unless a reference led to the value. None of them identifies who asks: they are
+/// those that browsers let a page send across origins without a preflight (the Fetch standard, "CORS-safelisted request-header"),
+/// and those on the form and age of the answer.
 const HARMLESS: [&str; 8] = [
     "accept",
     "accept-encoding",
@@ -23,7 +24,7 @@ const HARMLESS: [&str; 8] = [
     "user-agent",
 ];
 
-/// Whether a header that the user wrote is sent with this hop.
+/// Decides whether a header that the user wrote is sent with this hop.
 fn is_sent(name: &str, value: &Secret, ask: &Ask) -> bool {
     // What describes a body is a lie without one.
     if !ask.with_body && name.eq_ignore_ascii_case("content-type") {
