@@ -18,7 +18,7 @@ async fn make_again(world: &World) {
 
 async fn store_all(world: &World) {
     let mut consumer = world.node("consumer", QUICK);
-    (world, 1).await;
+    world.wait_until_stored().await;
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
 }
 
