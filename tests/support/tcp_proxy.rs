@@ -1,7 +1,5 @@
 //! A TCP proxy whose link can be cut, refused, black-holed or delayed while it runs.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
 use std::{
     net::SocketAddr,
     sync::{
