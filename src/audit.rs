@@ -14,9 +14,9 @@ use sitewatch_actors::{
     database::{AskError, SessionError},
     model::{Slot, printable, printable_json},
 };
-use sitewatch_config::{Sources, load_any};
+use sitewatch_config::Sources;
 
-use crate::{exit::Failure, when::instant};
+use crate::{exit::Failure, standalone::with_database, when::instant};
 
 /// So many sites are shown unless all are asked for.
 const SHOWN: usize = 20;
@@ -64,7 +64,6 @@ pub(crate) fn audit(sources: &Sources, arguments: &AuditArguments) -> Result<Exi
             arguments.since
         )));
     }
-    let settings = load_any(sources).map_err(Failure::config)?;
     let question = AuditQuestion {
         since: arguments.since,
         until,
@@ -74,9 +73,10 @@ pub(crate) fn audit(sources: &Sources, arguments: &AuditArguments) -> Result<Exi
         grace: arguments.grace,
         slots: arguments.slots,
     };
-    let answer = actix_rt::System::new()
-        .block_on(audit::audit(&settings.postgres, &question))
-        .map_err(|error| failure(&error))?;
+    let answer = with_database(sources, "audit", async |settings| {
+        let answer = audit::audit(&settings.postgres, &question).await;
+        answer.map_err(|error| failure(&error))
+    })?;
     let total = total(&answer);
     let text = if arguments.json {
         machine(&question, &answer, &total)

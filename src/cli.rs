@@ -27,7 +27,7 @@ pub struct Arguments {
     #[arg(long = "site", value_name = "URL")]
     pub sites: Vec<String>,
 
-    /// Show the latest results as a table (standalone)
+    /// Show the latest results (standalone): as a table on a terminal, else as a line a result
     #[arg(long)]
     pub watch: bool,
 
@@ -120,19 +120,22 @@ impl From<RoleName> for sitewatch_config::Role {
 const AFTER_HELP: &str = "\
 Settings come from the file, then from the environment: KAFKA_SERVER, KAFKA_TOPIC, POSTGRES_URL, URL_CONFIG_FILE, and
 SITEWATCH__SECTION__KEY for any key of the file (SITEWATCH__KAFKA__BROKERS). A file .env is read where present.
+Commands that need a database use postgres.url, or else the one of a standalone in node.data_dir, running or not.
 
 Examples:
   sitewatch-node check https://example.org/
   sitewatch-node check https://example.org/ --body-matches welcome --min-cert-days 14
   sitewatch-node import gatus config.yaml > sitewatch.yaml
   sitewatch-node --role standalone --site https://example.org/ --watch
+  sitewatch-node report --from -1h
   POSTGRES_URL=postgres://user@localhost/db sitewatch-node audit --since -24h
   POSTGRES_URL=postgres://user@localhost/db sitewatch-node report --from -30d --format html > report.html
   KAFKA_SERVER=localhost:9092 sitewatch-node --role producer --config sitewatch.yaml
   KAFKA_SERVER=localhost:9092 POSTGRES_URL=postgres://user@localhost/db sitewatch-node --role consumer
 
 Signals: SIGHUP reloads the settings; SIGTERM or SIGINT drains and ends, a second one ends at once.
-Exit codes: 0 ended in order, 64 usage, 69 a service is unavailable, 70 an actor failed for good, 74 a file can't be written, 78 the settings are wrong.";
+Exit codes: 0 ended in order, 64 usage, 69 a service is unavailable, 70 an actor failed for good, 74 a file can't be written, 78 the settings are wrong,
+130 a command was ended by a signal.";
 
 #[cfg(test)]
 mod tests {

@@ -11,12 +11,12 @@ use sitewatch_actors::{
     housekeeping::Keeper,
     time::wall_clock,
 };
-use sitewatch_config::{
-    ImportFormat, LogFormat, LogLevel, LogSettings, PostgresSettings, Sources, load_any,
-};
+use sitewatch_config::{ImportFormat, LogFormat, LogLevel, LogSettings, PostgresSettings, Sources};
 use slog::{Logger, info, warn};
 
-use crate::{SCHEMA, audit::no_session, exit::Failure, logging::Logging};
+use crate::{
+    SCHEMA, audit::no_session, exit::Failure, logging::Logging, standalone::with_database,
+};
 
 /// Writes another monitor's configuration as ours, and lists what could not be carried over.
 pub(crate) fn import(format: ImportFormat, file: &Path) -> Result<(), Failure> {
@@ -40,7 +40,7 @@ pub(crate) fn import(format: ImportFormat, file: &Path) -> Result<(), Failure> {
 
 /// Brings the database's schema up to date.
 pub(crate) fn migrate(sources: &Sources) -> Result<(), Failure> {
-    with_database(sources, async |settings, log| {
+    with_log(sources, "migrate", async |settings, log| {
         database::migrate(&settings, SCHEMA, &log).await
     })
 }
@@ -50,7 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes and drops partitions as due, and computes the rollups.
 pub(crate) fn housekeep(sources: &Sources) -> Result<(), Failure> {
-    let is_done = with_database(sources, async |settings, log| {
+    let is_done = with_log(sources, "housekeep", async |settings, log| {
         let mut keeper = Keeper::open(settings, SCHEMA, log.clone()).await?;
         let (mut last, mut dropped, mut waits) = (Instant::now(), 0, false);
         while last.elapsed() < PATIENCE {
@@ -82,16 +82,17 @@ pub(crate) fn housekeep(sources: &Sources) -> Result<(), Failure> {
     })
 }
 
-fn with_database<T>(
+fn with_log<T>(
     sources: &Sources,
+    name: &str,
     work: impl AsyncFnOnce(PostgresSettings, Logger) -> Result<T, SessionError>,
 ) -> Result<T, Failure> {
-    let settings = load_any(sources).map_err(Failure::config)?;
     let logging = Logging::start(&LogSettings {
         format: LogFormat::Terminal,
         level: LogLevel::Info,
     });
-    actix_rt::System::new()
-        .block_on(work(settings.postgres, logging.log.clone()))
-        .map_err(|error| no_session(&error))
+    with_database(sources, name, async |settings| {
+        let done = work(settings.postgres.clone(), logging.log.clone()).await;
+        done.map_err(|error| no_session(&error))
+    })
 }

@@ -12,9 +12,12 @@ use sitewatch_actors::{
     model::{DeadReason, Slot, printable, printable_json},
     writer::{self, LetterFilter, Letters, ReplayOrder, Replayed, StoredLetter},
 };
-use sitewatch_config::{LogFormat, LogLevel, LogSettings, Settings, Sources, load_any};
+use sitewatch_config::{LogFormat, LogLevel, LogSettings, Settings, Sources};
 
-use crate::{SCHEMA, audit::failure, exit::Failure, logging::Logging, when::instant};
+use crate::{
+    SCHEMA, audit::failure, exit::Failure, logging::Logging, standalone::with_database,
+    when::instant,
+};
 
 /// What is done with dead letters.
 #[derive(Debug, Subcommand)]
@@ -97,8 +100,9 @@ fn reason(text: &str) -> Result<String, String> {
 
 /// Does it.
 pub(crate) fn dead_letter(sources: &Sources, command: &DeadLetterCommand) -> Result<(), Failure> {
-    let settings = load_any(sources).map_err(Failure::config)?;
-    let text = actix_rt::System::new().block_on(run(&settings, command))?;
+    let text = with_database(sources, "dead-letter", async |settings| {
+        run(settings, command).await
+    })?;
     // Nobody looks if standard output is closed.
     let _ = io::stdout().write_all(text.as_bytes());
     Ok(())

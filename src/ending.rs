@@ -51,8 +51,8 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on: what comes before the actors are there waits for them, instead of ending the process with an
-    /// embedded PostgreSQL half made. A SIGHUP so early has nothing to reload, and must not end it either.
+    /// Listens from now on: what comes before the actors are there waits for them, instead of ending the process at once and
+    /// leaving an embedded PostgreSQL behind. A SIGHUP so early has nothing to reload, and must not end it either.
     pub(crate) fn listen() -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind)
@@ -66,7 +66,7 @@ impl Signals {
     }
 
     /// Waits for the next one.
-    async fn either(&mut self) {
+    pub(crate) async fn either(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

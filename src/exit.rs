@@ -1,12 +1,12 @@
 //! How the program ends when it can't do what it was asked, with the codes of sysexits.h.
 
 use std::{
-    fmt::Display,
+    fmt::{self, Display},
     io::{self, Write},
     process::ExitCode,
 };
 
-/// Why the program ends, and with which code.
+/// Why the program ends, and with which code. It displays as the message alone.
 #[derive(Debug)]
 pub struct Failure {
     code: u8,
@@ -57,10 +57,24 @@ impl Failure {
         }
     }
 
+    /// A signal has ended it (128 and the number of SIGINT, as shells have it).
+    pub fn interrupted() -> Self {
+        Self {
+            code: 130,
+            message: "ended by a signal".to_owned(),
+        }
+    }
+
     /// Prints the message where people look for it and gives the code.
     pub fn tell(&self) -> ExitCode {
         // With standard error closed there is nobody to tell; the code still says it.
         let _ = writeln!(io::stderr(), "sitewatch-node: {}", self.message);
         ExitCode::from(self.code)
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
     }
 }

@@ -12,9 +12,11 @@ use sitewatch_actors::{
     maintenance::{Declared, Maintenance, When},
     model::{Slot, Whose, printable, printable_json},
 };
-use sitewatch_config::{Recurrence, Settings, Sources, load_any};
+use sitewatch_config::{Recurrence, Settings, Sources};
 
-use crate::{audit::failure, exit::Failure, when::instant, whose::WhoseArguments};
+use crate::{
+    audit::failure, exit::Failure, standalone::with_database, when::instant, whose::WhoseArguments,
+};
 
 /// What is done with windows.
 #[derive(Debug, Subcommand)]
@@ -106,8 +108,9 @@ impl AddArguments {
 
 /// Does it.
 pub(crate) fn maintenance(sources: &Sources, command: &MaintenanceCommand) -> Result<(), Failure> {
-    let settings = load_any(sources).map_err(Failure::config)?;
-    let text = actix_rt::System::new().block_on(run(&settings, command))?;
+    let text = with_database(sources, "maintenance", async |settings| {
+        run(settings, command).await
+    })?;
     // Nobody looks if standard output is closed.
     let _ = io::stdout().write_all(text.as_bytes());
     Ok(())

@@ -25,7 +25,7 @@ use crate::{
     http::{self, Status},
     logging::{LogControl, Logging},
     settings::{Concerned, InForce, Overlay, SettingsActor, warn_of},
-    standalone::Embedded,
+    standalone::{Embedded, Watch},
 };
 
 /// Results that may wait for the publisher, or be in its hands.
@@ -48,12 +48,19 @@ pub(crate) fn run(
     watch: bool,
     demo_site: Option<u16>,
 ) -> Result<(), Failure> {
-    if demo_site.is_some() && role != Role::Standalone {
-        return Err(Failure::usage(format!(
-            "--demo-site is for --role standalone, not for {role}"
-        )));
+    if role != Role::Standalone {
+        if watch {
+            return Err(Failure::usage(format!(
+                "--watch shows what a standalone stores: it goes with --role standalone, not with --role {role}"
+            )));
+        }
+        if demo_site.is_some() {
+            return Err(Failure::usage(format!(
+                "--demo-site is for --role standalone, not for {role}"
+            )));
+        }
     }
-    let mut settings = load(role, &sources).map_err(Failure::config)?;
+    let settings = load(role, &sources).map_err(Failure::config)?;
     kafka::try_out(&settings.kafka).map_err(Failure::config)?;
     let logging = Logging::start(&settings.node.log);
     let log = logging.log.clone();
@@ -67,44 +74,80 @@ pub(crate) fn run(
         if let Some(port) = demo_site {
             actix_rt::spawn(demo_site::serve(port, log.clone())?);
         }
-        let embedded = if role == Role::Standalone {
-            Some(Embedded::start(&settings, &log).await?)
-        } else {
-            None
-        };
-        let overlay = embedded.as_ref().map_or_else(
-            || Arc::new(|_: &mut Settings| {}) as Overlay,
-            Embedded::overlay,
-        );
-        overlay(&mut settings);
         let metrics = Metrics::new().map_err(Failure::software)?;
-        let status = Status::new(role, metrics.clone());
-        if let Some(address) = settings.node.listen {
-            actix_rt::spawn(http::serve(address, status.clone())?);
-            info!(log, "serving /metrics, /healthz and /readyz"; "address" => %address);
+        if role == Role::Standalone {
+            return standalone(sources, settings, watch, &logging, metrics, signals).await;
         }
-        if watch && settings.postgres.url.is_some() {
-            actix_rt::spawn(crate::standalone::watch(settings.postgres.clone()));
-        }
-        let tree = Tree::new(
-            role,
-            sources,
-            overlay,
-            settings,
-            logging.control(),
-            metrics,
-            status,
-            log.clone(),
-        )?;
-        let end = tree.live(signals).await;
-        if let Some(embedded) = embedded {
-            embedded.stop(&log).await;
-        }
-        end
+        let overlay = Arc::new(|_: &mut Settings| {});
+        let tree = build_tree(role, sources, overlay, settings, &logging, metrics)?;
+        tree.live(signals).await
     });
     // What there was to wait for has been waited for. Dropped, it would also wait for a flush that nobody has time for.
     std::mem::forget(system);
     end
+}
+
+/// Runs all roles on embedded parts, which are stopped last, whatever the end.
+async fn standalone(
+    sources: Sources,
+    mut settings: Settings,
+    watch: bool,
+    logging: &Logging,
+    metrics: Metrics,
+    mut signals: Signals,
+) -> Result<(), Failure> {
+    let log = logging.log.clone();
+    let Some(mut embedded) = Embedded::start(&settings, &metrics, &mut signals, &log).await? else {
+        info!(log, "ended in order, before all parts were there");
+        return Ok(());
+    };
+    let overlay = embedded.overlay();
+    overlay(&mut settings);
+    let postgres = settings.postgres.clone();
+    let role = Role::Standalone;
+    let end = match build_tree(role, sources, overlay, settings, logging, metrics) {
+        Ok(tree) => {
+            let shown = watch.then(|| Watch::start(postgres, log.clone()));
+            let end = tokio::select! {
+                end = tree.live(signals) => end,
+                failure = embedded.failed() => Err(failure),
+            };
+            if let Some(shown) = shown {
+                shown.stop().await;
+            }
+            end
+        }
+        Err(failure) => Err(failure),
+    };
+    embedded.stop(&log).await;
+    end
+}
+
+/// Serves the pages, and builds the actor tree.
+fn build_tree(
+    role: Role,
+    sources: Sources,
+    overlay: Overlay,
+    settings: Settings,
+    logging: &Logging,
+    metrics: Metrics,
+) -> Result<Tree, Failure> {
+    let log = logging.log.clone();
+    let status = Status::new(role, metrics.clone());
+    if let Some(address) = settings.node.listen {
+        actix_rt::spawn(http::serve(address, status.clone())?);
+        info!(log, "serving /metrics, /healthz and /readyz"; "address" => %address);
+    }
+    Tree::new(
+        role,
+        sources,
+        overlay,
+        settings,
+        logging.control(),
+        metrics,
+        status,
+        log,
+    )
 }
 
 /// Lets the process have as many connections open as the system allows: distributions start with 1,024, for programs of

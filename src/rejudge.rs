@@ -13,9 +13,12 @@ use sitewatch_actors::{
     history::{self, Judgement, RejudgeQuestion, Rejudged},
     model::{Incident, printable, printable_json},
 };
-use sitewatch_config::{OtherRules, Sources, load_any};
+use sitewatch_config::{OtherRules, Sources};
 
-use crate::{audit::failure, exit::Failure, range::RangeArguments, whose::WhoseArguments};
+use crate::{
+    audit::failure, exit::Failure, range::RangeArguments, standalone::with_database,
+    whose::WhoseArguments,
+};
 
 /// What `rejudge` is asked.
 #[derive(Debug, Args)]
@@ -40,16 +43,16 @@ pub(crate) fn rejudge(sources: &Sources, arguments: &RejudgeArguments) -> Result
     let (from, to) = arguments.range.range()?;
     let rules =
         OtherRules::load(&arguments.rules, &sources.working_dir).map_err(Failure::config)?;
-    let settings = load_any(sources).map_err(Failure::config)?;
     let question = RejudgeQuestion {
         from,
         to,
         whose: arguments.whose.whose(),
         rules,
     };
-    let judged = actix_rt::System::new()
-        .block_on(history::rejudge(&settings.postgres, &question))
-        .map_err(|error| failure(&error))?;
+    let judged = with_database(sources, "rejudge", async |settings| {
+        let judged = history::rejudge(&settings.postgres, &question).await;
+        judged.map_err(|error| failure(&error))
+    })?;
     if judged.from > from {
         let _ = writeln!(
             io::stderr(),

@@ -13,10 +13,13 @@ use sitewatch_actors::{
     history::{self, ExportError, ExportQuestion},
     private,
 };
-use sitewatch_config::{Settings, Sources, load_any};
+use sitewatch_config::{Settings, Sources};
 
 use self::parquet::ParquetWriter;
-use crate::{audit::failure, exit::Failure, range::RangeArguments, whose::WhoseArguments};
+use crate::{
+    audit::failure, exit::Failure, range::RangeArguments, standalone::with_database,
+    whose::WhoseArguments,
+};
 
 /// What `export` is asked.
 #[derive(Debug, Args)]
@@ -53,24 +56,23 @@ pub(crate) fn export(sources: &Sources, arguments: &ExportArguments) -> Result<(
             "Parquet is nothing for a terminal: say --out FILE",
         ));
     }
-    let settings = load_any(sources).map_err(Failure::config)?;
     let question = ExportQuestion {
         from,
         to,
         whose: arguments.whose.whose(),
     };
-    let rows = match &arguments.out {
-        Some(file) => into_file(&settings, &question, arguments.format, file),
-        None => write(
-            &settings,
-            &question,
-            arguments.format,
-            BufWriter::new(io::stdout()),
-        ),
-    };
-    let rows = rows.map_err(|error| match error {
-        ExportError::Ask(error) => failure(&error),
-        ExportError::Write(_) => Failure::io(error),
+    let rows = with_database(sources, "export", async |settings| {
+        let rows = match &arguments.out {
+            Some(file) => into_file(settings, &question, arguments.format, file).await,
+            None => {
+                let out = BufWriter::new(io::stdout());
+                write(settings, &question, arguments.format, out).await
+            }
+        };
+        rows.map_err(|error| match error {
+            ExportError::Ask(error) => failure(&error),
+            ExportError::Write(_) => Failure::io(error),
+        })
     })?;
     // Beside the rows, which may go to standard output.
     let _ = writeln!(io::stderr(), "{rows} checks written");
@@ -78,7 +80,7 @@ pub(crate) fn export(sources: &Sources, arguments: &ExportArguments) -> Result<(
 }
 
 /// Writes beside the file and puts it in its place when it is whole.
-fn into_file(
+async fn into_file(
     settings: &Settings,
     question: &ExportQuestion,
     format: Format,
@@ -89,14 +91,14 @@ fn into_file(
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.partial", std::process::id()));
     let partial = file.with_file_name(name);
-    let written = make(&partial, file)
-        .map_err(|error| ExportError::from(named(error)))
-        .and_then(|out| {
-            let rows = write(settings, question, format, BufWriter::new(&out))?;
-            out.sync_all().map_err(named)?;
-            std::fs::rename(&partial, file).map_err(named)?;
-            Ok(rows)
-        });
+    let written = async {
+        let out = make(&partial, file).map_err(named)?;
+        let rows = write(settings, question, format, BufWriter::new(&out)).await?;
+        out.sync_all().map_err(named)?;
+        std::fs::rename(&partial, file).map_err(named)?;
+        Ok(rows)
+    }
+    .await;
     if written.is_err() {
         // What is left of it is of no use. That it can't be removed changes nothing of what is told.
         let _ = std::fs::remove_file(&partial);
@@ -124,19 +126,18 @@ fn make(partial: &Path, file: &Path) -> io::Result<File> {
     Ok(made)
 }
 
-fn write(
+async fn write(
     settings: &Settings,
     question: &ExportQuestion,
     format: Format,
     mut out: impl Write + Send,
 ) -> Result<u64, ExportError> {
-    let system = actix_rt::System::new();
     match format {
-        Format::Csv => system.block_on(history::export_csv(&settings.postgres, question, &mut out)),
+        Format::Csv => history::export_csv(&settings.postgres, question, &mut out).await,
         Format::Parquet => {
             let mut writer = ParquetWriter::new(out)?;
             let take = |row| writer.take(row);
-            let rows = system.block_on(history::export_rows(&settings.postgres, question, take))?;
+            let rows = history::export_rows(&settings.postgres, question, take).await?;
             writer.finish()?;
             Ok(rows)
         }

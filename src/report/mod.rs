@@ -15,9 +15,11 @@ use sitewatch_actors::{
     history::{self, Figures, ReportQuestion},
     model::Slot,
 };
-use sitewatch_config::{Sources, load_any};
+use sitewatch_config::Sources;
 
-use crate::{audit::failure, exit::Failure, when::instant, whose::WhoseArguments};
+use crate::{
+    audit::failure, exit::Failure, standalone::with_database, when::instant, whose::WhoseArguments,
+};
 
 /// What `report` is asked.
 #[derive(Debug, Args)]
@@ -82,15 +84,15 @@ pub(crate) fn report(sources: &Sources, arguments: &ReportArguments) -> Result<(
             "--from {from} is not before --to {to}"
         )));
     }
-    let settings = load_any(sources).map_err(Failure::config)?;
     let question = ReportQuestion {
         from,
         to,
         whose: arguments.whose.whose(),
     };
-    let report = actix_rt::System::new()
-        .block_on(history::report(&settings.postgres, &question))
-        .map_err(|error| failure(&error))?;
+    let report = with_database(sources, "report", async |settings| {
+        let report = history::report(&settings.postgres, &question).await;
+        report.map_err(|error| failure(&error))
+    })?;
     let text = match arguments.format {
         Format::Table => tables::terminal(&report, &zone),
         Format::Markdown => tables::markdown(&report, &zone),

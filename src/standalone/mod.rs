@@ -1,30 +1,63 @@
 //! The embedded parts of the role `standalone`: a broker and a private PostgreSQL. For evaluation and small users.
 
+mod command;
+mod folder;
+mod keeper;
+mod place;
 mod postgres;
-mod table;
+mod programs;
+mod running;
+mod users;
+mod watch;
 
 use std::sync::Arc;
 
 use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
-use sitewatch_config::{Migrate, Settings};
-use slog::{Logger, warn};
+use sitewatch_actors::{
+    database::{AskError, ask},
+    metrics::Metrics,
+};
+use sitewatch_config::{Migrate, PostgresSettings, Settings};
+use slog::{Logger, info, warn};
 
-use self::postgres::PrivatePostgres;
-pub(crate) use self::table::watch;
-use crate::{exit::Failure, settings::Overlay};
+pub(crate) use self::{command::with_database, watch::Watch};
+use self::{
+    folder::{DataDir, STANDALONE, Taken},
+    keeper::Kept,
+    place::Place,
+    postgres::Server,
+};
+use crate::{audit::failure, ending::Signals, exit::Failure, settings::Overlay};
 
 /// The embedded parts that the settings do not replace.
 pub(crate) struct Embedded {
     broker: Option<MockCluster<'static, DefaultProducerContext>>,
-    postgres: Option<PrivatePostgres>,
+    postgres: Option<Kept>,
+    /// Held until both have ended.
+    _folder: DataDir,
 }
 
 impl Embedded {
-    /// Starts a broker unless the settings name one, and a PostgreSQL unless they do.
+    /// Takes the folder, then starts a broker unless the settings name one, and a PostgreSQL unless they do. `None` if a signal
+    /// has come before they were there.
     ///
     /// # Errors
-    /// If a part can't be started: what is missing and what would help.
-    pub(crate) async fn start(settings: &Settings, log: &Logger) -> Result<Self, Failure> {
+    /// If another process has the folder, or a part can't be started: what is missing and what would help.
+    pub(crate) async fn start(
+        settings: &Settings,
+        metrics: &Metrics,
+        signals: &mut Signals,
+        log: &Logger,
+    ) -> Result<Option<Self>, Failure> {
+        let data_dir = &settings.node.data_dir;
+        let taken = tokio::select! {
+            taken = DataDir::take(data_dir, STANDALONE) => taken?,
+            () = signals.either() => return Ok(None),
+        };
+        let folder = match taken {
+            Taken::Ours(folder) => folder,
+            Taken::Standalone(holder) => return Err(holder.in_use(data_dir)),
+        };
         let broker = if settings.kafka.brokers.is_some() {
             None
         } else {
@@ -33,31 +66,61 @@ impl Embedded {
         let postgres = if settings.postgres.url.is_some() {
             None
         } else {
-            Some(PrivatePostgres::start(&settings.node.data_dir, log).await?)
+            let place = Place::find_or_make(&folder.path, log)?;
+            let started = async {
+                let server = Server::prepare(place, log).await?;
+                let running = server.start().await?;
+                Ok((server, running))
+            };
+            // Data may have to be fetched, made or recovered first, which takes a while.
+            let (server, running) = tokio::select! {
+                started = started => started?,
+                () = signals.either() => return Ok(None),
+            };
+            let restart = &settings.node.restart;
+            Some(Kept::keep(server, running, restart, metrics.clone(), log))
         };
-        if broker.is_some() {
-            let mut database = settings.postgres.clone();
-            if let Some(private) = &postgres {
-                database.url = Some(private.url.clone());
-            }
-            postgres::forget_offsets(&database, &settings.kafka.topic).await?;
+        let embedded = Self {
+            broker,
+            postgres,
+            _folder: folder,
+        };
+        if let Err(failure) = embedded.introduce(settings, log).await {
+            embedded.stop(log).await;
+            return Err(failure);
+        }
+        Ok(Some(embedded))
+    }
+
+    async fn introduce(&self, settings: &Settings, log: &Logger) -> Result<(), Failure> {
+        if self.broker.is_some() {
+            let mut postgres = settings.postgres.clone();
+            postgres.url = postgres.url.or_else(|| self.url());
+            forget_offsets(&postgres, &settings.kafka.topic).await?;
         }
         let parts = [
-            broker.is_some().then_some("a broker in memory"),
-            postgres.is_some().then_some("a private PostgreSQL"),
+            self.broker.is_some().then_some("a broker in memory"),
+            self.postgres.is_some().then_some("a private PostgreSQL"),
         ];
         let parts: Vec<_> = parts.into_iter().flatten().collect();
         if !parts.is_empty() {
             warn!(log, "embedded, for evaluation only: {}", parts.join(" and ");
                 "data_dir" => %settings.node.data_dir.display(), "replace_by" => "KAFKA_SERVER, POSTGRES_URL");
         }
-        Ok(Self { broker, postgres })
+        if let Some(url) = self.url() {
+            info!(log, "the private PostgreSQL can be asked by psql as this user"; "command" => format!("psql '{}'", url.connection_url()));
+        }
+        Ok(())
+    }
+
+    fn url(&self) -> Option<sitewatch_config::PostgresUrl> {
+        self.postgres.as_ref().map(|postgres| postgres.url.clone())
     }
 
     /// Lays the addresses of the embedded parts over settings.
     pub(crate) fn overlay(&self) -> Overlay {
         let brokers = self.broker.as_ref().map(MockCluster::bootstrap_servers);
-        let url = self.postgres.as_ref().map(|postgres| postgres.url.clone());
+        let url = self.url();
         Arc::new(move |settings| {
             settings.kafka.in_memory = settings.kafka.brokers.is_none();
             settings.kafka.brokers = settings.kafka.brokers.take().or_else(|| brokers.clone());
@@ -67,6 +130,14 @@ impl Embedded {
                 settings.postgres.migrate = Migrate::Auto;
             }
         })
+    }
+
+    /// Waits until a part has failed for good; gives why.
+    pub(crate) async fn failed(&mut self) -> Failure {
+        match &mut self.postgres {
+            Some(postgres) => postgres.failed().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Stops them, the data kept.
@@ -82,4 +153,19 @@ fn start_broker(topic: &str) -> Result<MockCluster<'static, DefaultProducerConte
     let broker = MockCluster::new(1).map_err(failed)?;
     broker.create_topic(topic, 3, 1).map_err(failed)?;
     Ok(broker)
+}
+
+/// The embedded broker begins at offset 0 each time: what the database remembers of an earlier one says nothing of it.
+///
+/// # Errors
+/// If PostgreSQL does not answer.
+async fn forget_offsets(settings: &PostgresSettings, topic: &str) -> Result<(), Failure> {
+    let client = match ask(settings, &["kafka_offset"]).await {
+        // A new database remembers nothing.
+        Err(AskError::NoTable(_)) => return Ok(()),
+        asked => asked.map_err(|error| failure(&error))?,
+    };
+    let forget = "DELETE FROM kafka_offset WHERE topic = $1";
+    let forgotten = client.execute(forget, &[&topic]).await;
+    forgotten.map(drop).map_err(|error| failure(&error.into()))
 }

