@@ -263,7 +263,7 @@ impl<'a> Life<'a> {
         assert!(
             !log.contains("can't be used")
                 && !log.contains("does not work")
-                && !log.contains("is lost"),
+                && !log.contains("connection to PostgreSQL is lost"),
             "{log}"
         );
     }
