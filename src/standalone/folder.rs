@@ -149,8 +149,10 @@ pub(super) fn refuse_foreign(path: &Path) -> Result<(), Failure> {
             "{shown} is no folder: node.data_dir must name one, or a place where one can be made"
         )));
     }
-    // An earlier version gave the folder to the user whom root runs PostgreSQL as.
-    if ours == 0 && User::server_users().any(|user| user.uid == found.uid()) {
+    // An earlier version gave the folder to the user whom root runs PostgreSQL as, and kept a password in it. Another folder of that
+    // user's is not root's to take: a node may run as that user.
+    let earlier = path.join("password").exists() && path.join("postgres/PG_VERSION").exists();
+    if ours == 0 && earlier && User::server_users().any(|user| user.uid == found.uid()) {
         return reclaim(path);
     }
     if ![0, ours].contains(&found.uid()) {

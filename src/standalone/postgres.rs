@@ -139,9 +139,9 @@ impl Server {
         let home = &self.place.home;
         let entries = fs::read_dir(home).map_err(|error| unusable(home, &error))?;
         for entry in entries {
-            let path = entry.map_err(|error| unusable(home, &error))?.path();
-            let extension = path.extension().and_then(OsStr::to_str);
-            if extension.is_some_and(|extension| extension.starts_with(UNFINISHED)) {
+            let entry = entry.map_err(|error| unusable(home, &error))?;
+            if is_unfinished(&self.place.cluster, &entry.file_name()) {
+                let path = entry.path();
                 fs::remove_dir_all(&path).map_err(|error| unusable(&path, &error))?;
             }
         }
@@ -336,9 +336,35 @@ async fn connect(url: &PostgresUrl) -> Result<(), tokio_postgres::Error> {
         .map(drop)
 }
 
+/// Whether a file of this name is data that `make_data` has begun: the folder may hold much else, which is not ours to remove.
+fn is_unfinished(cluster: &Path, name: &OsStr) -> bool {
+    let stem = cluster.file_name().and_then(OsStr::to_str);
+    let rest = stem.and_then(|stem| name.to_str()?.strip_prefix(stem)?.strip_prefix('.'));
+    let number = rest.and_then(|rest| rest.strip_prefix(UNFINISHED));
+    number.is_some_and(|number| {
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_this_program_has_begun_is_removed() {
+        let cluster = Path::new("/srv/data/postgres");
+        assert!(is_unfinished(cluster, OsStr::new("postgres.new-17")));
+        for other in [
+            "site.new-layout",
+            "site.new-1",
+            "postgres.new-",
+            "postgres.new-1a",
+            "postgres",
+            "postgres.new-1.old",
+        ] {
+            assert!(!is_unfinished(cluster, OsStr::new(other)), "{other}");
+        }
+    }
 
     #[test]
     fn the_socket_of_any_folder_can_be_named_unless_its_path_is_too_long() {

@@ -22,6 +22,8 @@ const TLS_CLIENT: usize = 2 * 1024;
 /// The largest record of TLS: how much of the next one has come beside the one that is read is up to the server and the
 /// kernel. Seen with HTTP/2 on a busy machine: 2 kB above the rest.
 const TLS_RECORD: usize = 16 * 1024;
+/// How often a row may be tried.
+const TRIES: usize = 4;
 /// How much later than its timeout a check may end.
 const LATE: Duration = Duration::from_millis(50);
 
@@ -82,13 +84,22 @@ pub(crate) async fn check_all(rows: Vec<Row<'_>>) {
     let count = rows.len();
     for row in rows {
         let site = site(&row.url, &row.settings);
-        let (before, begun) = (memory::watch(), Instant::now());
-        let checked = check(&site, &around).await;
-        let (took, peak) = (begun.elapsed(), memory::peak_since(before));
-        let message = serde_json::to_value(&checked.result).unwrap();
-        for problem in problems(&row, &site, &message, took, peak) {
-            wrong.push(format!("{}: {problem}\n    {message}", row.name));
+        // A busy machine may take its time at any moment: what is wrong but late is wrong each time.
+        let mut found = Vec::new();
+        for _ in 0..TRIES {
+            let (before, begun) = (memory::watch(), Instant::now());
+            let checked = check(&site, &around).await;
+            let (took, peak) = (begun.elapsed(), memory::peak_since(before));
+            let message = serde_json::to_value(&checked.result).unwrap();
+            found = problems(&row, &site, &message, took, peak);
+            found
+                .iter_mut()
+                .for_each(|problem| *problem = format!("{}: {problem}\n    {message}", row.name));
+            if found.is_empty() {
+                break;
+            }
         }
+        wrong.append(&mut found);
     }
     assert!(wrong.is_empty(), "of {count} rows\n{}", wrong.join("\n"));
 }

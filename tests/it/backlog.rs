@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use crate::overtaken::overtaken;
-use crate::support::{Web, World, allow, message, required, scram_password};
+use crate::support::{PATIENCE, Web, World, allow, message, required, scram_password};
 use sitewatch_actors::publisher::spool::{Limits, RealDisk, Spool};
 use tokio::time::{Instant, sleep};
 
@@ -131,7 +131,7 @@ async fn who_may_not_see_the_consumers_says_so_and_sends_the_backlog_all_the_sam
 }
 
 async fn wait_for_backlog(world: &World) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
     while world.topic_ends() < BACKLOG {
         assert!(Instant::now() < deadline, "{}", world.logs());
         sleep(Duration::from_millis(100)).await;

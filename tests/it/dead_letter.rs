@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{World, message};
+use crate::support::{PATIENCE, World, message};
 
 fn command(world: &World, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sitewatch-node"));
@@ -181,7 +181,7 @@ async fn killed_before_the_commit_nothing_has_happened() {
         .unwrap();
     let at_the_commit = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
         AND state = 'idle in transaction' AND query LIKE 'INSERT INTO%' OR state = 'idle in transaction' AND query LIKE 'COPY%'";
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let deadline = std::time::Instant::now() + PATIENCE;
     while world.number(at_the_commit).await == 0 && std::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -1,10 +1,8 @@
 //! What the check engine does beyond a single check: retries, captures, addresses, kept connections, limits on checks at
 //! once, and a clock that is set. As processes on real services.
 
-use std::time::Duration;
-
 use crate::scripted::{MS, Script, Scripts, dns, http};
-use crate::support::World;
+use crate::support::{PATIENCE, World};
 
 const DEFAULTS: &str = "defaults: { interval: 1s, timeout: 500ms, allow_private: true }\n";
 
@@ -235,7 +233,7 @@ async fn with_a_step(name: &str, readings: u32, step: i64) -> (World, usize, f64
     let mut consumer = world.node("consumer", "postgres: { max_slot_ahead: 1day }\n");
     let begun = std::time::Instant::now();
     let mut producer = world.node_with("producer", &sites, &[("FAILPOINTS", &points)]);
-    let deadline = begun + Duration::from_secs(60);
+    let deadline = begun + PATIENCE;
     while server.requests().len() < 18 {
         assert!(std::time::Instant::now() < deadline, "{}", producer.log());
         tokio::time::sleep(50 * MS).await;
@@ -307,8 +305,8 @@ async fn a_site_that_is_replaced_leaves_the_slots_to_its_successor() {
     // Its first check is under way; its successor gives up after 300 ms, so that it has rows for what passes meanwhile.
     std::fs::write(&producer.file, sites("300ms")).unwrap();
     producer.signal("HUP");
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
-    while slow.connections() < 4 {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while slow.connections() < 7 {
         assert!(std::time::Instant::now() < deadline, "{}", producer.log());
         tokio::time::sleep(50 * MS).await;
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Web, World, message};
+use crate::support::{PATIENCE, Web, World, message};
 
 const QUICK: &str = "node: { restart: { max: 3, within: 60s, base: 10ms, cap: 100ms } }\n";
 
@@ -224,7 +224,7 @@ async fn reloads_go_on(name: &str, failpoint: &str) {
     producer.signal("HUP");
     producer.wait_for_log("actor: settings").await;
     // One that comes before it has been started again is not heard.
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let deadline = std::time::Instant::now() + PATIENCE;
     while !producer.log().contains("settings reloaded") {
         assert!(std::time::Instant::now() < deadline, "{}", producer.log());
         producer.signal("HUP");

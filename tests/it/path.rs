@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Web, World, message};
+use crate::support::{Web, World, connect, message};
 
 fn sites(web: &Web, list: &[(&str, &str, &str)]) -> String {
     let mut text =
@@ -287,8 +287,7 @@ async fn a_topic_that_is_made_again_is_noticed_and_read_from_its_start() {
         .wait_for("rows of the first topic", "SELECT count(*) FROM checks", 20)
         .await;
     assert_eq!(consumer.stop(), Some(0));
-    world.delete_topic().await;
-    world.create_topic(1).await;
+    world.make_topic_again(1).await;
     world.produce((0..5).map(|n| message("second", n).to_string().into_bytes()));
     let consumer = world.node("consumer", "");
     world
@@ -323,12 +322,13 @@ async fn an_old_answer_of_the_broker_is_not_taken_for_a_topic_that_was_made_agai
     assert_eq!(consumer.stop(), Some(0));
     // What the other one stores is locked until it commits.
     let other = "BEGIN; UPDATE kafka_offset SET next = 30";
-    world.db.batch_execute(other).await.unwrap();
+    let storing = connect(&world.database_url).await;
+    storing.batch_execute(other).await.unwrap();
     let mut consumer = world.node("consumer", "");
     let waits = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    world.wait_for("its offset is waited for", waits, 1).await;
-    world.db.batch_execute("COMMIT").await.unwrap();
+    world.wait_for("a consumer that waits", waits, 1).await;
+    storing.batch_execute("COMMIT").await.unwrap();
     world.produce(messages(20));
     world
         .wait_for("the rows that are left", "SELECT count(*) FROM checks", 30)

@@ -31,7 +31,7 @@ async fn reload(nodes: &[Node; 2], says: &str) {
 
 /// Waits until rows have come that were not there yet.
 async fn more_rows(world: &World) {
-    let rows = world.number(ROWS).await;
+    let rows = world.number_so_far(ROWS).await;
     world.wait_for("more rows", ROWS, rows + 3).await;
 }
 

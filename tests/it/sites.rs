@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Node, Web, World, message};
+use crate::support::{Node, PATIENCE, Web, World, message};
 
 const QUICK: &str = "postgres: { batch: { max_age: 20ms } }\n";
 
@@ -20,7 +20,7 @@ async fn sites(world: &World) -> Vec<String> {
     let sql = r#"SELECT concat_ws(' ', site, "group", tags::text, sla_target, sla_window, due_until IS NULL, formerly::text)
                    FROM sites ORDER BY site"#;
     world
-        .query(sql)
+        .query_so_far(sql)
         .await
         .iter()
         .map(|row| row.get(0))
@@ -28,7 +28,8 @@ async fn sites(world: &World) -> Vec<String> {
 }
 
 async fn wait_for_sites(world: &World, wanted: &[&str]) {
-    for _ in 0..400 {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while std::time::Instant::now() < deadline {
         if sites(world).await == wanted {
             return;
         }

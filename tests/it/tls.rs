@@ -76,7 +76,7 @@ async fn kafka_refuses_who_has_none_and_is_refused_with_a_foreign_authority() {
         bare.runs() && deceived.runs(),
         "a refusal may be mended at the other side"
     );
-    assert_eq!(world.number(ROWS).await, 0);
+    assert_eq!(world.number_so_far(ROWS).await, 0);
     // What could not be sent is lost, and that is said too.
     assert_eq!((bare.stop(), deceived.stop()), (Some(0), Some(0)));
 }
@@ -101,7 +101,7 @@ async fn kafka_lets_in_who_knows_the_password() {
         wrong.log()
     );
     assert!(!wrong.log().contains("guessed-canary"), "{}", wrong.log());
-    assert_eq!(world.number(ROWS).await, 0);
+    assert_eq!(world.number_so_far(ROWS).await, 0);
     drop((wrong, _consumer));
     let (mut producer, mut consumer) = both(&world, &web, &kafka("sitewatch"), listener);
     world.wait_for("rows over SASL", ROWS, 3).await;
@@ -124,7 +124,7 @@ async fn scram(mechanism: &str) {
         node.wait_for_log(SAID).await;
         assert!(node.log().contains("uthentication"), "{}", node.log());
     }
-    assert_eq!(world.number(ROWS).await, 0);
+    assert_eq!(world.number_so_far(ROWS).await, 0);
     scram_password(mechanism, user, &format!("canary-{user}"));
     for node in [&producer, &consumer] {
         node.wait_for_log("Kafka answers again").await;

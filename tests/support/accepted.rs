@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Node, World};
+use crate::support::{Node, PATIENCE, World};
 
 /// The results that a producer has called accepted: site and slot.
 pub(crate) fn accepted(node: &Node) -> BTreeSet<(String, String)> {
@@ -29,7 +29,7 @@ pub(crate) fn accepted_in_order(node: &Node) -> Vec<(String, String)> {
 
 /// Waits until a producer has called so many results accepted, in all.
 pub(crate) async fn wait_for_accepted(node: &Node, wanted: usize) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let found = accepted(node).len();
         if found >= wanted {
@@ -47,13 +47,14 @@ pub(crate) async fn wait_for_accepted(node: &Node, wanted: usize) {
 /// All rows: site and slot.
 pub(crate) async fn rows(world: &World) -> BTreeSet<(String, String)> {
     let sql = "SELECT site, to_char(slot AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM checks";
-    let rows = world.query(sql).await;
+    let rows = world.query_so_far(sql).await;
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
 /// Waits until all of `wanted` are rows.
 pub(crate) async fn wait_for_all(world: &World, wanted: &BTreeSet<(String, String)>) {
-    for _ in 0..600 {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
         if rows(world).await.is_superset(wanted) {
             return;
         }

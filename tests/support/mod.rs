@@ -34,6 +34,9 @@ use rdkafka::{
 };
 use tokio_postgres::{Client, NoTls, Row, error::SqlState};
 
+/// How long a condition may take to come true on a machine that is busy with other tests. Only a test that fails waits so long.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
 /// How long the broker may take for an answer on a loaded machine.
 const KAFKA_ANSWERS: Duration = Duration::from_secs(20);
 
@@ -229,7 +232,7 @@ impl World {
         for partition in Self::partitions(&consumer, &self.topic) {
             list.add_partition(&self.topic, partition);
         }
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let committed = consumer.committed_offsets(list.clone(), KAFKA_ANSWERS);
             let elements = committed.unwrap();
@@ -244,20 +247,20 @@ impl World {
         }
     }
 
-    /// Deletes the topic, and waits until the broker does not know it any more.
     pub async fn delete_topic(&self) {
         self.admin()
             .delete_topics(&[&self.topic], &AdminOptions::new())
             .await
             .unwrap();
-        let mut config = self.client();
-        let consumer: BaseConsumer = config
-            .set("allow.auto.create.topics", "false")
-            .create()
-            .unwrap();
-        while !Self::partitions(&consumer, &self.topic).is_empty() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    }
+
+    /// Deletes the topic and makes it again. The broker makes a topic by itself for whoever asks for it just then: that one goes, too.
+    pub async fn make_topic_again(&self, partitions: i32) {
+        let made = async || {
+            self.delete_topic().await;
+            self.try_create_topic(partitions).await.is_ok()
+        };
+        self.wait_until("the old topic to go", made).await;
     }
 
     /// Deletes the topic and the database: what a benchmark leaves would be large.
@@ -395,18 +398,24 @@ impl World {
             .get(0)
     }
 
-    /// The same; 0 while there is no such table yet, which the consumer makes.
-    async fn number_so_far(&self, sql: &str) -> i64 {
-        match self.db.query_one(sql, &[]).await {
-            Ok(row) => row.get(0),
-            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => 0,
+    /// The rows of `sql`; none while there is no such table yet, which the consumer makes.
+    pub async fn query_so_far(&self, sql: &str) -> Vec<Row> {
+        match self.db.query(sql, &[]).await {
+            Ok(rows) => rows,
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Vec::new(),
             Err(error) => panic!("{sql}: {error:?}"),
         }
     }
 
+    /// The one number that `sql` gives; 0 while there is no such table yet.
+    pub async fn number_so_far(&self, sql: &str) -> i64 {
+        let rows = self.query_so_far(sql).await;
+        rows.first().map_or(0, |row| row.get(0))
+    }
+
     /// Waits until `sql` gives at least `wanted`.
     pub async fn wait_for(&self, what: &str, sql: &str, wanted: i64) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let found = self.number_so_far(sql).await;
             if found >= wanted {
@@ -423,7 +432,7 @@ impl World {
 
     /// Waits until it is so.
     pub async fn wait_until(&self, what: &str, is_so: impl AsyncFn() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         while !is_so().await {
             assert!(Instant::now() < deadline, "{what}\n{}", self.logs());
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -502,7 +511,7 @@ impl Node {
     }
 
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
@@ -535,7 +544,7 @@ impl Node {
 
     /// Waits until the log has said it so many times.
     pub async fn wait_for_log_times(&self, text: &str, times: usize) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         while self.log().matches(text).count() < times {
             assert!(
                 Instant::now() < deadline,
@@ -584,7 +593,7 @@ impl Web {
     /// Waits for so many more requests.
     pub async fn wait_for_requests(&self, more: usize) {
         let count = || self.paths.lock().unwrap().len();
-        let (before, deadline) = (count(), Instant::now() + Duration::from_secs(60));
+        let (before, deadline) = (count(), Instant::now() + PATIENCE);
         while count() < before + more {
             assert!(
                 Instant::now() < deadline,

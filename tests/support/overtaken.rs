@@ -30,7 +30,7 @@ pub(crate) fn overtaken(world: &World, back_at: &str) -> usize {
     consumer.assign(&positions).unwrap();
     let (mut fresh, mut overtaken) = ([false; 3], 0);
     while left > 0 {
-        let message = consumer.poll(Duration::from_secs(10));
+        let message = consumer.poll(Duration::from_secs(60));
         let message = message.expect("messages that are there come").unwrap();
         left -= 1;
         let payload: serde_json::Value =

@@ -1,6 +1,6 @@
 //! Compares what is stored with what must be: counted in the database, a site's range at a time, in one read-only snapshot.
 //!
-//! The statements are in [`sql`]; what each category means is in docs/reliability.md.
+//! The statements are in `sql.rs`; what each category means is in docs/reliability.md.
 
 mod answer;
 mod sql;

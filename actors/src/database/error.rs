@@ -137,6 +137,7 @@ impl SessionError {
             | Self::Pooled
             | Self::Parameter { .. }
             | Self::NoSchema(_)
+            | Self::MayNotMigrate { .. }
             | Self::Outdated { .. } => true,
             _ => self.is_final(),
         }

@@ -3,7 +3,10 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,6 +28,7 @@ use super::{
 
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Connects, and brings the schema up to date unless `postgres.migrate` is `never`. Gives the name of the server, too.
 ///
 /// # Errors
@@ -93,10 +97,6 @@ pub(super) async fn connect(
         tls: secure::connector(url)?,
         log,
     };
-    let lost = Lost {
-        up: up.clone(),
-        log: log.clone(),
-    };
     let mut servers: Vec<_> = url.servers().iter().collect();
     if url.is_shuffled() {
         let order = RandomState::new();
@@ -104,8 +104,16 @@ pub(super) async fn connect(
     }
     let mut refusals: Vec<(String, SessionError)> = Vec::new();
     for server in servers {
-        match door.enter(server, lost.clone()).await {
+        // The end of a connection that is not used says nothing of PostgreSQL.
+        let in_use = Arc::new(AtomicBool::new(false));
+        let lost = Lost {
+            in_use: Arc::clone(&in_use),
+            up: up.clone(),
+            log: log.clone(),
+        };
+        match door.enter(server, lost).await {
             Ok(client) => {
+                in_use.store(true, Ordering::Relaxed);
                 for (server, reason) in &refusals {
                     info!(log, "PostgreSQL server passed over"; "reason" => %reason, "server" => server);
                 }
@@ -150,13 +158,18 @@ impl Door<'_> {
     }
 
     async fn refuse_shared(&self, config: &Config, client: &Client) -> Result<(), SessionError> {
-        // Its end is nobody's concern.
         let unheard = Lost {
+            in_use: Arc::default(),
             up: untold(),
             log: Logger::root(Discard, o!()),
         };
         match self.connect_to(config, unheard).await {
-            Ok(other) => pooler::refuse_shared(client, &other).await,
+            Ok(other) => {
+                let limit = limit(config);
+                tokio::time::timeout(limit, pooler::refuse_shared(client, &other))
+                    .await
+                    .map_err(|_| SessionError::Silent(limit))?
+            }
             // Perhaps the last connection that this user may have. Whether there is a pooler is not known then.
             Err(problem) => {
                 debug!(self.log, "not looked for a pooler: no second connection to PostgreSQL"; "reason" => %problem);
@@ -250,14 +263,18 @@ async fn end_abandoned(
 }
 
 /// Tells of a connection's end.
-#[derive(Clone)]
 struct Lost {
+    /// Whether the connection is the one that is used; the end of another is nobody's concern.
+    in_use: Arc<AtomicBool>,
     up: IntGauge,
     log: Logger,
 }
 
 impl Lost {
     fn tell(&self, end: Result<(), tokio_postgres::Error>) {
+        if !self.in_use.load(Ordering::Relaxed) {
+            return;
+        }
         self.up.set(0);
         if let Err(error) = end {
             warn!(self.log, "the connection to PostgreSQL is lost"; "reason" => plain(&error));

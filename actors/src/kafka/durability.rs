@@ -93,7 +93,7 @@ impl Watch {
     }
 }
 
-/// Waits for the thread, which sees within [`SLICE`] that it is over: a client must not be in use when the process ends.
+/// Waits for the thread, which sees within `SLICE` that it is over: a client must not be in use when the process ends.
 impl Drop for Watch {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Release);

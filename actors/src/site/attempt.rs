@@ -47,7 +47,7 @@ pub struct Attempt {
     pub body_bytes: Option<u64>,
     /// The redirects that were followed, in order.
     pub hops: Vec<Hop>,
-    /// Where they led, reached or not; absent without any. For comparing only: what is shown is [`Attempt::shown_final_url`].
+    /// Where they led, reached or not; absent without any. For comparing only: what is shown is `Attempt::shown_final_url`.
     pub final_url: Option<Url>,
     /// Set once one of them has led to another origin.
     pub left_origin: bool,

@@ -31,7 +31,7 @@ use std::{
 use database::Mutation;
 use scenario::run;
 
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 500;
 const SEEDS_OF_A_MUTATION: u64 = 100;
 
 /// How many seeds are run: `SIM_SEEDS`, or [`SEEDS`].

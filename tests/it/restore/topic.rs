@@ -7,15 +7,6 @@ use crate::{
 
 use super::{MINUTE, QUICK, announcement, assert_computed, audit, beside, checks, number, start};
 
-/// Makes the topic again, once the broker has forgotten the old one.
-async fn make_again(world: &World) {
-    let made = async || {
-        world.delete_topic().await;
-        world.try_create_topic(1).await.is_ok()
-    };
-    world.wait_until("the old topic to go", made).await;
-}
-
 async fn store_all(world: &World) {
     let mut consumer = world.node("consumer", QUICK);
     world.wait_until_stored().await;
@@ -29,7 +20,7 @@ async fn a_topic_that_was_made_again_and_is_shorter_is_read_from_its_start() {
     world.produce_keyed([announcement("a", start)]);
     world.produce_keyed(checks("a", start, 0..60));
     store_all(&world).await;
-    make_again(&world).await;
+    world.make_topic_again(1).await;
     // As producers send it whose spools had not heard of some: the last ten come again.
     world.produce_keyed(checks("a", start, 50..90));
     let mut consumer = world.node("consumer", QUICK);
@@ -55,7 +46,7 @@ async fn a_topic_that_was_made_again_and_is_longer_is_read_whole_once_its_offset
     world.produce_keyed([announcement("a", start)]);
     world.produce_keyed(checks("a", start, 0..20));
     store_all(&world).await;
-    make_again(&world).await;
+    world.make_topic_again(1).await;
     world.produce_keyed(checks("a", start, 20..90));
     let forget = format!("DELETE FROM kafka_offset WHERE topic = '{}'", world.topic);
     world.db.batch_execute(&forget).await.unwrap();

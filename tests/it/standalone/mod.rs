@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{self, Web, World, required, signals};
+use crate::support::{self, PATIENCE, Web, World, required, signals};
 
 mod commands;
 mod folder;
@@ -59,7 +59,7 @@ impl Standalone {
     }
 
     async fn wait_for_log(&mut self, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         while !self.log().contains(text) {
             assert!(
                 Instant::now() < deadline && self.child.try_wait().unwrap().is_none(),
@@ -87,7 +87,7 @@ impl Standalone {
 
     /// Waits for `wanted` rows in its private PostgreSQL; gives how many there are.
     async fn rows(&mut self, wanted: i64) -> i64 {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         let url = self.url().await;
         loop {
             assert!(
@@ -113,7 +113,7 @@ impl Standalone {
     }
 
     async fn ends(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
@@ -152,7 +152,13 @@ fn write_settings(folder: &Path, web: &Web) {
 fn program(folder: &Path) -> Command {
     let program = folder.join("sitewatch-node");
     if !program.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_sitewatch-node"), &program).unwrap();
+        // By another process: a file that this one writes could be open still in what another test starts meanwhile, and a program
+        // that is open for writing can't be run.
+        let copied = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_sitewatch-node"))
+            .arg(&program)
+            .status();
+        assert!(copied.unwrap().success());
     }
     let mut command = Command::new(program);
     command
@@ -237,7 +243,7 @@ async fn it_keeps_its_data_over_a_restart_and_a_kill() {
 async fn signals_before_it_is_complete_do_not_leave_its_database_behind() {
     let (folder, web) = (folder(), Web::start());
     let mut early = Standalone::start(folder.path(), &web, false, &[]);
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
     while !early.log().contains("making a private PostgreSQL") {
         assert!(Instant::now() < deadline, "{}", early.log());
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, Metadata, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
     mem,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -12,6 +12,7 @@ use std::{
 
 use thiserror::Error;
 
+use super::files::is_of_the_spool;
 use crate::private;
 
 /// What the spool asks of a disk. Names are those of files in its folder.
@@ -84,6 +85,9 @@ impl OpenError {
         matches!(self, Self::InUse { .. })
     }
 }
+
+/// The mode bit of a folder in which each user removes only files of their own.
+const STICKY: u32 = 0o1000;
 
 /// The file that keeps other processes away.
 pub(super) const LOCK: &str = "lock";
@@ -187,9 +191,15 @@ impl RealDisk {
     /// Tightens what older versions of the program, or a restored backup, left readable for others.
     fn close_to_others(&mut self) {
         let files = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let paths = files.map(|entry| entry.path());
+        let paths = files
+            .filter(|entry| is_of_the_spool(&entry.file_name().to_string_lossy()))
+            .map(|entry| entry.path());
+        // A folder in which each user has files of their own, such as /tmp, is not the spool's to close.
+        let shared =
+            fs::metadata(&self.folder).is_ok_and(|found| found.permissions().mode() & STICKY != 0);
+        let folder = (!shared).then(|| self.folder.clone());
         let (mut closed, mut left) = (0, None);
-        for path in std::iter::once(self.folder.clone()).chain(paths) {
+        for path in folder.into_iter().chain(paths) {
             match private::close_to_others(&path) {
                 Ok(false) => {}
                 Ok(true) => closed += 1,

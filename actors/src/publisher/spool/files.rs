@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::disk::LOCK;
+
 /// The file of the checkpoint.
 pub(super) const CHECKPOINT: &str = "acknowledged";
 /// How the names of segments end, and of those that are kept because they are damaged.
@@ -9,6 +11,16 @@ pub(super) const SEGMENT: &str = ".spool";
 pub(super) const DAMAGED: &str = ".damaged";
 /// So many damaged segments are kept for a look at them; older ones go.
 pub(super) const KEEP_DAMAGED: usize = 16;
+
+/// Whether a file of this name in the spool's folder is the spool's, or holds messages that Kafka has refused.
+pub(super) fn is_of_the_spool(name: &str) -> bool {
+    let is_segment = name.len() > 20 && name.as_bytes()[..20].iter().all(u8::is_ascii_digit);
+    is_segment
+        || name == LOCK
+        || [CHECKPOINT, "refused."]
+            .iter()
+            .any(|it| name.starts_with(it))
+}
 
 pub(super) fn name(number: u64) -> String {
     format!("{number:020}{SEGMENT}")
