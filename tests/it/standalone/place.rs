@@ -122,7 +122,11 @@ async fn a_folder_that_the_version_before_gave_to_the_servers_user_is_root_s_aga
     node.stop();
     let data = folder.path().join("sitewatch-data");
     let owner = fs::metadata(data.join("postgres")).unwrap().uid();
-    chown(&data, Some(owner), None).unwrap();
+    // It logged in by a password, which it kept there.
+    fs::write(data.join("password"), "secret").unwrap();
+    for path in [data.join("password"), data.clone()] {
+        chown(&path, Some(owner), None).unwrap();
+    }
     fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
     let mut upgraded = Standalone::start(folder.path(), &web, false, &[]);
     upgraded.rows(rows + 2).await;
