@@ -103,7 +103,7 @@ async fn each_expectation_holds_and_fails() {
             slow.url("/"),
             "limits: { ttfb: 10ms }".to_owned(),
             "too_slow",
-            "ttfb took ",
+            "ttfb took 2",
         ),
         ("ends where it should", moved.url("/moved"), end, "up", ""),
         (
