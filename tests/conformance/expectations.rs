@@ -91,7 +91,7 @@ async fn each_expectation_holds_and_fails() {
         });
     }
     let slow = http::phases(http::Phases {
-        before_head: std::time::Duration::from_millis(20),
+        before_head: std::time::Duration::from_millis(200),
         ..http::Phases::default()
     })
     .serve();
@@ -101,7 +101,7 @@ async fn each_expectation_holds_and_fails() {
         (
             "slow",
             slow.url("/"),
-            "limits: { ttfb: 10ms }".to_owned(),
+            "limits: { ttfb: 100ms }".to_owned(),
             "too_slow",
             "ttfb took 2",
         ),

@@ -14,7 +14,7 @@ async fn check(url: &str, settings: &str) -> CheckResult {
 }
 
 /// Asks up to ten times until one try is right: a machine that is busy may take its time at any moment.
-async fn some_time<T, F: Future<Output = Result<T, String>>>(ask: impl Fn() -> F) -> T {
+async fn some_time<T>(mut ask: impl AsyncFnMut() -> Result<T, String>) -> T {
     let mut wrong = Vec::new();
     for _ in 0..10 {
         match ask().await {
@@ -26,14 +26,13 @@ async fn some_time<T, F: Future<Output = Result<T, String>>>(ask: impl Fn() -> F
 }
 
 /// Within 1 ms or 1 % of what the server took.
-fn close(name: &str, took: Option<u32>, set: Duration) -> Result<(), String> {
-    let took = f64::from(took.ok_or_else(|| format!("{name} is absent"))?) / 1000.0;
-    let set = set.as_secs_f64() * 1000.0;
+fn close(name: &str, took_us: Option<u32>, set: Duration) -> Result<(), String> {
+    let took_us = took_us.unwrap_or_else(|| panic!("{name} is absent"));
+    let (took, set) = (f64::from(took_us) / 1000.0, set.as_secs_f64() * 1000.0);
     if (took - set).abs() <= f64::max(1.0, set / 100.0) {
-        Ok(())
-    } else {
-        Err(format!("{name} is {took} ms, not {set} ms"))
+        return Ok(());
     }
+    Err(format!("{name} is {took} ms, not {set} ms"))
 }
 
 #[actix_rt::test]
@@ -58,7 +57,7 @@ async fn each_phase_is_what_the_server_took() {
     // The handshake itself takes a while too: what it takes without the delay.
     let bare = http::ok("hi").serve_tls(Tls::with(&authority.good()));
     let right = RefCell::new(BTreeSet::new());
-    let phases = some_time(|| async {
+    let phases = some_time(async || {
         let bare = check(&bare.url("/"), &settings).await.phases;
         let result = check(&url, &settings).await;
         assert_eq!(result.error, None, "{:?}", result.error_detail);
@@ -72,16 +71,17 @@ async fn each_phase_is_what_the_server_took() {
         let tls_delay = tls_us
             .zip(bare.tls_us)
             .map(|(slow, bare)| slow.saturating_sub(bare));
-        // On a busy machine seldom all of them are right at once.
+        // On a busy machine seldom all of them are right at once: one that is late takes from the next.
         let mut right = right.borrow_mut();
-        for (name, took, wanted) in [
-            ("dns", dns_us, 400 * MS),
-            ("tls", tls_delay, set.before_tls),
-            ("ttfb", ttfb_us, set.before_head),
-            ("body", body_us, set.before_body + set.body_time),
+        let body_time = set.before_body + set.body_time;
+        for (name, found) in [
+            ("dns", close("dns", dns_us, 400 * MS)),
+            ("ttfb", close("ttfb", ttfb_us, set.before_head)),
+            ("body", close("body", body_us, body_time)),
+            ("tls", close("tls", tls_delay, set.before_tls)),
         ] {
             if !right.contains(name) {
-                close(name, took, wanted)?;
+                found?;
                 right.insert(name);
             }
         }
@@ -109,7 +109,7 @@ async fn a_timeout_has_the_time_of_the_phase_that_it_cut_off() {
         ..http::Phases::default()
     })
     .serve();
-    some_time(|| async {
+    some_time(async || {
         let result = check(&server.url("/"), "timeout: 250ms").await;
         assert_eq!(result.error.unwrap().as_str(), "ttfb_timeout");
         assert_eq!(
@@ -151,44 +151,48 @@ async fn the_whole_is_what_curl_says() {
         println!("curl is not installed: not compared");
         return;
     }
-    some_time(|| async {
-        let told = curl().unwrap();
-        close(
-            "total",
-            check(&url, "timeout: 5s").await.phases.total_us,
-            told,
-        )
+    // The quickest of some: a busy machine may hold up either.
+    let (mut ours, mut told) = (u32::MAX, Duration::MAX);
+    some_time(async || {
+        ours = ours.min(check(&url, "timeout: 5s").await.phases.total_us.unwrap());
+        told = told.min(curl().unwrap());
+        close("total", Some(ours), told)
     })
     .await;
 }
 
 #[actix_rt::test]
 async fn each_attempt_and_each_hop_has_its_times() {
-    let server = Scripts::new()
-        .connection(
-            1,
-            http::phases(http::Phases {
-                before_head: 2000 * MS,
-                ..http::Phases::default()
-            }),
-        )
-        .path("/start", http::redirect("/end"))
-        .otherwise(http::ok("hi"))
-        .start();
-    let result = check(
-        &server.url("/start"),
-        "retries: 2, retry_delay: 10ms, timeout: 200ms",
-    )
+    let (server, result) = some_time(async || {
+        let server = Scripts::new()
+            .connection(
+                1,
+                http::phases(http::Phases {
+                    before_head: 2000 * MS,
+                    ..http::Phases::default()
+                }),
+            )
+            .path("/start", http::redirect("/end"))
+            .otherwise(http::ok("hi"))
+            .start();
+        let url = server.url("/start");
+        let settings = "retries: 2, retry_delay: 10ms, timeout: 200ms";
+        let result = check(&url, settings).await;
+        let [failed] = &*result.failed_attempts else {
+            return Err(format!("{:?}", result.failed_attempts));
+        };
+        assert_eq!(
+            (failed.fault.error.as_str(), failed.reached.as_str()),
+            ("ttfb_timeout", "ttfb")
+        );
+        assert!(failed.phases.ttfb_us.unwrap() > 150_000);
+        if failed.phases.total_us.unwrap() >= 260_000 {
+            return Err(format!("{:?}", failed.phases));
+        }
+        Ok((server, result))
+    })
     .await;
     assert_eq!((result.error, result.attempts), (None, 2));
-    let [failed] = &*result.failed_attempts else {
-        panic!("{:?}", result.failed_attempts)
-    };
-    assert_eq!(
-        (failed.fault.error.as_str(), failed.reached.as_str()),
-        ("ttfb_timeout", "ttfb")
-    );
-    assert!(failed.phases.ttfb_us.unwrap() > 150_000 && failed.phases.total_us.unwrap() < 260_000);
     let [hop] = &*result.hops else {
         panic!("{:?}", result.hops)
     };

@@ -129,21 +129,23 @@ async fn make_old(world: &World) {
 }
 
 #[actix_rt::test]
-async fn for_four_hundred_days_partitions_come_and_go_by_themselves() {
+async fn for_two_hundred_days_partitions_come_and_go_by_themselves() {
     let (world, mut settings) = migrated("calendar").await;
     world.db.batch_execute(ANNOUNCED).await.unwrap();
     settings.max_slot_age = days(30);
     settings.retention = Retention {
-        raw: Some(days(90)),
-        hourly: Some(days(200)),
+        raw: Some(days(45)),
+        hourly: Some(days(100)),
         daily: None,
     };
     let mut housekeeper = keeper(&settings).await;
     let (mut dropped, mut width) = (0, 31);
-    for day in 0..400 {
-        let new_width = match day {
-            130 => Some((PartitionWidth::Week, 7)),
-            260 => Some((PartitionWidth::Day, 1)),
+    // With the end of a year and a 29 February in them.
+    let begin = 318;
+    for day in begin..begin + 200 {
+        let new_width = match day - begin {
+            65 => Some((PartitionWidth::Week, 7)),
+            130 => Some((PartitionWidth::Day, 1)),
             _ => None,
         };
         if let Some((partitions, days)) = new_width {
@@ -157,7 +159,7 @@ async fn for_four_hundred_days_partitions_come_and_go_by_themselves() {
         for of_day in [day, day - 29] {
             let of_day = slot(of_day).to_system_time()
                 + Duration::from_secs(if of_day == day { 0 } else { 43_200 });
-            if of_day >= slot(0).to_system_time() {
+            if of_day >= slot(begin).to_system_time() {
                 world.db.execute(ROWS, &[&of_day]).await.unwrap();
             }
         }
@@ -174,16 +176,16 @@ async fn for_four_hundred_days_partitions_come_and_go_by_themselves() {
         let wide = world.db.query_one(&wide, &[&settled]).await.unwrap();
         assert!(wide.get::<_, bool>(0), "day {day}: wider than {width} days");
 
-        let oldest = slot(day - 90).to_system_time();
+        let oldest = slot(day - 45).to_system_time();
         let count = "SELECT count(*) FILTER (WHERE slot >= $1), count(*) FILTER (WHERE slot < $1 - interval '31 days') FROM check_result";
         let count = world.db.query_one(count, &[&oldest]).await.unwrap();
-        let (first, last_late) = ((day - 90).max(0), day - 29);
+        let (first, last_late) = ((day - 45).max(begin), day - 29);
         let late = (last_late - first + 1).max(0);
         let wanted = 60 * ((day - first + 1) + late);
         assert_eq!(
             count.get::<_, i64>(0),
             wanted,
-            "day {day}: rows of the last 90 days"
+            "day {day}: rows of the last 45 days"
         );
         assert_eq!(
             count.get::<_, i64>(1),
@@ -197,9 +199,9 @@ async fn for_four_hundred_days_partitions_come_and_go_by_themselves() {
         }
     }
     // Ten minutes into the day, the one before is over.
-    let end = Slot::from_micros(slot(400).as_micros() + 600_000_000);
+    let end = Slot::from_micros(slot(begin + 200).as_micros() + 600_000_000);
     dropped += pass(&mut housekeeper, end).await;
-    assert!(dropped > 150, "{dropped}");
+    assert!(dropped > 75, "{dropped}");
     assert_eq!(
         world.number(LEFT_BEHIND).await + world.number(NOTED).await,
         0
@@ -207,16 +209,19 @@ async fn for_four_hundred_days_partitions_come_and_go_by_themselves() {
     // Days are kept for ever, and each row is in one: also those whose checks and hours are gone.
     let by_outcome = "SELECT sum(up), sum(degraded), sum(down + unknown) FROM rollup_day";
     let by_outcome = &world.query(by_outcome).await[0];
-    assert_eq!(by_outcome.get::<_, i64>(0), 50 * (400 + 371));
-    assert_eq!(by_outcome.get::<_, i64>(1), 10 * (400 + 371));
+    assert_eq!(by_outcome.get::<_, i64>(0), 50 * (200 + 171));
+    assert_eq!(by_outcome.get::<_, i64>(1), 10 * (200 + 171));
     assert_eq!(by_outcome.get::<_, i64>(2), 0);
     let hours =
         "SELECT count(*) FROM rollup_hour WHERE hour < $1::timestamptz - interval '31 days'";
-    let oldest = slot(200).to_system_time();
+    let oldest = slot(begin + 100).to_system_time();
     let hours = world.db.query_one(hours, &[&oldest]).await.unwrap();
     assert_eq!(hours.get::<_, i64>(0), 0);
-    let details = "SELECT count(*) FROM check_detail WHERE slot < '2027-10-01'";
-    assert_eq!(world.number(details).await, 0);
+    let details =
+        "SELECT count(*) FROM check_detail WHERE slot < $1::timestamptz - interval '31 days'";
+    let oldest = slot(begin + 200 - 45).to_system_time();
+    let details = world.db.query_one(details, &[&oldest]).await.unwrap();
+    assert_eq!(details.get::<_, i64>(0), 0);
 }
 
 #[actix_rt::test]
@@ -389,9 +394,9 @@ async fn no_hour_is_dropped_before_its_day_is_computed_however_long_history_is()
     world.db.batch_execute(ANNOUNCED).await.unwrap();
     let old = "
         SELECT make_partition(parent, month, month + interval '1 month')
-          FROM unnest('{check_result, check_detail}'::text[]) AS parent, generate_series('2027-01-01 00:00+00'::timestamptz, '2027-04-01', '1 month') AS month;
+          FROM unnest('{check_result, check_detail}'::text[]) AS parent, generate_series('2027-01-01 00:00+00'::timestamptz, '2027-02-01', '1 month') AS month;
         INSERT INTO check_result (slot, site_id, location_id, total_us, lateness_ms, outcome, error)
-        SELECT slot, 1, 1, 1000, 0, 0, 0 FROM generate_series('2027-01-01 00:10+00'::timestamptz, '2027-04-30 23:59+00', '1 hour') AS slot";
+        SELECT slot, 1, 1, 1000, 0, 0, 0 FROM generate_series('2027-01-01 00:10+00'::timestamptz, '2027-02-28 23:59+00', '1 hour') AS slot";
     world
         .db
         .batch_execute(&format!("SET TIME ZONE 'UTC'; {old}"))
@@ -402,9 +407,9 @@ async fn no_hour_is_dropped_before_its_day_is_computed_however_long_history_is()
     settings.retention.hourly = Some(days(20));
     // A pass ends before its work, also between a day and the next.
     let dropped = pass(&mut keeper(&settings).await, slot(200)).await;
-    assert_eq!(dropped, 3 * 4);
-    let computed = "SELECT sum(up)::int8 FROM rollup_day WHERE day < '2027-05-01 00:00+00'";
-    assert_eq!(world.number(computed).await, 120 * 24);
+    assert_eq!(dropped, 3 * 2);
+    let computed = "SELECT sum(up)::int8 FROM rollup_day WHERE day < '2027-03-01 00:00+00'";
+    assert_eq!(world.number(computed).await, 59 * 24);
 }
 
 /// All that there is, which begins long after the range does.

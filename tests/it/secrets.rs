@@ -158,6 +158,8 @@ impl Bench {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", required("KAFKA_SERVER"))
             .set("group.id", format!("{}-reader", self.world.topic))
+            // A commit would end a poll without a message.
+            .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .create()
             .unwrap();

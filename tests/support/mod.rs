@@ -17,7 +17,7 @@ use std::{
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Arc, Mutex,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicU16, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -638,13 +638,13 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Vec<String>>) {
     }
 }
 
-/// A valid message; `n` makes its slot.
+/// A valid message; `n` makes its slot, the same whenever a test asks for it.
 pub fn message(site: &str, n: i64) -> serde_json::Value {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
-    let second = i64::try_from(now).unwrap() - 40_000 + n;
+    static STARTED: LazyLock<u64> = LazyLock::new(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.unwrap().as_secs()
+    });
+    let second = i64::try_from(*STARTED).unwrap() - 40_000 + n;
     let (day, rest) = (second.div_euclid(86_400), second.rem_euclid(86_400));
     // Civil from days (Howard Hinnant's algorithm).
     let z = day + 719_468;

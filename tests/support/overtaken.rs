@@ -14,6 +14,8 @@ pub(crate) fn overtaken(world: &World, back_at: &str) -> usize {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", required("KAFKA_SERVER"))
         .set("group.id", format!("{}-look", world.topic))
+        // A commit would end a poll without a message.
+        .set("enable.auto.commit", "false")
         .create()
         .unwrap();
     let (mut positions, mut left) = (TopicPartitionList::new(), 0);
