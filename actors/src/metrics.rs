@@ -128,7 +128,7 @@ impl Metrics {
             kafka_up: make.gauges("kafka_up", "1 while Kafka answers, by role.", &["role"])?,
             kafka_topic_at_risk: make.gauges(
                 "kafka_topic_at_risk",
-                "1 while Kafka may lose results that it has acknowledged, by role: the log says why.",
+                "1 while Kafka may lose results that it has acknowledged, 0 while not, absent while that is not known, by role.",
                 &["role"],
             )?,
             consumed: make.counter("messages_consumed_total", "Messages read from Kafka.")?,

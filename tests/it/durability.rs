@@ -1,4 +1,4 @@
-//! The look at the topic's durability, and the one warning that follows from it.
+//! The look at the topic's durability, the one warning that follows from it, and the gauge.
 
 use rdkafka::{
     ClientConfig,
@@ -61,4 +61,23 @@ async fn a_topic_on_one_broker_is_told_of_once_by_each_and_holds_up_nothing() {
     again
         .wait_for_log("min_insync: 2, unclean_election: true")
         .await;
+}
+
+/// The client that looks can't be given a token: nothing is known, which is not 0.
+#[actix_rt::test]
+async fn a_topic_that_is_not_looked_at_has_no_gauge() {
+    let world = World::new("durability_token").await;
+    world.bring(&["ca.pem"]);
+    let port = free_port();
+    let settings = format!(
+        "node: {{ listen: '127.0.0.1:{port}', log: {{ level: debug }} }}\n\
+         kafka: {{ ca: ca.pem, sasl: {{ mechanism: OAUTHBEARER, token_file: token }} }}\n"
+    );
+    let consumer = world.node("consumer", &settings);
+    consumer
+        .wait_for_log("the durability of the topic is not looked at")
+        .await;
+    let metrics = page(port, "/metrics");
+    assert!(metrics.contains("sitewatch_kafka_up"), "{metrics}");
+    assert!(!metrics.contains("kafka_topic_at_risk{"), "{metrics}");
 }

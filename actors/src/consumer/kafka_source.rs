@@ -16,7 +16,7 @@ use super::{
     source::{Change, Source},
 };
 use crate::{
-    kafka::{Client, Reachability, Watch},
+    kafka::{Client, Reachability, RiskGauge, Watch},
     metrics::Metrics,
     model::Watermarks,
 };
@@ -52,7 +52,7 @@ impl KafkaSource {
         let consumer: BaseConsumer<_> =
             properties(settings, client_id).create_with_context(context)?;
         consumer.subscribe(&[&settings.topic])?;
-        let at_risk = metrics.kafka_topic_at_risk.with_label_values(&["consumer"]);
+        let at_risk = RiskGauge::new(&metrics.kafka_topic_at_risk, "consumer");
         Ok(Self {
             consumer,
             topic: settings.topic.clone(),

@@ -24,7 +24,7 @@ use rdkafka::{
 use sitewatch_config::{KafkaSettings, Sasl};
 use slog::{Logger, debug, info, warn};
 
-pub use self::durability::Watch;
+pub use self::durability::{RiskGauge, Watch};
 use self::token::Tokens;
 
 /// The properties that every client has: where the brokers are, how to get in, and what the user passes through.

@@ -21,7 +21,7 @@ use sitewatch_config::KafkaSettings;
 use slog::{Logger, warn};
 
 use crate::{
-    kafka::{Client, Reachability, Watch, client_config},
+    kafka::{Client, Reachability, RiskGauge, Watch, client_config},
     metrics::Metrics,
 };
 
@@ -92,7 +92,7 @@ impl Producer {
             ends,
         };
         let client = config.create_with_context(deliveries)?;
-        let at_risk = metrics.kafka_topic_at_risk.with_label_values(&["producer"]);
+        let at_risk = RiskGauge::new(&metrics.kafka_topic_at_risk, "producer");
         let watch = Watch::start(settings, client_id, &reachability, at_risk, log);
         Ok(Self {
             client,
