@@ -9,7 +9,7 @@ use super::{
     server::Unfit,
     sqlstate::{Remedy, remedy_of},
 };
-use crate::tls::TlsError;
+use crate::{model::printable, tls::TlsError};
 
 /// An error of the database, with what it calls for.
 #[derive(Clone, Debug, Error)]
@@ -60,8 +60,9 @@ pub enum SessionError {
     Pooled,
     /// A parameter that the role or database sets and that this user may not change.
     #[error(
-        "the parameter {name} is {found}, {right} is needed, and this user may not change it: ALTER ROLE … RESET {name} as a \
-         superuser, or the same of the database"
+        "the parameter {name} is {}, {right} is needed, and this user may not change it: ALTER ROLE … RESET {name} as a \
+         superuser, or the same of the database",
+        printable(.found), name = printable(.name), right = printable(.right)
     )]
     Parameter {
         /// Its name.
@@ -166,7 +167,8 @@ fn outdated(found: &Option<i32>, known: &i32, drift: &[Difference]) -> String {
     }
 }
 
-/// The library's message with its cause, which alone says what the server said, and what would mend it.
+/// Returns the library's message with its cause, which alone holds what the server said, and what would mend it. The server's
+/// text is made [`printable`]: whoever answers at that address may write anything.
 pub(super) fn plain(error: &tokio_postgres::Error) -> String {
     let told = match error.as_db_error() {
         Some(told) => {
@@ -182,6 +184,7 @@ pub(super) fn plain(error: &tokio_postgres::Error) -> String {
             .source()
             .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")),
     };
+    let told = printable(&told);
     match error.code().and_then(|state| advice(state.code())) {
         Some(advice) => format!("{told}: {advice}"),
         None => told,
@@ -209,4 +212,64 @@ fn advice(code: &str) -> Option<&'static str> {
         "XX001" | "XX002" => "the server's files are damaged, restore them",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio_postgres::{Config, NoTls};
+
+    use super::*;
+
+    /// The error of a server that refuses a connection with this message and this detail.
+    async fn refusal(message: &str, detail: &str) -> tokio_postgres::Error {
+        let fields = format!("SFATAL\0C28P01\0M{message}\0D{detail}\0\0");
+        let length = u32::try_from(fields.len() + 4).unwrap();
+        let answer = [b"E", &length.to_be_bytes()[..], fields.as_bytes()].concat();
+        let (ours, mut servers) = tokio::io::duplex(4096);
+        servers.write_all(&answer).await.unwrap();
+        let connected = Config::new().user("u").connect_raw(ours, NoTls).await;
+        connected.err().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_server_cannot_steer_the_terminal_by_its_errors() {
+        let error = refusal("\x1b[2Jgone\u{202e}", "line\nerror: forged").await;
+        let told = plain(&error);
+        assert_eq!(
+            told,
+            "\\u{1b}[2Jgone\\u{202e}; line\\u{a}error: forged (SQLSTATE 28P01): see user and password of postgres.url"
+        );
+        assert_eq!(StoreError::from(error).to_string(), told);
+        let error = refusal("\x1b[2J", "").await;
+        assert!(!SessionError::from(error).to_string().contains('\x1b'));
+    }
+
+    #[test]
+    fn neither_can_it_by_names_and_values() {
+        let hostile = "\x1b]0;title\x07\u{202e}".to_owned();
+        let difference = Difference {
+            place: format!("checks.{hostile}"),
+            found: hostile.clone(),
+            right: hostile.clone(),
+        };
+        let parameter = SessionError::Parameter {
+            name: hostile.clone(),
+            found: hostile.clone(),
+            right: hostile.clone(),
+        };
+        for told in [
+            SessionError::Drift(vec![difference]).to_string(),
+            parameter.to_string(),
+            SessionError::NoSchema(hostile.clone()).to_string(),
+            SessionError::from(Unfit::Version {
+                found: hostile.clone(),
+            })
+            .to_string(),
+            SessionError::from(Unfit::Encoding { found: hostile }).to_string(),
+        ] {
+            assert_eq!(told, printable(&told));
+            assert!(told.contains("title"), "{told}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use super::tables::TABLES;
+use crate::model::printable;
 
 /// The names of all tables.
 pub(super) fn tables() -> Vec<&'static str> {
@@ -55,7 +56,8 @@ impl fmt::Display for Difference {
             found,
             right,
         } = self;
-        write!(f, "{place}: found {found}; right would be {right}")
+        let told = format!("{place}: found {found}; right would be {right}");
+        f.write_str(&printable(&told))
     }
 }
 

@@ -4,6 +4,7 @@ use thiserror::Error;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::{error::SessionError, parameters::patiently};
+use crate::model::printable;
 
 /// The oldest version that has all that `schema.sql` needs (multiranges, `date_bin`, `CREATE OR REPLACE TRIGGER`), in the form of
 /// `server_version_num`.
@@ -14,7 +15,8 @@ const OLDEST: i32 = 140_000;
 pub enum Unfit {
     /// An earlier version than the oldest one that is supported.
     #[error(
-        "the server is PostgreSQL {found}, this program needs {} or later: upgrade the server",
+        "the server is PostgreSQL {}, this program needs {} or later: upgrade the server",
+        printable(.found),
         OLDEST / 10_000
     )]
     Version {
@@ -23,8 +25,9 @@ pub enum Unfit {
     },
     /// A database in which not every character can be stored.
     #[error(
-        "the database has the encoding {found}, this program needs UTF8: create one with `CREATE DATABASE … ENCODING 'UTF8' \
-         TEMPLATE template0` and name it in postgres.url"
+        "the database has the encoding {}, this program needs UTF8: create one with `CREATE DATABASE … ENCODING 'UTF8' \
+         TEMPLATE template0` and name it in postgres.url",
+        printable(.found)
     )]
     Encoding {
         /// Its encoding.

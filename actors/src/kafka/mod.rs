@@ -26,6 +26,7 @@ use slog::{Logger, debug, info, warn};
 
 pub use self::durability::{RiskGauge, Watch};
 use self::token::Tokens;
+use crate::model::printable;
 
 /// The properties that every client has: where the brokers are, how to get in, and what the user passes through.
 pub fn client_config(settings: &KafkaSettings, client_id: &str) -> ClientConfig {
@@ -303,7 +304,7 @@ impl ClientContext for Client {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        debug!(self.log, "librdkafka"; "facility" => facility, "line" => message);
+        debug!(self.log, "librdkafka"; "facility" => facility, "line" => printable(message));
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -311,8 +312,10 @@ impl ClientContext for Client {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        debug!(self.log, "Kafka client error"; "error" => %error, "reason" => reason);
-        self.reachability.complaint(&error, reason);
+        // It may repeat what a broker wrote.
+        let reason = printable(reason);
+        debug!(self.log, "Kafka client error"; "error" => %error, "reason" => &reason);
+        self.reachability.complaint(&error, &reason);
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
