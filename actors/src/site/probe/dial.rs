@@ -18,6 +18,7 @@ use super::{
     super::attempt::Failure,
     exhausted::is_exhausted,
     guard::{self, Refusal},
+    own::is_of_this_machine,
     resolve::resolve,
     trace::Trace,
 };
@@ -50,9 +51,10 @@ pub(super) async fn dial(
         }
     }
     if open.is_empty() {
-        return Err(match blocked.is_empty() {
-            true => none_fits(),
-            false => guard::blocked(&blocked),
+        return Err(if blocked.is_empty() {
+            none_fits()
+        } else {
+            guard::blocked(&blocked)
         });
     }
     blocked.truncate(MOST_REFUSED);
@@ -69,7 +71,7 @@ pub(super) fn refuse(
     address: IpAddr,
     options: &ConnectionOptions,
 ) -> Result<Option<Refusal>, Failure> {
-    let refused = guard::refuse(address, &options.guard, guard::is_of_this_machine);
+    let refused = guard::refuse(address, &options.guard, is_of_this_machine);
     refused.map_err(|error| Failure::new(kind_of(&error), plain(&error)))
 }
 

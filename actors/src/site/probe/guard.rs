@@ -1,16 +1,17 @@
-//! The guard on the addresses to which a node connects. Pure, but for [`is_of_this_machine`].
+//! The guard on the addresses to which a node connects. Pure.
 //!
 //! A monitor asks URLs that people write down, and follows redirects that strangers send. Without a guard it can be led
 //! into the network that it stands in ("server-side request forgery"): to a cloud's metadata service, or a database.
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::LazyLock,
 };
 
 use sitewatch_config::{GuardOptions, IpNet};
 
-use super::{super::attempt::Failure, exhausted::is_exhausted};
+use super::super::attempt::Failure;
 use crate::model::ErrorKind;
 
 /// Link-local addresses, and those at which clouds serve metadata to their machines, credentials among it: the network, and what
@@ -93,44 +94,34 @@ pub(super) fn refuse(
 /// The failure where every address is refused, for these reasons.
 pub(super) fn blocked(refusals: &[Refusal]) -> Failure {
     let reasons: Vec<&str> = refusals.iter().map(|refusal| &*refusal.why).collect();
-    let remedy = match refusals.iter().any(|refusal| refusal.remedy.is_empty()) {
-        true => "",
-        false => refusals.last().map_or("", |refusal| refusal.remedy),
+    let has_no_remedy = refusals.iter().any(|refusal| refusal.remedy.is_empty());
+    let remedy = if has_no_remedy {
+        ""
+    } else {
+        refusals.last().map_or("", |refusal| refusal.remedy)
     };
     let detail = format!("{}{remedy}", reasons.join(", "));
     Failure::new(ErrorKind::BlockedAddress, detail)
 }
 
-/// Asks the kernel whether an interface of this machine has the address now: the route to an own address starts at that very
-/// address. Sends nothing.
-///
-/// # Errors
-/// If there are no more sockets: nobody knows then, and no connection could be made either.
-pub(super) fn is_of_this_machine(address: IpAddr) -> io::Result<bool> {
-    let any: IpAddr = match address {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let way = UdpSocket::bind((any, 0)).and_then(|socket| {
-        // The port has no part in it.
-        socket.connect((address, 9))?;
-        socket.local_addr()
+/// [`METADATA`], parsed.
+static METADATA_NETWORKS: LazyLock<Vec<(IpNet, &str)>> = LazyLock::new(|| {
+    let parsed = METADATA.iter().map(|(network, what)| {
+        // A test parses them all.
+        let network = network
+            .parse()
+            .unwrap_or_else(|_| unreachable!("{network} is valid"));
+        (network, *what)
     });
-    match way {
-        Ok(from) => Ok(from.ip() == address),
-        Err(error) if is_exhausted(&error) => Err(error),
-        // There is no way to it, or no such family: it is not here.
-        Err(_) => Ok(false),
-    }
-}
+    parsed.collect()
+});
 
 /// The network of [`METADATA`] in which an address is, and what is there.
 fn metadata(address: IpAddr) -> Option<(IpNet, &'static str)> {
-    METADATA.iter().find_map(|(network, what)| {
-        // A test parses them all.
-        let network: IpNet = network.parse().ok()?;
-        network.contains(&address).then_some((network, *what))
-    })
+    let mut networks = METADATA_NETWORKS.iter();
+    networks
+        .find(|(network, _)| network.contains(&address))
+        .copied()
 }
 
 /// The IPv4 address inside of an IPv6 address that leads to it: mapped, compatible, NAT64 (RFC 6052) or 6to4 (RFC 3056).
@@ -264,15 +255,6 @@ mod tests {
         );
         options.allow_private = true;
         assert!(own(&options).unwrap().is_none());
-
-        let is_own = |text: &str| is_of_this_machine(text.parse().unwrap()).unwrap();
-        assert!(is_own("127.0.0.1"));
-        assert!(!is_own("192.0.2.1") && !is_own("2001:db8::1"));
-        // That of the interface to the outside, if there is one.
-        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        if socket.connect("192.0.2.1:9").is_ok() {
-            assert!(is_of_this_machine(socket.local_addr().unwrap().ip()).unwrap());
-        }
     }
 
     #[test]

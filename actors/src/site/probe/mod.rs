@@ -10,6 +10,7 @@ mod http1;
 mod http2;
 mod kept;
 mod link;
+mod own;
 mod proxy;
 mod redirect;
 mod request;
