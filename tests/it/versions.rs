@@ -248,3 +248,24 @@ async fn commands_refuse_a_newer_schema_that_is_not_for_them() {
     let windows = "SELECT count(*) FROM maintenance";
     assert_eq!(world.number(windows).await, 1, "nothing is written");
 }
+
+/// Taken for the name of a test it would choose none, and all would be well.
+#[test]
+fn a_mistyped_word_of_scripts_versions_is_a_usage_error() {
+    let run = |word: &str| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/versions");
+        Command::new(script).arg(word).output().unwrap()
+    };
+    for word in ["oldst", "history::", "--newest"] {
+        let output = run(word);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(64), "{word}: {told}");
+        let (first, rest) = told.split_once('\n').unwrap();
+        assert_eq!(
+            first,
+            format!("error: no versions '{word}': name oldest, newest or both")
+        );
+        assert!(rest.contains("usage: scripts/versions"), "{rest}");
+    }
+    assert!(run("--help").status.success());
+}
