@@ -1,8 +1,9 @@
-//! Poolers that do not keep a connection on one session of the server: recognised, since nothing of this program works by way of them.
+//! Recognises a pooler that does not keep a connection on one session of the server. Nothing of this program works through one:
+//! settings, temporary tables, prepared statements and advisory locks are lost when PgBouncer gives the next transaction another
+//! session (`pool_mode = transaction` or `statement`).
 //!
-//! A session's settings, its temporary table, prepared statements and advisory locks are all lost when PgBouncer hands the next
-//! transaction to another session (`pool_mode = transaction` or `statement`). Nothing tells a client of it, so two connections are
-//! compared: sessions of their own are two, and stay the same two.
+//! A pooler does not report its mode to a client, so two connections are compared: each must stay on one session, and the two
+//! sessions must differ.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -10,27 +11,27 @@ use tokio_postgres::Client;
 
 use super::{error::SessionError, parameters::patiently, server::values};
 
-/// How often the two are compared. In a pool of two sessions, of which others take one at random each time, a shared session goes
-/// unnoticed once in 256 times; each connection that is made later is looked at, too.
+/// The number of comparisons. The worst case is a pool of two sessions that other clients use too: three rounds then miss a shared
+/// session once in 256 times. Each later connection is compared again.
 const ROUNDS: usize = 3;
 
-/// How long the second connection may wait for a session. A pooler that keeps the first one on its session, and has no other, lets
-/// the second one wait: that is as it should be.
+/// The time for which the second connection waits for a session. A pooler in session mode that has no other session lets it wait;
+/// the first connection is then accepted.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The setting makes poolers that look at statements, as Amazon's RDS Proxy, keep the connection on its session, as all that
-/// follows would. With PgBouncer it is of no consequence.
+/// Asks for the session, and sets a parameter: Amazon's RDS Proxy then keeps the connection on its session, as it would by the
+/// parameters that are set later. PgBouncer takes no notice of it.
 const PINNED: &str =
     "SET sitewatch.session = 'kept'; SELECT pg_catalog.pg_backend_pid()::pg_catalog.text";
 
-/// Refuses the connection `one`, if `other`, which was made alike, is served by the same session, or either of them by several.
+/// Refuses the connection `one` if it shares a session with `other`, or if either of them changes its session.
 pub(super) async fn refuse_shared(one: &Client, other: &Client) -> Result<(), SessionError> {
     let mut seen = Seen::default();
     for _ in 0..ROUNDS {
         seen.by_one.insert(session(one).await?);
-        // The second one twice: a pooler that gives its sessions in turn would else keep two of them in step.
+        // Twice: a pooler that gives its sessions in turn would otherwise give both connections the same one in each round.
         for _ in 0..2 {
-            // One that gets no session in time, or is refused, proves nothing against the first.
+            // Without an answer in time there is nothing to compare, and the first connection is accepted.
             let Ok(Ok(answered)) = tokio::time::timeout(PATIENCE, session(other)).await else {
                 return Ok(());
             };

@@ -158,8 +158,9 @@ const DEFAULT_PARTITIONS: &str = "
       FROM unnest($1::text[]) AS wanted(name)
       JOIN pg_partitioned_table t ON t.partrelid = to_regclass(quote_ident(wanted.name)) AND t.partdefid <> 0";
 
-/// What else `schema.sql` makes. A restore without the rights lets everyone call `make_partition`, which has its owner's; only those
-/// are told who can take that back.
+/// The other objects of `schema.sql`: each column is true if one is right. The last one is about the right to call `make_partition`,
+/// which runs with its owner's rights: `pg_restore --no-privileges` gives that right to everyone. It is checked only for a user who
+/// can take the right back.
 const OTHERS: &str = "
     SELECT to_regclass('checks') IS NOT NULL,
            to_regprocedure('make_partition(text, timestamptz, timestamptz)') IS NOT NULL,

@@ -1,5 +1,5 @@
-//! A session with PostgreSQL: the one door by which all of this program comes in. Who has passed it is connected to a server that
-//! can be used, by a connection of its own, with the parameters that the program relies on.
+//! Opens a session with PostgreSQL, for all of this program. Each session is on a server that can be used, through a connection of its
+//! own, with the parameters that the program relies on.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -46,7 +46,7 @@ pub(crate) async fn open(
     Ok((client, server))
 }
 
-/// Says that there is a session, with which of several servers, and what should be looked at.
+/// Logs that there is a session, the server it is on, and a private key that others can read.
 pub(crate) fn tell_connected(settings: &PostgresSettings, server: &str, log: &Logger) {
     let Some(url) = &settings.url else { return };
     info!(log, "connected to PostgreSQL"; "url" => %url);
@@ -59,7 +59,7 @@ pub(crate) fn tell_connected(settings: &PostgresSettings, server: &str, log: &Lo
     }
 }
 
-/// A gauge that nobody reads: whether PostgreSQL can be used is the writers' to tell.
+/// Makes a gauge that is not registered: only the sessions of writers decide about `postgres_up`.
 pub(crate) fn untold() -> IntGauge {
     IntGauge::new("unused", "not registered").unwrap_or_else(|_| unreachable!("the name is valid"))
 }
@@ -104,7 +104,7 @@ pub(super) async fn connect(
     }
     let mut refusals: Vec<(String, SessionError)> = Vec::new();
     for server in servers {
-        // The end of a connection that is not used says nothing of PostgreSQL.
+        // The end of a connection that is not used does not mean that PostgreSQL is down.
         let in_use = Arc::new(AtomicBool::new(false));
         let lost = Lost {
             in_use: Arc::clone(&in_use),
@@ -125,7 +125,7 @@ pub(super) async fn connect(
     Err(SessionError::NoServer(refusals))
 }
 
-/// What a session needs to begin, the same for each server.
+/// The parts of a session that are the same for each server.
 struct Door<'a> {
     settings: &'a PostgresSettings,
     purpose: Purpose,
@@ -143,7 +143,7 @@ impl Door<'_> {
         tokio::time::timeout(limit, server::refuse_unfit(&client))
             .await
             .map_err(|_| SessionError::Silent(limit))??;
-        // Before the parameters: they must not be set in a session that others get next.
+        // Before the parameters: they must not be set in a session that other clients get next.
         self.refuse_shared(&config, &client).await?;
         let prepared = async {
             let path = parameters::leave_path(&client).await?;
@@ -170,9 +170,9 @@ impl Door<'_> {
                     .await
                     .map_err(|_| SessionError::Silent(limit))?
             }
-            // Perhaps the last connection that this user may have. Whether there is a pooler is not known then.
+            // The user may be at its limit of connections. The session is used without this check.
             Err(problem) => {
-                debug!(self.log, "not looked for a pooler: no second connection to PostgreSQL"; "reason" => %problem);
+                debug!(self.log, "no second connection to PostgreSQL, using the first one without looking for a pooler"; "reason" => %problem);
                 Ok(())
             }
         }
@@ -196,7 +196,7 @@ fn configure(url: &str, mode: SslMode) -> Result<Config, SessionError> {
             SslMode::Prefer => WireMode::Prefer,
             _ => WireMode::Require,
         })
-        // Who writes has no use for a standby, whatever the URL allows. The driver would go by the role's default, too.
+        // This program refuses a standby itself. The driver would also refuse a role that is read-only by default.
         .target_session_attrs(TargetSessionAttrs::Any);
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_TIMEOUT);
@@ -213,8 +213,8 @@ fn configure(url: &str, mode: SslMode) -> Result<Config, SessionError> {
     Ok(config)
 }
 
-/// The driver bounds only the time until the connection is there: a server that hangs takes connections and then says
-/// nothing. So the whole is bounded here, to twice that.
+/// Returns the limit for a whole step. The driver limits only the time until TCP is connected, but a server that hangs accepts
+/// connections and sends nothing: so twice that time.
 fn limit(config: &Config) -> Duration {
     2 * config
         .get_connect_timeout()
@@ -235,9 +235,9 @@ where
     Ok(client)
 }
 
-/// Ends sessions of this user and program that have sat in one statement, waiting for their client, for longer than a
-/// statement may take: a process that was stopped in the middle of a COPY. No timeout of the server interrupts that (it
-/// looks at them only between a client's messages), and the locks of such a session would hold up its successor for ever.
+/// Ends sessions of this user and program whose client was stopped in the middle of a COPY: they have waited for it for longer
+/// than a statement may take. No timeout of the server ends them, since it checks timeouts only between a client's messages, and
+/// their locks would block the next consumer for ever.
 async fn end_abandoned(
     client: &Client,
     after: Duration,
@@ -245,7 +245,7 @@ async fn end_abandoned(
 ) -> Result<(), tokio_postgres::Error> {
     let ended = client
         .query(
-            // Materialized, so that nothing is ended before all conditions have been looked at.
+            // MATERIALIZED: all conditions are checked before the first session is ended.
             "WITH abandoned AS MATERIALIZED (
                 SELECT pid FROM pg_stat_activity
                  WHERE pid <> pg_backend_pid() AND datname = current_database() AND usename = session_user
@@ -262,9 +262,9 @@ async fn end_abandoned(
     Ok(())
 }
 
-/// Tells of a connection's end.
+/// Logs the end of a connection.
 struct Lost {
-    /// Whether the connection is the one that is used; the end of another is nobody's concern.
+    /// True once the connection is the one in use; the end of another one is not logged.
     in_use: Arc<AtomicBool>,
     up: IntGauge,
     log: Logger,

@@ -1,4 +1,5 @@
-//! What is read of a message that is no whole check: is it of another kind, of another version, or has it a word that is new?
+//! Reads the few fields that tell why a message is not a check of this version: its version, its kind, and words that a later version
+//! may have added.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -8,7 +9,7 @@ use super::{
     message::{CHECK, MESSAGE_VERSION},
 };
 
-/// The fields by which a message of another producer is known.
+/// The fields that a message of another version or kind may differ in.
 #[derive(Deserialize)]
 pub(super) struct Envelope {
     v: Option<Value>,
@@ -18,19 +19,19 @@ pub(super) struct Envelope {
 }
 
 impl Envelope {
-    /// The version, if it is not this program's.
+    /// Returns the version, if it is not this program's.
     pub(super) fn other_version(&self) -> Option<&Value> {
         self.v
             .as_ref()
             .filter(|version| **version != MESSAGE_VERSION)
     }
 
-    /// The kind, if it is no check.
+    /// Returns the kind, if the message is not a check.
     pub(super) fn other_kind(&self) -> Option<&str> {
         self.kind.as_deref().filter(|kind| *kind != CHECK)
     }
 
-    /// The field with a word that this program does not know: a later one has added it to the list.
+    /// Returns the field and its word, if the word is not in this program's list: a later version may have added it.
     pub(super) fn unknown_word(&self) -> Option<(&'static str, &str)> {
         let outcome = self.outcome.as_ref().and_then(Value::as_str);
         let outcome = outcome.filter(|word| Outcome::ALL.iter().all(|it| it.as_str() != *word));

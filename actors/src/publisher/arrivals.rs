@@ -25,10 +25,10 @@ pub(super) struct Held {
 #[derive(Default)]
 pub(super) struct Arrivals {
     waiting: VecDeque<Held>,
-    /// So many of the oldest are being made durable.
+    /// The number of the oldest ones that are being made durable.
     in_turn: usize,
-    /// On their way to Kafka without being on the disk.
-    afloat: HashMap<u64, Held>,
+    /// Those on their way to Kafka that are not in the spool, by number.
+    unspooled: HashMap<u64, Held>,
     numbers: u64,
 }
 
@@ -44,7 +44,7 @@ impl Arrivals {
 
     /// All that are here.
     pub(super) fn len(&self) -> usize {
-        self.waiting.len() + self.afloat.len()
+        self.waiting.len() + self.unspooled.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -79,8 +79,8 @@ impl Arrivals {
         self.in_turn = 0;
     }
 
-    /// The oldest one that waits, to be sent from memory under this number.
-    pub(super) fn set_afloat(&mut self) -> Option<(u64, &Held)> {
+    /// Takes the oldest one that waits, to be sent from memory. Returns it with its number.
+    pub(super) fn next_unspooled(&mut self) -> Option<(u64, &Held)> {
         if self.in_turn > 0 {
             return None;
         }
@@ -88,32 +88,32 @@ impl Arrivals {
         self.numbers += 1;
         Some((
             self.numbers,
-            self.afloat.entry(self.numbers).or_insert(held),
+            self.unspooled.entry(self.numbers).or_insert(held),
         ))
     }
 
-    /// One that was sent from memory waits again.
-    pub(super) fn land(&mut self, number: u64) {
-        if let Some(held) = self.afloat.remove(&number) {
+    /// Lets one that was sent from memory wait again.
+    pub(super) fn wait_again(&mut self, number: u64) {
+        if let Some(held) = self.unspooled.remove(&number) {
             // Behind those of a turn that is under way.
             self.waiting.insert(self.in_turn, held);
         }
     }
 
-    /// All that were sent from memory wait again, for a disk that takes results again: as long as Kafka is away they are
-    /// nowhere else. Where Kafka has some all the same, they are absorbed.
-    pub(super) fn land_all(&mut self) {
-        let mut afloat: Vec<_> = self.afloat.drain().collect();
-        afloat.sort_unstable_by_key(|(number, _)| *number);
+    /// Lets all that were sent from memory wait again, for a disk that takes results again: while Kafka is away they are only in
+    /// memory. Some may reach Kafka twice; the consumer absorbs duplicates.
+    pub(super) fn all_wait_again(&mut self) {
+        let mut unspooled: Vec<_> = self.unspooled.drain().collect();
+        unspooled.sort_unstable_by_key(|(number, _)| *number);
         // Behind those of a turn that is under way.
         let later = self.waiting.split_off(self.in_turn);
         self.waiting
-            .extend(afloat.into_iter().map(|(_, held)| held));
+            .extend(unspooled.into_iter().map(|(_, held)| held));
         self.waiting.extend(later);
     }
 
-    /// One that was sent from memory is in Kafka.
+    /// Removes one that was sent from memory and is in Kafka.
     pub(super) fn delivered(&mut self, number: u64) -> Option<Held> {
-        self.afloat.remove(&number)
+        self.unspooled.remove(&number)
     }
 }

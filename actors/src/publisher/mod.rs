@@ -12,6 +12,7 @@
 //! and would wait behind it in Kafka.
 
 mod arrivals;
+mod disk_state;
 mod lookout;
 mod outbox;
 mod outside;
@@ -21,7 +22,6 @@ mod real;
 mod sending;
 pub mod spool;
 mod throttle;
-mod trouble;
 mod turn;
 mod yielding;
 
@@ -34,11 +34,11 @@ use tokio::time::Instant;
 
 use self::{
     arrivals::{Arrivals, Held},
+    disk_state::DiskState,
     outbox::{BACKLOG_PART, Outbox, Window},
     outside::Wake,
     spool::Id,
     throttle::Throttle,
-    trouble::DiskState,
     turn::Kept,
     yielding::Yielding,
 };

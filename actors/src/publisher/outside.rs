@@ -119,8 +119,8 @@ pub struct Ticket {
 pub(super) enum What {
     /// A result of the spool.
     Spooled(Id),
-    /// A result that the disk would not take: by its number.
-    Afloat(u64),
+    /// A result that is not in the spool, by its number: the disk did not take it.
+    Unspooled(u64),
 }
 
 /// How a message ended.

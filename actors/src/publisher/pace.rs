@@ -74,7 +74,7 @@ impl<O: Outside> Publisher<O> {
         self.hear();
         let now = Instant::now();
         if self.disk.not_before.is_some_and(|time| time > now) {
-            self.set_afloat();
+            self.send_unspooled();
             return self.plan_next(ctx);
         }
         let may_send = self.link.is_some() && self.resend_at.is_none_or(|time| time <= now);

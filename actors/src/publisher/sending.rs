@@ -30,14 +30,19 @@ impl<O: Outside> Publisher<O> {
     }
 
     /// Results that the disk does not take go to Kafka from memory, as far as there is room.
-    pub(super) fn set_afloat(&mut self) {
+    pub(super) fn send_unspooled(&mut self) {
         while self.link.is_some() && self.outbox.takes_fresh() {
-            let Some((number, held)) = self.arrivals.set_afloat() else {
+            let Some((number, held)) = self.arrivals.next_unspooled() else {
                 return;
             };
             let (site, payload) = (Arc::clone(held.report.site()), Arc::clone(&held.payload));
-            if !self.send(What::Afloat(number), Lane::Fresh, site.as_bytes(), &payload) {
-                self.arrivals.land(number);
+            if !self.send(
+                What::Unspooled(number),
+                Lane::Fresh,
+                site.as_bytes(),
+                &payload,
+            ) {
+                self.arrivals.wait_again(number);
                 return;
             }
         }
@@ -92,7 +97,7 @@ impl<O: Outside> Publisher<O> {
                 self.delivered.push(id);
                 self.resend.reset();
             }
-            (What::Afloat(number), End::Delivered) => {
+            (What::Unspooled(number), End::Delivered) => {
                 if let Some(held) = self.arrivals.delivered(number) {
                     self.accept(&held.report);
                 }
@@ -103,7 +108,7 @@ impl<O: Outside> Publisher<O> {
                 self.metrics.lost.with_label_values(&["refused"]).inc();
                 self.refused.push((id, reason));
             }
-            (What::Afloat(number), End::Refused(reason)) => {
+            (What::Unspooled(number), End::Refused(reason)) => {
                 if let Some(held) = self.arrivals.delivered(number) {
                     error!(self.log, "Kafka will never take a result, and the disk has not got it"; "reason" => reason,
                         "site" => held.report.site(), "slot" => %held.report.slot());
@@ -114,8 +119,8 @@ impl<O: Outside> Publisher<O> {
                 self.outbox.again(id);
                 self.send_again_later();
             }
-            (What::Afloat(number), End::Failed(_)) => {
-                self.arrivals.land(number);
+            (What::Unspooled(number), End::Failed(_)) => {
+                self.arrivals.wait_again(number);
                 self.send_again_later();
             }
         }

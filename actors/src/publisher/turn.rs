@@ -73,7 +73,7 @@ pub(super) struct Done {
     pub(super) damage: Vec<Damage>,
     /// Changes that somebody else made to the folder.
     pub(super) notes: Vec<String>,
-    /// A trouble with letting go, which is tried again at the next turn.
+    /// The reason why results that Kafka has were not removed. The next turn tries again.
     pub(super) untidy: Option<String>,
     /// Those of the refused that could not be set aside yet.
     pub(super) refused: Vec<(Id, String)>,

@@ -1,4 +1,4 @@
-//! What the publisher does while its disk does not take results.
+//! Follows the state of the spool's disk. While it takes no results, they go to Kafka from memory.
 
 use std::time::Duration;
 
@@ -9,19 +9,21 @@ use slog::{debug, error, info};
 use super::{Publisher, outside::Outside, spool::Damage};
 use crate::retry::Retry;
 
-/// The longest pause between tries to write: a try costs little, and what only memory has waits for one that succeeds.
+/// The longest pause between two tries to write. Short, since results that are only in memory wait for a try that succeeds.
 const SLOWEST: Duration = Duration::from_secs(2);
 
-/// How the disk does.
+/// The state of the disk as the last turn found it.
 pub(super) struct DiskState {
+    /// False after a write that failed.
     pub(super) well: bool,
+    /// True while the spool is at `spool.max_bytes`.
     pub(super) full: bool,
-    /// Whether it could not let go of what Kafka has.
+    /// True while results that Kafka has can't be removed.
     pub(super) untidy: bool,
     retry: Retry,
-    /// Not before then is it tried again.
+    /// The time of the next try.
     pub(super) not_before: Option<Instant>,
-    /// Results that waited in the spool when its folder was lost.
+    /// The number of results in the spool when its folder was lost.
     waited: Option<u64>,
 }
 
@@ -39,16 +41,16 @@ impl Default for DiskState {
 }
 
 impl<O: Outside> Publisher<O> {
-    /// The disk has done what was asked, which may have been to take `count` results. None prove nothing to one that failed.
+    /// Handles a turn that succeeded and wrote `count` results. An empty write does not prove that a failed disk has recovered.
     pub(super) fn disk_is_well(&mut self, count: usize) {
         if !self.disk.well || self.disk.full {
-            // A full one that drains takes some now and then: it is no news before it has taken all.
+            // A full spool takes a few results whenever Kafka takes some. It has recovered once no result waits.
             if count == 0 || (self.disk.full && self.arrivals.waiting() > 0) {
                 return;
             }
             info!(self.log, "the spool takes results again");
             if !self.disk.well {
-                self.arrivals.land_all();
+                self.arrivals.all_wait_again();
             }
         }
         (self.disk.well, self.disk.full, self.disk.not_before) = (true, false, None);
@@ -56,6 +58,7 @@ impl<O: Outside> Publisher<O> {
         self.metrics.spool_up.set(1);
     }
 
+    /// Handles a turn for which the spool had no room.
     pub(super) fn disk_is_full(&mut self) {
         self.arrivals.give_back();
         if !self.disk.full {
@@ -63,9 +66,10 @@ impl<O: Outside> Publisher<O> {
                 "max_bytes" => self.spool.max_bytes, "dir" => %self.spool.dir.display());
         }
         self.disk.full = true;
-        self.set_afloat();
+        self.send_unspooled();
     }
 
+    /// Handles a turn that failed to write.
     pub(super) fn disk_failed(&mut self, problem: &str) {
         self.arrivals.give_back();
         self.metrics.spool_errors.inc();
@@ -78,7 +82,7 @@ impl<O: Outside> Publisher<O> {
         }
         self.disk.well = false;
         self.disk.not_before = Some(Instant::now() + self.disk.retry.next_delay());
-        self.set_afloat();
+        self.send_unspooled();
     }
 
     /// Handles the loss of the lock file or the folder: the next turn opens the spool again.
@@ -101,6 +105,7 @@ impl<O: Outside> Publisher<O> {
         }
     }
 
+    /// Logs and counts damage that a turn met.
     pub(super) fn tell_damage(&self, damage: &[Damage]) {
         for damage in damage {
             error!(self.log, "the spool is damaged there, what was there is lost; the file is kept"; "file" => &damage.file,
