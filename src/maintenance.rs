@@ -143,12 +143,12 @@ async fn run(settings: &Settings, command: &MaintenanceCommand) -> Result<String
         }
         MaintenanceCommand::Remove { id } => {
             let removed = open().await?.remove(*id).await;
-            match removed.map_err(|error| failure(&error))? {
-                true => Ok(format!("maintenance {id} removed\n")),
-                false => Err(Failure::usage(format!(
-                    "no maintenance has the number {id}; `maintenance list` shows those that there are"
-                ))),
+            if !removed.map_err(|error| failure(&error))? {
+                return Err(Failure::usage(format!(
+                    "no maintenance has the number {id}; `maintenance list` shows the numbers"
+                )));
             }
+            Ok(format!("maintenance {id} removed\n"))
         }
     }
 }

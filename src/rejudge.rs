@@ -60,9 +60,10 @@ pub(crate) fn rejudge(sources: &Sources, arguments: &RejudgeArguments) -> Result
             judged.from
         );
     }
-    let text = match arguments.json {
-        true => machine(&question, &judged),
-        false => human(&question, &judged),
+    let text = if arguments.json {
+        machine(&question, &judged)
+    } else {
+        human(&question, &judged)
     };
     // Nobody looks if standard output is closed.
     let _ = io::stdout().write_all(text.as_bytes());

@@ -22,12 +22,12 @@ pub(crate) fn validate(sources: &Sources, role: Option<Role>) -> Result<(), Fail
         .map(|file| file.display().to_string())
         .collect();
     let sites = sites(settings.sites.len());
-    print(&match files.is_empty() {
-        true => format!(
-            "settings are valid: {sites}, and no settings file (none is named, and there is no sitewatch.yaml here)\n"
-        ),
-        false => format!("settings are valid: {sites} from {}\n", files.join(", ")),
-    });
+    let from = if files.is_empty() {
+        ", and no settings file (none is named, and there is no sitewatch.yaml here)".to_owned()
+    } else {
+        format!(" from {}", files.join(", "))
+    };
+    print(&format!("settings are valid: {sites}{from}\n"));
     for warning in settings.warnings(SystemTime::now()) {
         print(&format!("warning: {warning}\n"));
     }

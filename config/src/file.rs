@@ -19,9 +19,10 @@ pub(crate) fn read(shown: &Path, report: &Report) -> Option<Map<String, Value>> 
         Some("toml") => FileFormat::Toml,
         Some("json") => FileFormat::Json,
         _ => {
-            let found = match report.working_dir().join(shown).exists() {
-                true => "a name of unknown kind",
-                false => "no such file",
+            let found = if report.working_dir().join(shown).exists() {
+                "a name of unknown kind"
+            } else {
+                "no such file"
             };
             problem(
                 found.to_owned(),

@@ -99,9 +99,10 @@ fn value_of(item: &Item<'_>) -> Option<Secret> {
         .chars()
         .all(|c| c == '\t' || c == ' ' || c.is_ascii_graphic())
     {
-        return Some(match value.is_secret || is_from_environment(item) {
-            true => Secret::referenced(value.text),
-            false => Secret::new(value.text),
+        return Some(if value.is_secret || is_from_environment(item) {
+            Secret::referenced(value.text)
+        } else {
+            Secret::new(value.text)
         });
     }
     // Any header may hold a credential, whatever its name says.

@@ -122,9 +122,12 @@ impl KafkaOptions {
 /// Hides the values of all properties that usually hold a credential.
 impl fmt::Debug for KafkaOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |(name, value): (&'_ str, &'_ Secret)| match is_sensitive(name) {
-            true => (name.to_owned(), MASK.to_owned()),
-            false => (name.to_owned(), value.reveal().to_owned()),
+        let shown = |(name, value): (&'_ str, &'_ Secret)| {
+            if is_sensitive(name) {
+                (name.to_owned(), MASK.to_owned())
+            } else {
+                (name.to_owned(), value.reveal().to_owned())
+            }
         };
         f.debug_map().entries(self.iter().map(shown)).finish()
     }

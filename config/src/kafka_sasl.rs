@@ -169,9 +169,10 @@ fn token(sasl: &Fields<'_>) -> Option<TokenSource> {
             let words = words(&command)?;
             let (program, arguments) = words.split_first()?;
             // A name alone is for `PATH`; `./name` starts at the settings file.
-            let program = match program.contains('/') {
-                true => command.folder().join(program),
-                false => PathBuf::from(program),
+            let program = if program.contains('/') {
+                command.folder().join(program)
+            } else {
+                PathBuf::from(program)
             };
             Some(TokenSource::Command(TokenCommand {
                 program,

@@ -38,9 +38,10 @@ pub(crate) fn secret(item: &Item<'_>, what: &str) -> Option<Secret> {
         Some(path) => file(item, path)?,
         None => fill_in(item, text)?,
     };
-    match found.text.is_empty() || found.text.contains('\0') {
-        true => item.found("nothing, or a zero byte", format!("{what}, not empty")),
-        false => Some(Secret::new(found.text)),
+    if found.text.is_empty() || found.text.contains('\0') {
+        item.found("nothing, or a zero byte", format!("{what}, not empty"))
+    } else {
+        Some(Secret::new(found.text))
     }
 }
 

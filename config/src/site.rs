@@ -102,9 +102,10 @@ impl Site {
 
 /// As [`Site::shown_url`].
 fn shown(url: &Url, options: &SiteOptions) -> Url {
-    match options.request.hide_query {
-        true => without_query(url),
-        false => url.clone(),
+    if options.request.hide_query {
+        without_query(url)
+    } else {
+        url.clone()
     }
 }
 

@@ -89,18 +89,22 @@ pub(crate) fn gather(sources: &Sources, report: &Report) -> Layers {
         tree: Value::new(None, ValueKind::Nil),
         site_lists: Vec::new(),
         files: Vec::new(),
-        main_source: match sources.flags.is_empty() {
-            true => "settings".to_owned(),
-            false => "command line".to_owned(),
+        main_source: if sources.flags.is_empty() {
+            "settings".to_owned()
+        } else {
+            "command line".to_owned()
         },
         host_name: variables
             .get("HOSTNAME")
             .and_then(|name| name.into_string().ok()),
         incomplete: false,
     };
-    let main = sources.config.clone().or_else(|| match sources.isolated {
-        true => None,
-        false => default_file(report, &mut layers.incomplete),
+    let main = sources.config.clone().or_else(|| {
+        if sources.isolated {
+            None
+        } else {
+            default_file(report, &mut layers.incomplete)
+        }
     });
     let mut settings = Map::new();
     if let Some(path) = &main {

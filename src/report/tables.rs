@@ -85,9 +85,10 @@ pub(super) fn terminal(report: &Report, zone: &TimeZone) -> String {
     }
     let cut = |name: &str| {
         let name = printable(name);
-        match name.chars().count() > LONGEST_NAME {
-            true => name.chars().take(LONGEST_NAME - 1).chain(['…']).collect(),
-            false => name,
+        if name.chars().count() > LONGEST_NAME {
+            name.chars().take(LONGEST_NAME - 1).chain(['…']).collect()
+        } else {
+            name
         }
     };
     let mut rows = Vec::with_capacity(report.sites.len() + report.groups.len());

@@ -71,9 +71,10 @@ fn all_below(folder: &Path) -> Vec<(PathBuf, u32)> {
     let mut found = vec![(folder.to_owned(), mode(folder))];
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => found.extend(all_below(&path)),
-            false => found.push((path.clone(), mode(&path))),
+        if path.is_dir() {
+            found.extend(all_below(&path));
+        } else {
+            found.push((path.clone(), mode(&path)));
         }
     }
     found

@@ -104,9 +104,10 @@ pub(super) fn misfits(existing: &[Span], free: i64, width: PartitionWidth) -> Ve
     open.sort();
     let mut misfits = Vec::new();
     for span in open {
-        match plan(span.from, width, &kept) == Some(span) {
-            true => kept.push(span),
-            false => misfits.push(span),
+        if plan(span.from, width, &kept) == Some(span) {
+            kept.push(span);
+        } else {
+            misfits.push(span);
         }
     }
     misfits

@@ -171,9 +171,10 @@ impl Wire<'_> {
             sla_window_us: self.sla_window_us,
         };
         about.check()?;
-        let labels = match self.labels.is_empty() {
-            true => None,
-            false => Some(labels(&self.labels)?),
+        let labels = if self.labels.is_empty() {
+            None
+        } else {
+            Some(labels(&self.labels)?)
         };
         Ok(Revision {
             origin,

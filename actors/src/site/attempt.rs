@@ -66,9 +66,10 @@ impl Attempt {
     /// credentials they may be, or where the site's settings hide it.
     pub(super) fn shown_final_url(&self, options: &SiteOptions) -> Option<Url> {
         let url = self.final_url.as_ref()?;
-        Some(match self.left_origin || options.request.hide_query {
-            true => without_query(url),
-            false => url.clone(),
+        Some(if self.left_origin || options.request.hide_query {
+            without_query(url)
+        } else {
+            url.clone()
         })
     }
 }

@@ -47,9 +47,10 @@ pub(super) fn look(rules: &[HeaderRule], headers: &[(String, Vec<u8>)], see: See
                 },
             ),
             HeaderCondition::Equals(text) => {
-                let shown = match is_sensitive_header(name) {
-                    true => "***",
-                    false => text,
+                let shown = if is_sensitive_header(name) {
+                    "***"
+                } else {
+                    text
                 };
                 see(
                     &format_args!("expect_headers {name} equals {shown}"),

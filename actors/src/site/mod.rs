@@ -267,9 +267,10 @@ impl Run {
         }
         self.told_of(slot).await;
         // A site that was replaced leaves what passed meanwhile to its successor, which has been checking since.
-        let told = match self.progress.stopping.get() {
-            false => self.report_missed(slot).await,
-            true => slot,
+        let told = if self.progress.stopping.get() {
+            slot
+        } else {
+            self.report_missed(slot).await
         };
         self.progress.checking.set(None);
         Ok(told)

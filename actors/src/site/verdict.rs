@@ -87,9 +87,12 @@ pub(super) fn expectations(
     );
     if let Some(wanted) = &expect.expect_final_url {
         let is_there = attempt.final_url.as_ref().unwrap_or(url) == wanted;
-        let shown = |url: &Url| match options.request.hide_query {
-            true => without_query(url),
-            false => url.clone(),
+        let shown = |url: &Url| {
+            if options.request.hide_query {
+                without_query(url)
+            } else {
+                url.clone()
+            }
         };
         let last = attempt.shown_final_url(options);
         let (last, wanted) = (last.unwrap_or_else(|| shown(url)), shown(wanted));

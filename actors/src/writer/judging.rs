@@ -148,10 +148,11 @@ impl Judges {
             };
             let is_whole = seat.partition == Some(row.source.0);
             let rules = seat.book.at(row.slot);
-            let verdict = match is_whole {
-                true => seat.judge.hear(row.slot, row.outcome, rules),
+            let verdict = if is_whole {
+                seat.judge.hear(row.slot, row.outcome, rules)
+            } else {
                 // Others come by another way, and perhaps through another writer.
-                false => Verdict::Late,
+                Verdict::Late
             };
             match verdict {
                 Verdict::Same => {}

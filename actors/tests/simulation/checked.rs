@@ -96,9 +96,10 @@ impl Checked {
             let before = Slot::from_micros(slot - 1);
             let is_slot = |schedule: &&Schedule| schedule.next_after(before).as_micros() == *slot;
             let schedules = schedules.get(&**site).into_iter().flatten();
-            match schedules.copied().any(|schedule| is_slot(&schedule)) {
-                true => drop(due.insert((site.clone(), *slot))),
-                false => problems.push(format!("{slot} is no slot of {site}")),
+            if schedules.copied().any(|schedule| is_slot(&schedule)) {
+                due.insert((site.clone(), *slot));
+            } else {
+                problems.push(format!("{slot} is no slot of {site}"));
             }
         }
         due

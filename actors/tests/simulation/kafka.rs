@@ -287,9 +287,10 @@ impl Member {
                     owned.remove(partition);
                 }
             }
-            self.heard.borrow_mut().push(match comes {
-                true => Change::Assigned(partitions),
-                false => Change::Revoked(partitions),
+            self.heard.borrow_mut().push(if comes {
+                Change::Assigned(partitions)
+            } else {
+                Change::Revoked(partitions)
             });
         }
     }

@@ -112,9 +112,10 @@ impl Link for FakeLink {
         let asked = self.orders.send(Order::Look(seen)).is_ok();
         Box::pin(async move {
             let gone = || Err("the simulation is over".to_owned());
-            match asked {
-                true => answer.await.unwrap_or_else(|_| gone()),
-                false => gone(),
+            if asked {
+                answer.await.unwrap_or_else(|_| gone())
+            } else {
+                gone()
             }
         })
     }
@@ -148,9 +149,10 @@ impl Wire {
     async fn tell_lag(self: Rc<Self>, seen: oneshot::Sender<Seen>) {
         sleep(self.world.millis(300)).await;
         let lost = self.kafka.is_away() || self.world.chance(100);
-        let told = match lost {
-            true => Err("simulated: no answer".to_owned()),
-            false => Ok(self.kafka.lags()),
+        let told = if lost {
+            Err("simulated: no answer".to_owned())
+        } else {
+            Ok(self.kafka.lags())
         };
         self.world.count("a producer looks at the consumers");
         // A client that is gone hears nothing.

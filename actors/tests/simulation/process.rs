@@ -49,9 +49,10 @@ impl Process {
             let polls = 1 + self.world.below(most);
             let life = Mortal::new(self.one_life(), polls, &self.world).await;
             let died = life.is_none();
-            self.world.count(match died {
-                true => "a consumer is killed",
-                false => "a consumer ends in order",
+            self.world.count(if died {
+                "a consumer is killed"
+            } else {
+                "a consumer ends in order"
             });
             self.world
                 .note(format_args!("process {} ends, died: {died}", self.number));

@@ -204,9 +204,10 @@ impl Producer {
                     orders.offer(SitesOrder::Replace(known.clone())).await;
                 }
             }
-            let end = match world.has_faults() {
-                true => End::InOrder,
-                false => End::Calm,
+            let end = if world.has_faults() {
+                End::InOrder
+            } else {
+                End::Calm
             };
             if end == End::Calm {
                 // What a fault holds up has gone on.

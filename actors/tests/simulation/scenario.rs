@@ -62,9 +62,10 @@ async fn simulate(seed: u64, mutation: Mutation, print: bool) -> Verdict {
     let kafka = Kafka::new(&world, stale);
     let database = Database::new(&world, mutation);
     let metrics = Metrics::new().expect("the names are valid");
-    let log = match print {
-        true => Logger::root(Print.fuse(), o!()),
-        false => Logger::root(Discard, o!()),
+    let log = if print {
+        Logger::root(Print.fuse(), o!())
+    } else {
+        Logger::root(Discard, o!())
     };
     let mut tasks = vec![
         actix_rt::spawn(Rc::clone(&kafka).coordinate()),

@@ -166,9 +166,12 @@ pub(super) fn in_a_body(text: &str) -> String {
 fn written(text: &str, plain: impl Fn(String) -> String) -> String {
     let pieces = pieces(text).into_iter();
     pieces
-        .map(|(text, is_variable)| match is_variable {
-            true => format!("${{{text}}}"),
-            false => plain(text),
+        .map(|(text, is_variable)| {
+            if is_variable {
+                format!("${{{text}}}")
+            } else {
+                plain(text)
+            }
         })
         .collect()
 }

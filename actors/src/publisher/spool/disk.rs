@@ -111,9 +111,10 @@ fn create_durably(folder: &Path) -> io::Result<()> {
     let missing = folder.ancestors().take_while(|it| !it.exists()).count();
     private::create_folder(folder)?;
     for above in folder.ancestors().skip(1).take(missing) {
-        let above = match above.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => above,
+        let above = if above.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            above
         };
         File::open(above)?.sync_all()?;
     }

@@ -25,9 +25,10 @@ pub(super) struct Ask {
 impl Ask {
     /// Returns the URL as it is shown and stored: a query or fragment that another origin wrote may be a credential.
     pub(super) fn shown(&self, options: &RequestOptions) -> Url {
-        match self.at_own_origin && !options.hide_query {
-            true => self.url.clone(),
-            false => without_query(&self.url),
+        if self.at_own_origin && !options.hide_query {
+            self.url.clone()
+        } else {
+            without_query(&self.url)
         }
     }
 }
@@ -53,9 +54,10 @@ pub(super) fn next(
             .as_ref()
             .is_ok_and(|url| url.origin() == ask.url.origin());
     let fail = |why: &str| {
-        let shown = match at_own_origin && !options.hide_query {
-            true => text.chars().take(100).collect(),
-            false => mask_url(&text).chars().take(100).collect::<String>(),
+        let shown = if at_own_origin && !options.hide_query {
+            text.chars().take(100).collect()
+        } else {
+            mask_url(&text).chars().take(100).collect::<String>()
         };
         Failure::new(
             ErrorKind::RedirectError,
