@@ -1,14 +1,13 @@
 //! From a Kafka message to a row or a dead letter.
 
-use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc, time::Duration};
+mod wire;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
+use self::wire::Wire;
 use super::{
-    Content, DeadLetter, DeadReason, ErrorKind, Origin, Outcome, Row, SiteRevision, Slot,
+    Content, DeadLetter, DeadReason, Origin, Row, SiteRevision, Slot,
     bucket::bucket,
-    detail::Facts,
     envelope::Envelope,
     printable,
     revision::{self, fits},
@@ -25,66 +24,8 @@ const MAX_DETAIL: usize = 1024;
 /// Origins remembered before the memory is emptied: a flood of made-up names can't fill it.
 const MAX_ORIGINS: usize = 200_000;
 
-/// The fields that are stored. Others are allowed and ignored.
-#[derive(Deserialize)]
-struct Wire<'a> {
-    v: u32,
-    #[serde(borrow, default = "check")]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    site: Cow<'a, str>,
-    #[serde(borrow)]
-    url: Cow<'a, str>,
-    #[serde(borrow)]
-    location: Cow<'a, str>,
-    slot: Slot,
-    lateness_us: i64,
-    outcome: Outcome,
-    error: Option<ErrorKind>,
-    error_detail: Option<String>,
-    status: Option<u32>,
-    ttfb_us: Option<u64>,
-    total_us: Option<u64>,
-    #[serde(borrow)]
-    reached: Option<&'a RawValue>,
-    #[serde(borrow)]
-    attempts: Option<&'a RawValue>,
-    #[serde(borrow)]
-    failures: Option<&'a RawValue>,
-    #[serde(borrow)]
-    failed_attempts: Option<&'a RawValue>,
-    #[serde(borrow)]
-    refused: Option<&'a RawValue>,
-    #[serde(borrow)]
-    final_url: Option<&'a RawValue>,
-    #[serde(borrow)]
-    hops: Option<&'a RawValue>,
-    #[serde(borrow)]
-    capture: Option<&'a RawValue>,
-}
-
-impl<'a> Wire<'a> {
-    /// What is stored beside the row, as it came.
-    fn facts(&self) -> Facts<'a> {
-        Facts {
-            reached: self.reached,
-            attempts: self.attempts,
-            failures: self.failures,
-            failed_attempts: self.failed_attempts,
-            refused: self.refused,
-            final_url: self.final_url,
-            hops: self.hops,
-            capture: self.capture,
-        }
-    }
-}
-
 /// The kind of a message that does not say its kind.
-pub(super) const CHECK: &str = "check";
-
-fn check() -> Cow<'static, str> {
-    Cow::Borrowed(CHECK)
-}
+pub(in crate::model) const CHECK: &str = "check";
 
 /// Turns messages into what is stored. Remembers origins, so that rows of one site share one.
 pub struct Decoder {
@@ -302,6 +243,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{ErrorKind, Outcome};
 
     const NOW: i64 = 1_700_000_000_000_000;
 

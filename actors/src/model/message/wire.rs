@@ -1,0 +1,67 @@
+//! A check as it is written in a message.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::CHECK;
+use crate::model::{ErrorKind, Outcome, Slot, detail::Facts};
+
+/// The fields that are stored. Others are allowed and ignored.
+#[derive(Deserialize)]
+pub(super) struct Wire<'a> {
+    pub(super) v: u32,
+    #[serde(borrow, default = "check")]
+    pub(super) kind: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) site: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) url: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) location: Cow<'a, str>,
+    pub(super) slot: Slot,
+    pub(super) lateness_us: i64,
+    pub(super) outcome: Outcome,
+    pub(super) error: Option<ErrorKind>,
+    pub(super) error_detail: Option<String>,
+    pub(super) status: Option<u32>,
+    pub(super) ttfb_us: Option<u64>,
+    pub(super) total_us: Option<u64>,
+    #[serde(borrow)]
+    pub(super) reached: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) attempts: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) failures: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) failed_attempts: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) refused: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) final_url: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) hops: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) capture: Option<&'a RawValue>,
+}
+
+impl<'a> Wire<'a> {
+    /// Returns the values that are stored beside the row, as they came.
+    pub(super) fn facts(&self) -> Facts<'a> {
+        Facts {
+            reached: self.reached,
+            attempts: self.attempts,
+            failures: self.failures,
+            failed_attempts: self.failed_attempts,
+            refused: self.refused,
+            final_url: self.final_url,
+            hops: self.hops,
+            capture: self.capture,
+        }
+    }
+}
+
+fn check() -> Cow<'static, str> {
+    Cow::Borrowed(CHECK)
+}
