@@ -3,17 +3,15 @@
 use std::{
     fs::{self, File},
     io::Read,
-    process::{Command, Stdio},
+    process::Stdio,
     time::Duration,
 };
 
-use crate::support::{World, resident, resident_while_it_runs};
+use crate::support::{World, forty_days, resident, resident_while_it_runs};
 use parquet::{
     file::reader::{FileReader, SerializedFileReader},
     record::Field,
 };
-
-const HISTORY: &str = include_str!("../support/forty_days.sql");
 
 const RANGE: [&str; 4] = [
     "--from",
@@ -22,25 +20,9 @@ const RANGE: [&str; 4] = [
     "2026-03-12T06:00:00Z",
 ];
 
-fn program(world: &World, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sitewatch-node"));
-    command
-        .args(arguments)
-        .env("POSTGRES_URL", &world.database_url)
-        .current_dir(world.folder.path());
-    command
-}
-
-fn done(world: &World, arguments: &[&str]) -> String {
-    let output = program(world, arguments).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-async fn world(name: &str) -> World {
-    let world = World::new(name).await;
-    done(&world, &["migrate"]);
-    world.db.batch_execute(HISTORY).await.unwrap();
+/// Forty days of three sites, whose failures have details.
+async fn history(name: &str) -> World {
+    let world = forty_days(name).await;
     let details = "
         UPDATE check_result SET error = 3, total_us = NULL, status = 503, ttfb_bucket = 50 WHERE outcome = 2;
         SELECT make_partition('check_detail', '2026-03-01', '2026-04-10');
@@ -58,14 +40,11 @@ const BY_VIEW: &str = "
 
 #[actix_rt::test]
 async fn what_is_exported_is_what_is_stored_in_either_form() {
-    let world = world("export").await;
+    let world = history("export").await;
     let by_view = world.db.query_one(BY_VIEW, &[]).await.unwrap();
     let by_view: Vec<i64> = (0..5).map(|n| by_view.get(n)).collect();
 
-    let csv = done(
-        &world,
-        &[&["export", "--format", "csv"], &RANGE[..]].concat(),
-    );
+    let csv = world.done(&[&["export", "--format", "csv"], &RANGE[..]].concat());
     let mut reader = csv::Reader::from_reader(csv.as_bytes());
     let head: Vec<_> = reader
         .headers()
@@ -95,8 +74,7 @@ async fn what_is_exported_is_what_is_stored_in_either_form() {
         .collect();
     assert!(order.is_sorted(), "each site's slots in their order");
 
-    done(
-        &world,
+    world.done(
         &[
             &["export", "--format", "parquet", "--out", "checks.parquet"],
             &RANGE[..],
@@ -127,16 +105,13 @@ async fn what_is_exported_is_what_is_stored_in_either_form() {
             assert_eq!(shown, text, "{name}");
         }
     }
-    let one = done(
-        &world,
-        &[&["export", "--format", "csv", "--site", "c"], &RANGE[..]].concat(),
-    );
+    let one = world.done(&[&["export", "--format", "csv", "--site", "c"], &RANGE[..]].concat());
     assert_eq!(one.lines().count(), 1 + 10 * 24 + 6);
 }
 
 #[actix_rt::test]
 async fn an_export_takes_little_memory_and_what_is_not_whole_is_not_there() {
-    let world = world("export_fails").await;
+    let world = history("export_fails").await;
     let export = [
         &[
             "export",
@@ -149,7 +124,8 @@ async fn an_export_takes_little_memory_and_what_is_not_whole_is_not_there() {
     ]
     .concat();
     // Nobody takes it: it waits, and does not gather it.
-    let mut stuck = program(&world, &export)
+    let mut stuck = world
+        .program(&export)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -174,7 +150,8 @@ async fn an_export_takes_little_memory_and_what_is_not_whole_is_not_there() {
         "2026-03-01T00:00:00Z",
     ];
     let to = ["--to", "2026-04-10T00:00:00Z", "--out", "all.parquet"];
-    let mut whole = program(&world, &[&parquet[..], &to].concat())
+    let mut whole = world
+        .program(&[&parquet[..], &to].concat())
         .spawn()
         .unwrap();
     let mut most = 0;
@@ -213,14 +190,15 @@ async fn an_export_takes_little_memory_and_what_is_not_whole_is_not_there() {
     assert!(told.contains("PostgreSQL"), "{told}");
 
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let output = program(&world, &export).stdout(full).output().unwrap();
+    let output = world.program(&export).stdout(full).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
         output.status.code() == Some(74) && told.contains("No space left"),
         "{told}"
     );
     for (file, told) in [("no/such/folder.csv", "No such file"), (".", "")] {
-        let output = program(&world, &[&export[..], &["--out", file]].concat())
+        let output = world
+            .program(&[&export[..], &["--out", file]].concat())
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -239,7 +217,7 @@ async fn an_export_takes_little_memory_and_what_is_not_whole_is_not_there() {
 
 #[actix_rt::test]
 async fn other_rules_tell_what_they_would_have_made_of_the_history_and_change_nothing() {
-    let world = world("rejudge").await;
+    let world = history("rejudge").await;
     let stored = "
         INSERT INTO incident (site_id, location_id, began, opened, ended, closed, flaps)
         VALUES (1, 1, '2026-03-02 05:00', '2026-03-02 05:01', '2026-03-02 05:02', '2026-03-02 05:03', 0),
@@ -256,9 +234,7 @@ async fn other_rules_tell_what_they_would_have_made_of_the_history_and_change_no
             "--to",
             "2026-03-03T00:00:00Z",
         ];
-        program(&world, &[&day[..], more].concat())
-            .output()
-            .unwrap()
+        world.program(&[&day[..], more].concat()).output().unwrap()
     };
     let counts = |output: std::process::Output| -> Vec<(String, usize, usize)> {
         assert!(output.status.success(), "{output:?}");

@@ -1,0 +1,134 @@
+//! Real processes of the node.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{PATIENCE, World, signals};
+
+impl World {
+    /// Starts a node; `settings` is the text of its settings file.
+    pub fn node(&self, role: &str, settings: &str) -> Node {
+        self.node_with(role, settings, &[])
+    }
+
+    pub fn node_with(&self, role: &str, settings: &str, environment: &[(&str, &str)]) -> Node {
+        self.node_but(role, settings, environment, &[])
+    }
+
+    /// Starts a node with more in its environment, and less.
+    pub fn node_but(
+        &self,
+        role: &str,
+        settings: &str,
+        environment: &[(&str, &str)],
+        absent: &[&str],
+    ) -> Node {
+        static NUMBER: AtomicU16 = AtomicU16::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let file = self.folder.path().join(format!("{role}-{number}.yaml"));
+        fs::write(&file, settings).unwrap();
+        let log = self.folder.path().join(format!("{role}-{number}.log"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sitewatch-node"));
+        command
+            .args(["--role", role, "--config"])
+            .arg(&file)
+            .current_dir(self.folder.path())
+            .env("KAFKA_SERVER", &self.kafka)
+            .env("KAFKA_TOPIC", &self.topic)
+            .env("SITEWATCH__KAFKA__GROUP", &self.topic)
+            .env("POSTGRES_URL", &self.database_url)
+            .env("SITEWATCH__DEFAULTS__ALLOW_PRIVATE", "true")
+            .env_remove("URL_CONFIG_FILE")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(fs::File::create(log.with_extension("stdout.log")).unwrap())
+            .stderr(fs::File::create(&log).unwrap());
+        for variable in absent {
+            command.env_remove(variable);
+        }
+        let child = command.spawn().unwrap();
+        Node { child, log, file }
+    }
+}
+
+/// A running process of the node; killed when it is dropped.
+pub struct Node {
+    child: Child,
+    log: PathBuf,
+    pub file: PathBuf,
+}
+
+impl Node {
+    pub fn signal(&self, name: &str) {
+        signals::send(self.child.id(), name).unwrap();
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks for an orderly end and gives the exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.signal("TERM");
+        self.wait().code()
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the node does not end\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub async fn wait_for_log(&self, text: &str) {
+        self.wait_for_log_times(text, 1).await;
+    }
+
+    /// Waits until the log has said it so many times.
+    pub async fn wait_for_log_times(&self, text: &str, times: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.log().matches(text).count() < times {
+            assert!(
+                Instant::now() < deadline,
+                "the log never says {text:?}:\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
