@@ -1,27 +1,7 @@
-//! The audit: what it counts as what, on rows made for it, and on those of a producer that is killed.
+//! Each category of the audit, on rows that are made for it.
 
-use std::process::{Command, Output};
-
-use crate::support::{Web, World};
-use serde_json::Value;
-
-fn command(world: &World, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sitewatch-node"))
-        .args(arguments)
-        .current_dir(world.folder.path())
-        .env("POSTGRES_URL", &world.database_url)
-        .output()
-        .unwrap()
-}
-
-/// The exit code, the total and the sites.
-fn audit(world: &World, arguments: &[&str]) -> (Option<i32>, Value) {
-    let all = [&["audit", "--json"], arguments].concat();
-    let output = command(world, &all);
-    let told = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|problem| panic!("{problem}: {}", String::from_utf8_lossy(&output.stderr)));
-    (output.status.code(), told)
-}
+use super::{audit, numbers, of};
+use crate::support::World;
 
 const HOUR: [&str; 4] = [
     "--since",
@@ -33,7 +13,7 @@ const HOUR: [&str; 4] = [
 /// A database with the schema, and a partition for a day that is long past.
 async fn prepared(name: &str) -> World {
     let world = World::new(name).await;
-    let migrated = command(&world, &["migrate"]);
+    let migrated = world.program(&["migrate"]).output().unwrap();
     assert!(migrated.status.success(), "{migrated:?}");
     world
         .db
@@ -84,23 +64,6 @@ async fn rows(world: &World, site: &str, from: f64, to: f64, seconds: i64) {
         ))
         .await
         .unwrap();
-}
-
-fn of<'a>(told: &'a Value, site: &str) -> &'a Value {
-    let sites = told["sites"].as_array().unwrap();
-    sites.iter().find(|each| each["site"] == site).unwrap()
-}
-
-/// expected, stored, missing, producer_down, unscheduled
-fn numbers(told: &Value) -> [u64; 5] {
-    [
-        "expected",
-        "stored",
-        "missing",
-        "producer_down",
-        "unscheduled",
-    ]
-    .map(|name| told[name].as_u64().unwrap())
 }
 
 #[actix_rt::test]
@@ -181,7 +144,10 @@ async fn what_is_complete_is_complete_and_what_is_not_has_its_category() {
     let (_, told) = audit(&world, &[&HOUR[..], &["--site", "hole"]].concat());
     assert_eq!(told["total"]["duplicate"], 1);
     assert_eq!(numbers(&told["total"]), [60, 59, 1, 0, 0]);
-    let shown = command(&world, &[&["audit"], &HOUR[..]].concat());
+    let shown = world
+        .program(&[&["audit"], &HOUR[..]].concat())
+        .output()
+        .unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(
         shown.starts_with("NOT COMPLETE") && shown.contains("missing: 2025-01-01T12:30:00.000000Z"),
@@ -273,13 +239,20 @@ async fn a_site_whose_announcement_is_lost_is_not_taken_for_a_sign_of_life_of_th
 async fn mistakes_are_told() {
     let world = World::new("audit_mistakes").await;
     let complains = |arguments: &[&str], code: i32, words: &str| {
-        let output = command(&world, arguments);
+        let output = world.program(arguments).output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{told}");
         assert!(told.contains(words), "{told}");
     };
     complains(&["audit", "--since", "-1h"], 78, "sitewatch-node migrate");
-    assert!(command(&world, &["migrate"]).status.success());
+    assert!(
+        world
+            .program(&["migrate"])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
     complains(&["audit", "--since", "yesterday"], 64, "such as -24h");
     complains(
         &["audit", "--since", "-1h", "--until", "-2h"],
@@ -291,157 +264,10 @@ async fn mistakes_are_told() {
         64,
         "\"nobody\"",
     );
-    let nothing = command(&world, &["audit", "--since", "-1h"]);
+    let nothing = world
+        .program(&["audit", "--since", "-1h"])
+        .output()
+        .unwrap();
     assert!(nothing.status.success());
     assert!(String::from_utf8_lossy(&nothing.stdout).starts_with("nothing was due"));
-}
-
-/// The whole way: a producer is killed, comes back with a site less, and ends in order.
-#[actix_rt::test]
-async fn a_killed_producer_is_down_and_nothing_else_is_wrong() {
-    let (world, web) = (World::new("audit_killed").await, Web::start());
-    world.create_topic(2).await;
-    let settings = |sites: &[&str]| {
-        let mut text = "node: { location: here }\ndefaults: { interval: 1s, timeout: 800ms, allow_private: true }\nsites:\n".to_owned();
-        for site in sites {
-            text += &format!("  - {{ name: '{site}', url: '{}' }}\n", web.url("/up"));
-        }
-        text
-    };
-    let mut consumer = world.node("consumer", "");
-    let mut first = world.node("producer", &settings(&["a", "b", "gone"]));
-    let of = |site: &str| format!("SELECT count(*) FROM checks WHERE site = '{site}'");
-    world.wait_for("rows", &of("a"), 4).await;
-    first.kill();
-    let passed =
-        "SELECT floor(extract(epoch FROM clock_timestamp() - max(slot)))::int8 FROM checks";
-    world.wait_for("slots without a producer", passed, 5).await;
-    let mut second = world.node("producer", &settings(&["a", "b"]));
-    world.wait_for("rows after", &of("b"), 9).await;
-    assert_eq!(second.stop(), Some(0), "{}", second.log());
-    let ended = "SELECT count(*) FROM site_revision WHERE until IS NOT NULL";
-    world.wait_for("both ends", ended, 2).await;
-    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
-    let (_, told) = audit(&world, &["--since", "-1h", "--grace", "0s"]);
-    let total = &told["total"];
-    assert!(total["producer_down"].as_u64().unwrap() >= 6, "{told}");
-    for nothing in ["duplicate", "unscheduled"] {
-        assert_eq!(total[nothing], 0, "{told}");
-    }
-    assert_eq!(world.number("SELECT count(*) FROM dead_letter").await, 0);
-    // Results in the memory of the killed producer: at most the last second of it.
-    assert!(total["missing"].as_u64().unwrap() <= 3, "{told}");
-}
-
-/// What is removed, replaced and added by a reload is announced as such, each address of a name too: nothing is missing.
-#[actix_rt::test]
-async fn a_reload_and_an_orderly_end_leave_nothing_missing_or_unscheduled() {
-    let (world, web) = (World::new("audit_reload").await, Web::start());
-    world.create_topic(2).await;
-    let head = "defaults: { interval: 1s, timeout: 800ms, allow_private: true }\nsites:\n";
-    let site = |name: &str, more: &str| {
-        format!(
-            "  - {{ name: '{name}', url: '{}' {more} }}\n",
-            web.url("/up")
-        )
-    };
-    let each = format!(
-        "  - {{ name: each, url: 'http://localhost:{}/up', resolve: each }}\n",
-        web.port
-    );
-    let before = [
-        head,
-        &site("same", ""),
-        &site("changed", ""),
-        &site("gone", ""),
-        &each,
-    ]
-    .concat();
-    let after = [
-        head,
-        &site("same", ""),
-        &site("changed", ", interval: 2s"),
-        &site("new", ""),
-        &each,
-    ]
-    .concat();
-    let mut consumer = world.node("consumer", "");
-    let mut producer = world.node("producer", &before);
-    let of = |site: &str| format!("SELECT count(*) FROM checks WHERE site = '{site}'");
-    world.wait_for("rows before", &of("changed"), 3).await;
-    std::fs::write(&producer.file, after).unwrap();
-    producer.signal("HUP");
-    world.wait_for("rows after", &of("new"), 6).await;
-    assert_eq!(producer.stop(), Some(0), "{}", producer.log());
-    let standing = "SELECT (count(*) FILTER (WHERE until IS NULL) = 0 AND count(*) >= 6)::int::int8 FROM site_revision";
-    world.wait_for("the ends of all", standing, 1).await;
-    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
-    // Slots whose check may still be under way are left alone: the longest check is 0.8 s.
-    let passed =
-        "SELECT floor(extract(epoch FROM clock_timestamp() - max(slot)))::int8 FROM checks";
-    world.wait_for("the last slot has passed", passed, 2).await;
-    let (code, told) = audit(&world, &["--since", "-1h", "--grace", "0s"]);
-    assert_eq!(code, Some(0), "{told}\n{}", world.logs());
-    assert_eq!(told["unannounced"], 0, "{told}");
-    assert_eq!(
-        told["total"]["expected"],
-        world.number("SELECT count(*) FROM checks").await
-    );
-    let addresses = world
-        .number("SELECT count(*) FROM site WHERE name LIKE 'each@%'")
-        .await;
-    assert!(addresses >= 1, "{told}");
-}
-
-/// A revision may come again, late, and from somebody who lies.
-#[actix_rt::test]
-async fn a_revision_keeps_its_end_and_one_that_is_refused_holds_up_nobody() {
-    let world = World::new("revisions").await;
-    world.create_topic(1).await;
-    let mut consumer = world.node("consumer", "");
-    consumer.wait_for_log("reading").await;
-    world
-        .db
-        .batch_execute(
-            "ALTER TABLE site_revision ADD CONSTRAINT no_teapots CHECK (config_hash <> 'teapot')",
-        )
-        .await
-        .unwrap();
-    let revision = |site: &str, until: Option<&str>, hash: &str| {
-        let mut message = serde_json::json!({
-            "v": 1, "kind": "site", "site": site, "url": "http://a/", "location": "l", "since": "2026-01-01T00:00:00.000000Z",
-            "interval_us": 60_000_000, "phase_us": 0, "check_limit_us": 1, "config_hash": hash, "run": "2026-01-01T00:00:00.000000Z"
-        });
-        if let Some(until) = until {
-            message["until"] = until.into();
-        }
-        message.to_string().into_bytes()
-    };
-    let end = Some("2026-01-02T00:00:00.000000Z");
-    world.produce([
-        revision("a", None, "x"),
-        revision("b", None, "teapot"),
-        revision("c", None, "x"),
-        revision("d", end, "x"),
-        crate::support::message("e", 0).to_string().into_bytes(),
-    ]);
-    world
-        .wait_for("the neighbours", "SELECT count(*) FROM site_revision", 3)
-        .await;
-    world.produce([revision("a", end, "x"), revision("d", None, "x")]);
-    let ended = "SELECT count(*) FROM site_revision WHERE until = '2026-01-02 00:00Z'";
-    world.wait_for("both ends", ended, 2).await;
-    world.produce([
-        revision("a", None, "x"),
-        crate::support::message("e", 1).to_string().into_bytes(),
-    ]);
-    world
-        .wait_for("what came after", "SELECT count(*) FROM check_result", 2)
-        .await;
-    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
-    assert_eq!(world.number(ended).await, 2, "an end that was told stays");
-    assert_eq!(world.number("SELECT count(*) FROM site_revision").await, 3);
-    let refused =
-        "SELECT count(*) FROM dead_letter WHERE reason = 'refused' AND detail LIKE '%no_teapots%'";
-    assert_eq!(world.number(refused).await, 1);
 }
