@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use crate::{
     cluster::{Cluster, run},
-    support::{self, World},
+    support::{self, Node, World},
     topic::{self, read, stored},
 };
 
@@ -28,6 +28,24 @@ async fn restore_for_keeper(backup: &Path, cluster: &Cluster) -> String {
 fn make_roles(owner: &str) {
     let roles = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/roles.sql");
     run(Command::new("psql").args(["-q", owner, "-f", roles]));
+}
+
+/// Starts a consumer as the role for consumers, on the owner's database.
+fn consume_from(world: &mut World, owner: &str) -> Node {
+    world.database_url = owner.replace("keeper@", "sitewatch_consumer@");
+    world.node("consumer", QUICK)
+}
+
+/// Waits until the consumer has stored all that is in the topic, ends it, and leaves the world with the owner's database.
+async fn stores_all(world: &mut World, consumer: &mut Node, owner: String) {
+    world.database_url = owner;
+    world.reconnect().await;
+    world.wait_until_stored().await;
+    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
+    assert_eq!(
+        stored(&world.db).await,
+        topic::checks(&read(&world.topic, 1))
+    );
 }
 
 #[actix_rt::test]
@@ -56,16 +74,8 @@ async fn owner_and_roles_of_another_cluster_have_their_rights_after_a_restore() 
     assert_eq!(number(&db, rights).await, 0, "make_partition is everyone's");
 
     world.produce_keyed(checks("a", start, 40..90));
-    world.database_url = owner.replace("keeper@", "sitewatch_consumer@");
-    let mut consumer = world.node("consumer", QUICK);
-    world.database_url = owner;
-    world.reconnect().await;
-    world.wait_until_stored().await;
-    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
-    assert_eq!(
-        stored(&world.db).await,
-        topic::checks(&read(&world.topic, 1))
-    );
+    let mut consumer = consume_from(&mut world, &owner);
+    stores_all(&mut world, &mut consumer, owner).await;
     let (code, told) = audit(&world, &world.database_url, start, start + 90 * MINUTE);
     assert_eq!((code, &told["total"]["stored"]), (Some(0), &90.into()));
     let web = support::connect(&world.database_url.replace("keeper@", "sitewatch_web@")).await;
@@ -98,21 +108,13 @@ async fn a_dump_of_an_earlier_version_is_migrated_by_its_owner_while_the_consume
     let admin = support::connect(&owner.replace("keeper@", "sitewatch@")).await;
     let login = "CREATE ROLE sitewatch_consumer LOGIN";
     admin.batch_execute(login).await.unwrap();
-    world.database_url = owner.replace("keeper@", "sitewatch_consumer@");
-    let mut consumer = world.node("consumer", QUICK);
+    let mut consumer = consume_from(&mut world, &owner);
     consumer.wait_for_log("permission denied").await;
     let migrated = node(world.folder.path(), &owner, &["migrate"]);
     assert!(migrated.status.success(), "{migrated:?}");
     make_roles(&owner);
-    world.database_url = owner;
-    world.reconnect().await;
-    world.wait_until_stored().await;
-    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
     // The first message, the announcement, was stored before the dump, says the offset.
-    assert_eq!(
-        stored(&world.db).await,
-        topic::checks(&read(&world.topic, 1))
-    );
+    stores_all(&mut world, &mut consumer, owner).await;
     assert_eq!(
         number(&world.db, "SELECT count(*) FROM dead_letter").await,
         1
