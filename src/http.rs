@@ -11,7 +11,8 @@ use sitewatch_config::Role;
 
 use crate::exit::Failure;
 
-type Gauge = (&'static str, Box<dyn Fn() -> usize + Send>);
+/// The name of an actor, and the number of places in its intake that are taken.
+pub(crate) type Gauge = (&'static str, Box<dyn Fn() -> usize + Send>);
 
 /// What the pages tell of.
 #[derive(Clone)]

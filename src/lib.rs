@@ -21,6 +21,7 @@ pub mod report;
 mod settings;
 pub mod spool;
 mod standalone;
+mod tree;
 mod validate;
 mod when;
 pub mod whose;

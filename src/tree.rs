@@ -1,0 +1,335 @@
+//! The actor tree of a role: which actors there are, what they are made of, and how they are connected.
+
+use std::{sync::Arc, time::Duration};
+
+use actix_rt::{Arbiter, ArbiterHandle};
+use sitewatch_actors::{
+    consumer::Consumer,
+    housekeeping::Housekeeper,
+    intake::Intake,
+    metrics::Metrics,
+    publisher::{Publisher, PublisherParts, Real},
+    site::{Sites, Surroundings},
+    supervision::{ChildSpec, Exit, Fault, Group, LocalLife, SupervisedActor, Supervision, Unborn},
+    writer::{Postgres, Writer},
+};
+use sitewatch_config::{RestartSettings, Role, Settings, Sources};
+use slog::{Logger, info, o};
+use tokio::sync::oneshot;
+
+use crate::{
+    SCHEMA,
+    ending::{Signals, end_in_order},
+    exit::Failure,
+    http::{Gauge, Status},
+    logging::LogControl,
+    settings::{Concerned, InForce, Overlay, SettingsActor},
+};
+
+/// Results that may wait for the publisher, or be in its hands.
+const PUBLISHER_INTAKE: usize = 4096;
+/// Batches that may wait for the writer, or be in its hands: one in work and one behind it.
+const WRITER_INTAKE: usize = 2;
+/// Orders from a reload that may wait.
+const CONTROL_INTAKE: usize = 4;
+
+/// The parts of which the actors of a role are made.
+pub(crate) struct Tree {
+    role: Role,
+    sources: Sources,
+    overlay: Overlay,
+    in_force: InForce,
+    logging: LogControl,
+    around: Arc<Surroundings>,
+    workers: Vec<ArbiterHandle>,
+    metrics: Metrics,
+    status: Status,
+    log: Logger,
+}
+
+/// The children of the root as they are added, with what others know of them.
+#[derive(Default)]
+struct Plan {
+    specs: Vec<ChildSpec>,
+    /// The use of each intake, for `/metrics`.
+    gauges: Vec<Gauge>,
+    /// The actors that a reload concerns.
+    concerned: Concerned,
+}
+
+impl Tree {
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is a thing of its own, named at the only call"
+    )]
+    pub(crate) fn new(
+        role: Role,
+        sources: Sources,
+        overlay: Overlay,
+        settings: Settings,
+        logging: LogControl,
+        status: Status,
+        metrics: Metrics,
+        log: Logger,
+    ) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = match role {
+            Role::Consumer => 0,
+            _ => settings.node.workers.unwrap_or(cores).max(1),
+        };
+        let around = Arc::new(Surroundings::new(
+            settings.node.location.clone(),
+            (settings.node.max_checks, settings.node.max_checks_per_host),
+            metrics.clone(),
+            log.clone(),
+        ));
+        let workers = (0..workers).map(|_| Arbiter::new().handle()).collect();
+        let in_force = InForce::new(settings);
+        Self {
+            role,
+            sources,
+            overlay,
+            in_force,
+            logging,
+            around,
+            workers,
+            metrics,
+            status,
+            log,
+        }
+    }
+
+    /// Runs the actors until a signal, or until one of them fails for good.
+    ///
+    /// # Errors
+    /// If an actor failed beyond its restart intensity, or refuses its settings.
+    pub(crate) async fn live(self, signals: Signals) -> Result<(), Failure> {
+        let (log, settings) = (self.log.clone(), self.in_force.get());
+        info!(log, "starting"; "role" => %self.role, "version" => env!("CARGO_PKG_VERSION"),
+            "location" => &settings.node.location);
+        let supervision = self.supervision("node", &settings.node.restart);
+        let (stop, stopped) = oneshot::channel();
+        let group_log = log.clone();
+        let root = Unborn::default();
+        let life = root.live(
+            move |fault| Group::new(group_log, fault, move || self.plan()),
+            supervision,
+            stopped,
+        );
+        let exit = end_in_order(
+            Box::pin(life),
+            stop,
+            signals,
+            settings.node.drain_timeout,
+            &log,
+        )
+        .await?;
+        match exit {
+            Exit::Stopped => {
+                info!(log, "ended in order");
+                Ok(())
+            }
+            exit => match exit.refusal() {
+                Some(reason) => Err(Failure::config(reason)),
+                None => Err(Failure::software(format!("failed for good: {exit}"))),
+            },
+        }
+    }
+
+    fn supervision(&self, kind: &'static str, restart: &RestartSettings) -> Arc<Supervision> {
+        Arc::new(Supervision {
+            kind,
+            log: self.log.clone(),
+            restart: restart.clone(),
+            metrics: self.metrics.clone(),
+        })
+    }
+
+    /// Makes the children of the root, connected to each other, in the order in which they are stopped.
+    fn plan(&self) -> Vec<ChildSpec> {
+        let settings = self.in_force.get();
+        let mut plan = Plan::default();
+        if self.role != Role::Consumer {
+            self.plan_checks(&settings, &mut plan);
+        }
+        if self.role != Role::Producer {
+            self.plan_storage(&settings, &mut plan);
+        }
+        self.plan_settings(&settings, &mut plan);
+        self.status.show_intakes(plan.gauges);
+        plan.specs
+    }
+
+    /// Adds sites and publisher.
+    fn plan_checks(&self, settings: &Settings, plan: &mut Plan) {
+        let (publisher, sites) = (Unborn::<Publisher>::default(), Unborn::<Sites>::default());
+        let results = Intake::new(publisher.address().recipient(), PUBLISHER_INTAKE);
+        let orders = Intake::new(publisher.address().recipient(), CONTROL_INTAKE);
+        plan.concerned.publisher = Some(orders.clone());
+        plan.concerned.sites = Some(Intake::new(sites.address().recipient(), CONTROL_INTAKE));
+        let gauge = results.clone();
+        plan.gauges
+            .push(("publisher", Box::new(move || gauge.in_use())));
+        let (around, workers, list) = (
+            Arc::clone(&self.around),
+            self.workers.clone(),
+            settings.sites.clone(),
+        );
+        let restart = settings.node.restart.clone();
+        plan.specs
+            .push(self.child("sites", settings, sites, move |fault| {
+                Sites::new(list, around, results, workers, restart, fault)
+            }));
+        let (metrics, log) = (self.metrics.clone(), self.log.clone());
+        let parts = PublisherParts {
+            kafka: settings.kafka.clone(),
+            spool: settings.spool.clone(),
+            patience: patience(settings),
+            yields: true,
+            outside: Real {
+                client_id: client_id(settings, "producer"),
+                metrics: metrics.clone(),
+                log: log.clone(),
+            },
+            orders,
+            metrics,
+            log,
+        };
+        plan.specs
+            .push(self.child("publisher", settings, publisher, move |fault| {
+                Publisher::new(parts, fault)
+            }));
+    }
+
+    /// Adds consumer, writers and housekeeping.
+    fn plan_storage(&self, settings: &Settings, plan: &mut Plan) {
+        let consumer = Unborn::<Consumer>::default();
+        let writers: Vec<_> = (0..writers(settings))
+            .map(|_| Unborn::<Writer<Postgres>>::default())
+            .collect();
+        let intakes = |writer: &Unborn<Writer<Postgres>>| {
+            Intake::new(writer.address().recipient(), WRITER_INTAKE)
+        };
+        let batches: Vec<_> = writers.iter().map(intakes).collect();
+        plan.concerned.writers = writers
+            .iter()
+            .map(|writer| Intake::new(writer.address().recipient(), CONTROL_INTAKE))
+            .collect();
+        plan.concerned.consumer = Some(Intake::new(consumer.address().recipient(), CONTROL_INTAKE));
+        let gauge = batches.clone();
+        plan.gauges.push((
+            "writer",
+            Box::new(move || gauge.iter().map(Intake::in_use).sum()),
+        ));
+        let (kafka, postgres, id) = (
+            settings.kafka.clone(),
+            settings.postgres.clone(),
+            client_id(settings, "consumer"),
+        );
+        let (patience, metrics, log) = (patience(settings), self.metrics.clone(), self.log.clone());
+        plan.specs
+            .push(self.child("consumer", settings, consumer, move |fault| {
+                Consumer::new(kafka, postgres, id, patience, batches, metrics, log, fault)
+            }));
+        for (number, writer) in writers.into_iter().enumerate() {
+            plan.specs.push(self.writer(number, writer, settings));
+        }
+        self.plan_housekeeping(settings, plan);
+    }
+
+    fn writer(
+        &self,
+        number: usize,
+        writer: Unborn<Writer<Postgres>>,
+        settings: &Settings,
+    ) -> ChildSpec {
+        let (postgres, metrics) = (settings.postgres.clone(), self.metrics.clone());
+        let log = match number {
+            0 => self.log.clone(),
+            _ => self.log.new(o!("writer" => number)),
+        };
+        let spec = self.child("writer", settings, writer, move |fault| {
+            let store = Postgres::new(postgres, SCHEMA.into(), metrics.postgres_up.clone());
+            Writer::new(store, metrics, log, fault)
+        });
+        ChildSpec {
+            id: format!("writer-{number}"),
+            ..spec
+        }
+    }
+
+    fn plan_housekeeping(&self, settings: &Settings, plan: &mut Plan) {
+        let housekeeper = Unborn::<Housekeeper>::default();
+        let controls = Intake::new(housekeeper.address().recipient(), CONTROL_INTAKE);
+        plan.concerned.housekeeper = Some(controls);
+        let (postgres, metrics) = (settings.postgres.clone(), self.metrics.clone());
+        let log = self.log.new(o!("actor" => "housekeeping"));
+        plan.specs.push(
+            self.child("housekeeping", settings, housekeeper, move |fault| {
+                Housekeeper::new(postgres, SCHEMA.into(), metrics, log, fault)
+            }),
+        );
+    }
+
+    /// Adds the actor that reloads the settings, and hands changes to the actors of the plan.
+    fn plan_settings(&self, settings: &Settings, plan: &mut Plan) {
+        let concerned = std::mem::take(&mut plan.concerned);
+        let (role, sources, overlay) = (self.role, self.sources.clone(), Arc::clone(&self.overlay));
+        let (in_force, logging) = (self.in_force.clone(), self.logging.clone());
+        let (metrics, log) = (self.metrics.clone(), self.log.clone());
+        plan.specs.push(
+            self.child("settings", settings, Unborn::default(), move |fault| {
+                SettingsActor {
+                    role,
+                    sources,
+                    overlay,
+                    in_force,
+                    concerned,
+                    logging,
+                    metrics,
+                    log,
+                    fault,
+                }
+            }),
+        );
+    }
+
+    fn child<A: SupervisedActor>(
+        &self,
+        id: &'static str,
+        settings: &Settings,
+        unborn: Unborn<A>,
+        make: impl FnOnce(Fault) -> A + 'static,
+    ) -> ChildSpec {
+        let supervision = self.supervision(id, &settings.node.restart);
+        let life: LocalLife = Box::new(move |stop| Box::pin(unborn.live(make, supervision, stop)));
+        ChildSpec {
+            id: id.to_owned(),
+            life,
+        }
+    }
+}
+
+/// Returns the number of writers of a consumer. A transaction keeps one core of PostgreSQL's machine busy, which is often this one
+/// too, and half a core of this one.
+fn writers(settings: &Settings) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    settings
+        .postgres
+        .writers
+        .unwrap_or_else(|| (cores / 2).clamp(1, 4))
+}
+
+/// Returns the time for which one actor may drain: a little less than the whole node has, so that it can still log what is lost.
+fn patience(settings: &Settings) -> Duration {
+    settings.node.drain_timeout * 9 / 10
+}
+
+/// Returns a name that is unique among the processes of a host, readable in the broker's logs.
+fn client_id(settings: &Settings, role: &str) -> String {
+    format!(
+        "sitewatch-{role}-{}-{}",
+        settings.node.location,
+        std::process::id()
+    )
+}
