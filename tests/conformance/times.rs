@@ -13,10 +13,10 @@ async fn check(url: &str, settings: &str) -> CheckResult {
         .result
 }
 
-/// Asks up to ten times until one try is right: a machine that is busy may take its time at any moment.
+/// Asks up to thirty times until one try is right: a machine that is busy may take its time at any moment.
 async fn some_time<T>(mut ask: impl AsyncFnMut() -> Result<T, String>) -> T {
     let mut wrong = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..30 {
         match ask().await {
             Ok(right) => return right,
             Err(told) => wrong.push(told),
