@@ -1,9 +1,7 @@
 //! No secret is printed: not by `Debug`, not in a problem.
 
-mod support;
-
+use crate::support::folder;
 use sitewatch_config::{Login, Sasl, Secret, Site};
-use support::folder;
 
 const CANARY: &str = "CANARY";
 

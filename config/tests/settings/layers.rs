@@ -1,11 +1,9 @@
 //! Which source wins: defaults < file < legacy variables < `SITEWATCH__…`; `.env` below the environment.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{certificate, folder};
 use sitewatch_config::{LogFormat, LogLevel, Retention, Role, Sasl, SaslMechanism, Secret};
-use support::{certificate, folder};
 
 #[test]
 fn without_any_source_there_are_defaults() {

@@ -1,13 +1,11 @@
 //! Every shipped example loads.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::{Folder, certificate, folder};
 use sitewatch_config::{Role, Sasl, Settings, SslMode};
-use support::{certificate, folder};
 
 /// A new example must be added here, to be loaded for the role it is for.
 const EXAMPLES: [(&str, Role, usize); 4] = [
@@ -71,7 +69,7 @@ fn the_aiven_example_verifies_both_servers() {
 /// The variants that are commented out must load too.
 #[test]
 fn the_sasl_variant_of_the_aiven_example_loads() {
-    let text = include_str!("../aiven.example.yaml");
+    let text = include_str!("../../aiven.example.yaml");
     let mut variant = String::new();
     for line in text.lines() {
         match line.strip_prefix("  # ") {
@@ -136,11 +134,14 @@ fn the_full_example_tells_the_defaults() {
 }
 
 /// `.env.example` as `.env` beside the site file that it names, with the files that Aiven's console offers.
-fn with_env(env: &str) -> support::Folder {
+fn with_env(env: &str) -> Folder {
     let (cert, key) = certificate();
     folder()
         .file(".env", env)
-        .file("config/url_config.yaml", include_str!("../url_config.yaml"))
+        .file(
+            "config/url_config.yaml",
+            include_str!("../../url_config.yaml"),
+        )
         .file("ca.pem", &cert)
         .file("service.cert", &cert)
         .file("service.key", &key)
@@ -148,7 +149,7 @@ fn with_env(env: &str) -> support::Folder {
 
 #[test]
 fn the_example_of_an_env_file_serves_both_roles_and_names_the_services_of_development() {
-    let env = include_str!("../../.env.example");
+    let env = include_str!("../../../.env.example");
     let services = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/services"))
         .arg("env")
         .env_remove("SITEWATCH_KAFKA_PORT")
@@ -175,7 +176,7 @@ fn the_example_of_an_env_file_serves_both_roles_and_names_the_services_of_develo
 /// What is commented out must load too.
 #[test]
 fn every_line_of_the_example_of_an_env_file_is_a_setting() {
-    let env = include_str!("../../.env.example");
+    let env = include_str!("../../../.env.example");
     let all = env.replace("\n# SITEWATCH__", "\nSITEWATCH__");
     let settings = with_env(&all).load_for(Role::Consumer).unwrap();
     assert_eq!(settings.node.location, "fra1");

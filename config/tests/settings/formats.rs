@@ -1,11 +1,9 @@
 //! The same settings in YAML, TOML and JSON are the same.
 
-mod support;
-
 use std::path::PathBuf;
 
+use crate::support::folder;
 use sitewatch_config::{BodyForm, Settings, Site};
-use support::folder;
 
 const YAML: &str = r#"
 node: { location: fra1, restart: { max: 3, base: 1s } }

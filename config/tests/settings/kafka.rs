@@ -1,14 +1,12 @@
 //! Certificates, logins and options of the Kafka connection.
 
-mod support;
-
 use std::{
     fs,
     time::{Duration, SystemTime},
 };
 
+use crate::support::{Folder, certificate, folder};
 use sitewatch_config::{Role, Sasl, Secret, TokenSource};
-use support::{Folder, certificate, folder};
 
 const MTLS: &str = "kafka: { ca: ca.pem, cert: a.cert, key: a.key }";
 

@@ -1,12 +1,10 @@
 //! What a site's settings mean.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::folder;
 use sitewatch_config::{BodyForm, Site, diff_sites};
-use support::folder;
 
 #[test]
 fn a_site_needs_nothing_but_a_url() {
@@ -204,7 +202,7 @@ sites:
 
 #[test]
 fn loading_twice_changes_nothing() {
-    let folder = folder().file("sitewatch.yaml", include_str!("../demo.yaml"));
+    let folder = folder().file("sitewatch.yaml", include_str!("../../demo.yaml"));
     let (old, new) = (folder.load().sites, folder.load().sites);
     let changes = diff_sites(&old, &new);
     assert_eq!(

@@ -1,11 +1,9 @@
 //! The ways of the original project, as they were.
 
-mod support;
-
+use crate::support::folder;
 use sitewatch_config::{BodyForm, Role, Secret, Settings};
-use support::folder;
 
-const URL_CONFIG: &str = include_str!("../url_config.yaml");
+const URL_CONFIG: &str = include_str!("../../url_config.yaml");
 
 fn assert_its_sites(settings: &Settings) {
     let [post, spiegel] = &*settings.sites else {

@@ -1,11 +1,9 @@
 //! The options of a check: references to secrets, more files with sites, flags, and where each value was written.
 
-mod support;
-
 use std::net::SocketAddr;
 
+use crate::support::folder;
 use sitewatch_config::{Explanation, Login, NoProxy, explain_site, load_any};
-use support::folder;
 
 #[test]
 fn secrets_may_stand_in_variables_and_files() {

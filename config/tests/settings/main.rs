@@ -1,0 +1,13 @@
+//! The settings as people write them: files, environment, imports from other monitors, and what is told of mistakes.
+
+mod examples;
+mod fixtures;
+mod formats;
+mod import;
+mod kafka;
+mod layers;
+mod legacy;
+mod options;
+mod secrets;
+mod sites;
+mod support;
