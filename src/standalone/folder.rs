@@ -1,23 +1,23 @@
 //! The folder `node.data_dir`: whose it is, and which process has it.
 
 use std::{
-    fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError},
-    io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{
-        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
-    },
+    fs::{self, Metadata, OpenOptions, Permissions},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use rustix::fs::OFlags;
+use sitewatch_actors::{
+    folder_lock::{FolderLock, LOCK, LockError},
+    private,
+};
 use tokio::time::Instant;
 
 use super::users::{self, User};
 use crate::exit::Failure;
 
-/// The file whose lock says that a process has the folder. The lock is the kernel's: it ends with the process.
-const LOCK: &str = "lock";
 /// A command has the folder for as long as it works. Others wait for it that long.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A process that has just taken the lock writes its name into the file within this time.
@@ -30,8 +30,7 @@ pub(super) const STANDALONE: &str = "--role standalone";
 pub(super) struct DataDir {
     /// Absolute and without symbolic links, so that all ways to the folder give the same path.
     pub(super) path: PathBuf,
-    /// Held open for its lock.
-    _lock: File,
+    _lock: FolderLock,
 }
 
 /// A process that has the folder.
@@ -57,27 +56,22 @@ impl DataDir {
     /// # Errors
     /// If the folder belongs to another user, can't be written, or can't be locked, or a command keeps it for too long.
     pub(super) async fn take(path: &Path, purpose: &str) -> Result<Taken, Failure> {
-        make(path).map_err(|error| unusable(path, &error))?;
-        let path = fs::canonicalize(path).map_err(|error| unusable(path, &error))?;
+        let path = std::path::absolute(path).map_err(|error| unusable(path, &error))?;
+        // The user whom root runs PostgreSQL as has to pass through it.
+        let mode = if users::is_root() { 0o711 } else { 0o700 };
+        private::create_folder(&path, mode).map_err(|error| unusable(&path, &error))?;
+        let path = fs::canonicalize(&path).map_err(|error| unusable(&path, &error))?;
         refuse_foreign(&path)?;
         let file = path.join(LOCK);
-        let mut lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .custom_flags(no_follow())
-            .open(&file)
-            .map_err(|error| unusable(&file, &error))?;
+        let line = format!("{} {purpose}", std::process::id());
         let begun = Instant::now();
         loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::Error(error)) => return Err(no_locks(&file, &error)),
-                Err(TryLockError::WouldBlock) => {}
-            }
-            let holder = Holder::read(&mut lock).map_err(|error| unusable(&file, &error))?;
+            let holder = match FolderLock::try_take(&path, &line) {
+                Ok(lock) => return Ok(Taken::Ours(Self { path, _lock: lock })),
+                Err(LockError::Held(line)) => Holder::read(&line),
+                Err(LockError::NoLocks(error)) => return Err(no_locks(&file, &error)),
+                Err(LockError::Io(error)) => return Err(unusable(&file, &error)),
+            };
             let waited = begun.elapsed();
             if holder.purpose == STANDALONE && (holder.lives() || waited > INTRODUCTION) {
                 return Ok(Taken::Standalone(holder));
@@ -87,25 +81,16 @@ impl DataDir {
             }
             tokio::time::sleep(BETWEEN).await;
         }
-        let line = format!("{} {purpose}\n", std::process::id());
-        lock.set_len(0)
-            .and_then(|()| lock.rewind())
-            .and_then(|()| lock.write_all(line.as_bytes()))
-            .map_err(|error| unusable(&file, &error))?;
-        Ok(Taken::Ours(Self { path, _lock: lock }))
     }
 }
 
 impl Holder {
-    fn read(lock: &mut File) -> io::Result<Self> {
-        let mut line = String::new();
-        lock.rewind()?;
-        lock.take(256).read_to_string(&mut line)?;
-        let (process, purpose) = line.trim().split_once(' ').unwrap_or_default();
-        Ok(Self {
+    fn read(line: &str) -> Self {
+        let (process, purpose) = line.split_once(' ').unwrap_or_default();
+        Self {
             process: process.to_owned(),
             purpose: purpose.to_owned(),
-        })
+        }
     }
 
     /// The line is left over from a killed process until the new holder has written its own.
@@ -121,21 +106,6 @@ impl Holder {
              its own (node.data_dir)",
             path.display()
         ))
-    }
-}
-
-/// Makes the folder, for this user only. The user whom root runs PostgreSQL as has to pass through it.
-fn make(path: &Path) -> io::Result<()> {
-    let mode = if users::is_root() { 0o711 } else { 0o700 };
-    let path = std::path::absolute(path)?;
-    if let Some(above) = path.parent() {
-        fs::create_dir_all(above)?;
-    }
-    match DirBuilder::new().mode(mode).create(&path) {
-        // The umask may have taken away more than was meant.
-        Ok(()) => fs::set_permissions(&path, Permissions::from_mode(mode)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
     }
 }
 
@@ -161,19 +131,28 @@ pub(super) fn refuse_foreign(path: &Path) -> Result<(), Failure> {
             found.uid()
         )));
     }
-    refuse_writable(path, &found, 0o002)
+    // Where the system gives each user a group of their own, umask 002 is usual, so that folders are 0775; nobody else is in that group.
+    // The members of any other group could put files there. The sticky bit does not help: it keeps them from removing files of this
+    // process, and not from making one before it does, such as the one that says where the database is.
+    let ours_alone = found.mode() & 0o022 == 0o020 && User::has_to_itself(found.uid(), found.gid());
+    refuse_rights(path, &found, if ours_alone { 0o002 } else { 0o022 })
 }
 
-/// Refuses what others than its owner can write.
-pub(super) fn refuse_writable(path: &Path, found: &Metadata, mask: u32) -> Result<(), Failure> {
+/// Refuses what others than its owner have these rights on.
+pub(super) fn refuse_rights(path: &Path, found: &Metadata, refused: u32) -> Result<(), Failure> {
     let mode = found.mode() & 0o7777;
-    if mode & mask == 0 {
+    if mode & refused == 0 {
         return Ok(());
     }
     let shown = path.display();
+    let can = if mode & refused & 0o022 == 0 {
+        "read what is in it"
+    } else {
+        "change it"
+    };
     Err(Failure::config(format!(
-        "{shown} has mode {mode:o}, so other users can put files there: run chmod {:o} {shown}",
-        mode & !mask & 0o777
+        "{shown} has mode {mode:o}, so other users can {can}: run chmod {:o} {shown}",
+        mode & !refused & 0o777
     )))
 }
 
@@ -182,17 +161,12 @@ pub(super) fn refuse_writable(path: &Path, found: &Metadata, mask: u32) -> Resul
 pub(super) fn reclaim(path: &Path) -> Result<(), Failure> {
     let opened = OpenOptions::new()
         .read(true)
-        .custom_flags(no_follow() | OFlags::DIRECTORY.bits().cast_signed())
+        .custom_flags((OFlags::NOFOLLOW | OFlags::DIRECTORY).bits().cast_signed())
         .open(path)
         .map_err(|error| unusable(path, &error))?;
     std::os::unix::fs::fchown(&opened, Some(0), Some(0))
         .and_then(|()| opened.set_permissions(Permissions::from_mode(0o711)))
         .map_err(|error| unusable(path, &error))
-}
-
-/// The flag for opening a file that must not be a symbolic link.
-pub(super) fn no_follow() -> i32 {
-    OFlags::NOFOLLOW.bits().cast_signed()
 }
 
 /// The error for a path of the folder that the system refuses.

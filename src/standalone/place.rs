@@ -4,19 +4,18 @@
 //! as root. Nothing is taken over that another user could have put there.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions, Permissions},
+    fs,
     hash::{BuildHasher as _, RandomState},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{
-        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
-    },
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
+use sitewatch_actors::private;
 use slog::{Logger, warn};
 
 use super::{
-    folder::{no_follow, reclaim, refuse_foreign, refuse_writable, unusable},
+    folder::{reclaim, refuse_foreign, refuse_rights, unusable},
     users::{self, User},
 };
 use crate::exit::Failure;
@@ -71,12 +70,7 @@ impl Place {
             None if !users::is_root() || let_through(data_dir)? => data_dir.to_owned(),
             None => elsewhere(data_dir, log)?,
         };
-        match DirBuilder::new().mode(0o711).create(&home) {
-            Ok(()) => fs::set_permissions(&home, Permissions::from_mode(0o711)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
-        }
-        .map_err(|error| unusable(&home, &error))?;
+        private::create_folder(&home, 0o711).map_err(|error| unusable(&home, &error))?;
         Self::at(home)
     }
 
@@ -118,7 +112,7 @@ fn owner(cluster: &Path) -> Result<Option<User>, Failure> {
             "{shown} is no folder: move the data of PostgreSQL to its place, or set node.data_dir to where it is"
         )));
     }
-    refuse_writable(cluster, &found, 0o077)?;
+    refuse_rights(cluster, &found, 0o077)?;
     let ours = users::ourselves();
     let server_user = User::server_users().find(|user| user.uid == found.uid());
     match server_user {
@@ -134,10 +128,7 @@ fn owner(cluster: &Path) -> Result<Option<User>, Failure> {
 
 fn remembered(data_dir: &Path) -> Result<Option<PathBuf>, Failure> {
     let file = data_dir.join(ELSEWHERE);
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(no_follow())
-        .open(&file);
+    let opened = private::options().read(true).open(&file);
     let mut text = String::new();
     match opened.and_then(|mut opened| opened.read_to_string(&mut text)) {
         Ok(_) => {}
@@ -157,10 +148,9 @@ fn remembered(data_dir: &Path) -> Result<Option<PathBuf>, Failure> {
 /// Written before the folder is made, so that no crash leaves data that nothing leads to.
 fn remember(data_dir: &Path, home: &Path) -> Result<(), Failure> {
     let file = data_dir.join(ELSEWHERE);
-    let written = OpenOptions::new()
+    let written = private::options()
         .write(true)
         .create_new(true)
-        .mode(0o600)
         .open(&file)
         .and_then(|mut opened| {
             writeln!(opened, "{}", home.display())?;

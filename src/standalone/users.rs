@@ -23,6 +23,13 @@ impl User {
         let named = ["postgres", "nobody"].map(|name| find(&users, name));
         named.into_iter().flatten().chain([NOBODY])
     }
+
+    /// Whether nobody but this user is in the group, as far as the files of the system say. A user or group of elsewhere (LDAP) is not in
+    /// them: of such a group it is not known.
+    pub(super) fn has_to_itself(uid: u32, gid: u32) -> bool {
+        let read = |file| fs::read_to_string(file).unwrap_or_default();
+        is_private_group(&read("/etc/passwd"), &read("/etc/group"), uid, gid)
+    }
 }
 
 fn find(users: &str, name: &str) -> Option<User> {
@@ -34,6 +41,29 @@ fn find(users: &str, name: &str) -> Option<User> {
         uid: user.get(2)?.parse().ok()?,
         gid: user.get(3)?.parse().ok()?,
     })
+}
+
+/// Whether the group is the user's own: it has the user's name, nobody else's primary group is it, and it has no other members.
+fn is_private_group(users: &str, groups: &str, uid: u32, gid: u32) -> bool {
+    let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
+    let (uid, gid) = (uid.to_string(), gid.to_string());
+    let users: Vec<_> = users.lines().map(fields).collect();
+    let Some(user) = users.iter().find(|user| user.get(2) == Some(&uid)) else {
+        return false;
+    };
+    let primary: Vec<_> = users
+        .iter()
+        .filter(|user| user.get(3) == Some(&gid))
+        .collect();
+    let mut groups = groups.lines().map(fields);
+    let Some(group) = groups.find(|group| group.get(2) == Some(&gid)) else {
+        return false;
+    };
+    let members = group.get(3).map_or("", String::as_str).split(',');
+    let has_others = members
+        .filter(|member| !member.is_empty())
+        .any(|member| member != user[0]);
+    group[0] == user[0] && primary == [user] && !has_others
 }
 
 /// The user of this process.
@@ -55,5 +85,18 @@ mod tests {
         let postgres = User { uid: 101, gid: 104 };
         assert_eq!(find(users, "postgres"), Some(postgres));
         assert_eq!(find(users, "nobody"), None);
+    }
+
+    #[test]
+    fn a_group_is_private_if_its_user_alone_is_in_it() {
+        let users = "ada:x:1000:1000::/:\nbob:x:1001:1001::/:\neve:x:1002:100::/:\nfay:x:1003:1003::/:\ngil:x:1004:1003::/:\n";
+        let groups = "users:x:100:\nada:x:1000:\nbob:x:1001:bob,eve\nfay:x:1003:\n";
+        let private = |uid, gid| is_private_group(users, groups, uid, gid);
+        assert!(private(1000, 1000));
+        assert!(!private(1001, 1001), "eve is a member");
+        assert!(!private(1002, 100), "it is for many users");
+        assert!(!private(1003, 1003), "it is the primary group of gil too");
+        assert!(!private(1000, 1003), "it is another user's");
+        assert!(!private(7, 7) && !private(1000, 7), "it is not known");
     }
 }

@@ -81,10 +81,83 @@ async fn a_folder_that_others_can_write_is_refused() {
         folder.path(),
         false,
         78,
-        &["sitewatch-data has mode 777", "chmod 775"],
+        &["sitewatch-data has mode 777", "can change it", "chmod 755"],
     )
     .await;
     assert_eq!(fs::read_dir(&data).unwrap().count(), 0);
+}
+
+#[actix_rt::test]
+async fn a_folder_that_a_group_of_many_can_write_is_refused() {
+    if !has_root() {
+        return;
+    }
+    for mode in [0o775, 0o1775] {
+        let folder = folder();
+        let data = folder.path().join("sitewatch-data");
+        fs::create_dir(&data).unwrap();
+        chown(&data, None, Some(NOBODY - 1)).unwrap();
+        fs::set_permissions(&data, fs::Permissions::from_mode(mode)).unwrap();
+        let said = format!("sitewatch-data has mode {mode:o}");
+        refused(folder.path(), false, 78, &[&said, "chmod 755"]).await;
+    }
+}
+
+#[actix_rt::test]
+async fn data_that_others_can_only_read_is_refused_as_such() {
+    let folder = folder();
+    let cluster = folder.path().join("sitewatch-data/postgres");
+    fs::create_dir_all(&cluster).unwrap();
+    fs::set_permissions(&cluster, fs::Permissions::from_mode(0o750)).unwrap();
+    let said = ["has mode 750", "can read what is in it", "chmod 700"];
+    refused(folder.path(), false, 78, &said).await;
+}
+
+#[actix_rt::test]
+async fn folders_above_are_closed_to_writers_whatever_the_umask() {
+    let (folder, web) = (folder(), Web::start());
+    super::write_settings(folder.path(), &web);
+    let log = folder.path().join("log");
+    let mut node = std::process::Command::new("sh")
+        .args(["-c", "umask 000; exec \"$@\"", "sh"])
+        .arg(super::program(folder.path()).get_program())
+        .args(["--role", "standalone"])
+        .current_dir(folder.path())
+        .env_clear()
+        .env("SITEWATCH__NODE__DATA_DIR", "above/below/data")
+        .stderr(fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let said = || fs::read_to_string(&log).unwrap();
+    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+    while !said().contains("making a private PostgreSQL") {
+        assert!(std::time::Instant::now() < deadline, "{}", said());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    super::signal("-TERM", node.id());
+    assert_eq!(node.wait().unwrap().code(), Some(0), "{}", said());
+    for path in ["above", "above/below", "above/below/data"] {
+        let mode = fs::metadata(folder.path().join(path)).unwrap();
+        let mode = mode.permissions().mode();
+        assert_eq!(mode & 0o022, 0, "{path}: {mode:o}");
+    }
+}
+
+#[actix_rt::test]
+async fn data_of_another_version_of_postgresql_is_named_with_what_helps() {
+    let folder = folder();
+    let cluster = folder.path().join("sitewatch-data/postgres");
+    fs::create_dir_all(&cluster).unwrap();
+    fs::set_permissions(&cluster, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(cluster.join("PG_VERSION"), "13\n").unwrap();
+    if super::is_root() {
+        chown(&cluster, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let said = [
+        "is of PostgreSQL 13; installed: ",
+        "install the package postgresql-13, or move the data by pg_upgrade or a dump",
+    ];
+    refused(folder.path(), false, 69, &said).await;
 }
 
 #[actix_rt::test]

@@ -1,10 +1,10 @@
 //! The disk under the spool: a folder of files that grow. The real one, and what the spool asks of any.
 
 use std::{
-    fs::{self, File, Metadata, TryLockError},
+    fs::{self, File},
     io::{self, Read as _, Seek as _, Write as _},
     mem,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -13,7 +13,10 @@ use std::{
 use thiserror::Error;
 
 use super::files::is_of_the_spool;
-use crate::private;
+use crate::{
+    folder_lock::{FolderLock, LOCK, LockError, identity},
+    private,
+};
 
 /// What the spool asks of a disk. Names are those of files in its folder.
 pub trait Disk: Send + 'static {
@@ -89,27 +92,25 @@ impl OpenError {
 /// The mode bit of a folder in which each user removes only files of their own.
 const STICKY: u32 = 0o1000;
 
-/// The file that keeps other processes away.
-pub(super) const LOCK: &str = "lock";
-
 /// How often the lock is tried, and how long it is waited for it between: one who looks from outside has it for an instant.
 const TRIES: u32 = 20;
 const BETWEEN: Duration = Duration::from_millis(10);
 
-fn take(lock: &File) -> Result<(), TryLockError> {
+fn take(folder: &Path) -> Result<FolderLock, LockError> {
+    let holder = std::process::id().to_string();
     for _ in 1..TRIES {
-        match lock.try_lock() {
-            Err(TryLockError::WouldBlock) => thread::sleep(BETWEEN),
+        match FolderLock::try_take(folder, &holder) {
+            Err(LockError::Held(_)) => thread::sleep(BETWEEN),
             end => return end,
         }
     }
-    lock.try_lock()
+    FolderLock::try_take(folder, &holder)
 }
 
 /// Makes the folder and those above it, so that their names survive a crash.
 fn create_durably(folder: &Path) -> io::Result<()> {
     let missing = folder.ancestors().take_while(|it| !it.exists()).count();
-    private::create_folder(folder)?;
+    private::create_folder(folder, 0o700)?;
     for above in folder.ancestors().skip(1).take(missing) {
         let above = if above.as_os_str().is_empty() {
             Path::new(".")
@@ -121,18 +122,10 @@ fn create_durably(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Identifies a file, whatever its name: device and inode.
-fn identity(found: &Metadata) -> (u64, u64) {
-    (found.dev(), found.ino())
-}
-
 /// A folder of the file system, held against other processes while this value lives and its lock file is there.
 pub struct RealDisk {
     folder: PathBuf,
-    /// Held open for its lock.
-    _lock: File,
-    /// The file that is locked. Once another file, or none, has its name, the lock keeps nobody out.
-    lock: (u64, u64),
+    lock: FolderLock,
     /// The file that is written.
     open: Option<(String, File)>,
     notes: Vec<String>,
@@ -150,41 +143,19 @@ impl RealDisk {
         };
         create_durably(folder).map_err(trouble(folder))?;
         let path = folder.join(LOCK);
-        let mut lock = private::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(trouble(&path))?;
-        match take(&lock) {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Only for the message.
-                let _ = lock.read_to_string(&mut holder);
-                return Err(OpenError::InUse {
-                    folder: folder.display().to_string(),
-                    holder: holder.trim().to_owned(),
-                });
-            }
-            Err(TryLockError::Error(error)) => return Err(trouble(&path)(error)),
-        }
-        // Only for the message of others: on a full disk it is left out.
-        let _ = lock
-            .set_len(0)
-            .and_then(|()| lock.rewind())
-            .and_then(|()| writeln!(lock, "{}", std::process::id()));
-        let found = lock.metadata().map_err(trouble(&path))?;
+        let lock = take(folder).map_err(|error| match error {
+            LockError::Held(holder) => OpenError::InUse {
+                folder: folder.display().to_string(),
+                holder,
+            },
+            LockError::NoLocks(error) | LockError::Io(error) => trouble(&path)(error),
+        })?;
         let mut disk = Self {
             folder: folder.to_owned(),
-            _lock: lock,
-            lock: identity(&found),
+            lock,
             open: None,
             notes: Vec::new(),
         };
-        // Removed between opening and locking: another process may have a lock of its own.
-        disk.held().map_err(trouble(&path))?;
         disk.close_to_others();
         Ok(disk)
     }
@@ -342,14 +313,7 @@ impl Disk for RealDisk {
     }
 
     fn held(&self) -> io::Result<()> {
-        let path = self.folder.join(LOCK);
-        let why = match fs::symlink_metadata(&path) {
-            Ok(found) if identity(&found) == self.lock => return Ok(()),
-            Ok(_) => "is another file than the one that this process has locked".to_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => "was removed".to_owned(),
-            Err(error) => format!("can't be looked at ({error})"),
-        };
-        Err(io::Error::other(format!("{} {why}", path.display())))
+        self.lock.held()
     }
 
     fn take_notes(&mut self) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::disk::LOCK;
+use crate::folder_lock::LOCK;
 
 /// The file of the checkpoint.
 pub(super) const CHECKPOINT: &str = "acknowledged";

@@ -9,10 +9,10 @@ use std::{
 use super::{
     Damage,
     acknowledged::Checkpoint,
-    disk::LOCK,
     files::{CHECKPOINT, DAMAGED, SEGMENT, number, refuse_foreign},
     segment,
 };
+use crate::folder_lock::LOCK;
 
 /// What is in a spool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
