@@ -135,7 +135,7 @@ Examples:
 
 Signals: SIGHUP reloads the settings; SIGTERM or SIGINT drains and ends, a second one ends at once.
 Exit codes: 0 ended in order, 64 usage, 69 a service is unavailable, 70 an actor failed for good, 74 a file can't be written, 78 the settings are wrong,
-130 a command was ended by a signal.";
+130 a command was ended by SIGINT; 143 by SIGTERM.";
 
 #[cfg(test)]
 mod tests {

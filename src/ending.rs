@@ -1,50 +1,60 @@
-//! The signals that end a node, and an end in order.
+//! What ends a node or a command before its work is done, and an end in order.
 
-use std::time::Duration;
+use std::{process, thread, time::Duration};
 
-use futures_util::future::{Either, select};
+use futures_util::future::LocalBoxFuture;
 use sitewatch_actors::supervision::Exit;
-use slog::{Logger, info, warn};
+use slog::{Logger, error, info, warn};
 use tokio::{
+    runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
+    sync::{oneshot, watch},
 };
 
 use crate::exit::Failure;
 
+/// Completes when the process is to end. It is not polled after that.
+pub(crate) type Stopped<'a> = LocalBoxFuture<'a, ()>;
+
 /// Waits for the tree's end. The first SIGTERM or SIGINT makes it drain, for as long as is allowed; the second ends it at
-/// once.
+/// once. A part outside of the tree that has `failed` for good makes it drain too, and is the reason of the end then.
 pub(crate) async fn end_in_order(
-    life: impl Future<Output = Exit> + Unpin,
+    mut life: impl Future<Output = Exit> + Unpin,
     stop: oneshot::Sender<()>,
     mut signals: Signals,
+    failed: impl Future<Output = Failure>,
     patience: Duration,
     log: &Logger,
 ) -> Result<Exit, Failure> {
-    let life = match select(life, Box::pin(signals.either())).await {
-        Either::Left((exit, _)) => return Ok(exit),
-        Either::Right(((), life)) => life,
+    let failure = tokio::select! {
+        exit = &mut life => return Ok(exit),
+        _ = signals.either() => None,
+        failure = failed => Some(failure),
     };
-    info!(log, "stopping: draining in order"; "at_most" => ?patience);
+    match &failure {
+        None => info!(log, "stopping: draining in order"; "at_most" => ?patience),
+        Some(failure) => {
+            error!(log, "stopping: draining in order"; "at_most" => ?patience, "reason" => %failure)
+        }
+    }
     // A tree that has ended meanwhile needs no word.
     let _ = stop.send(());
-    let bounded = tokio::time::timeout(patience, life);
-    match select(Box::pin(bounded), Box::pin(signals.either())).await {
-        Either::Left((Ok(exit), _)) => Ok(exit),
-        Either::Left((Err(_), _)) => {
+    let exit = tokio::select! {
+        drained = tokio::time::timeout(patience, life) => drained.unwrap_or_else(|_| {
             warn!(
                 log,
                 "not everything could be drained in time; what is in the spool and in Kafka is taken up again at the next start"
             );
-            Ok(Exit::Stopped)
+            Exit::Stopped
+        }),
+        _ = signals.either() => {
+            return Err(Failure::software("a signal during the drain: ended at once"));
         }
-        Either::Right(_) => Err(Failure::software(
-            "a second signal: ended at once, without draining",
-        )),
-    }
+    };
+    failure.map_or(Ok(exit), Err)
 }
 
-/// The signals that end the node.
+/// The signals that end the process.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -65,11 +75,68 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one.
-    pub(crate) async fn either(&mut self) {
+    /// Waits for the next one; gives which it is.
+    pub(crate) async fn either(&mut self) -> SignalKind {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
         }
+    }
+}
+
+/// The signal that ends a command. A thread of its own waits for it, and ends the process itself once this value and its clones are gone: nothing has to
+/// be put in order then, and the command's own thread may be waiting for a reader of its output.
+#[derive(Clone)]
+pub(crate) struct Interruption {
+    signal: watch::Receiver<Option<SignalKind>>,
+}
+
+impl Interruption {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// If the system has no thread for it, or refuses to tell of signals.
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        let (tell, signal) = watch::channel(None);
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(Failure::software)?;
+        let mut signals = {
+            let _inside = runtime.enter();
+            Signals::listen()?
+        };
+        let wait = move || {
+            runtime.block_on(async {
+                loop {
+                    let signal = signals.either().await;
+                    if tell.send(Some(signal)).is_err() {
+                        process::exit(Failure::interrupted(signal).code().into());
+                    }
+                }
+            })
+        };
+        thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(wait)
+            .map_err(Failure::software)?;
+        Ok(Self { signal })
+    }
+
+    /// Waits for the signal; gives how the command ends by it.
+    pub(crate) async fn comes(&self) -> Failure {
+        let mut signal = self.signal.clone();
+        if let Ok(signal) = signal.wait_for(Option::is_some).await
+            && let Some(signal) = *signal
+        {
+            return Failure::interrupted(signal);
+        }
+        // The thread does not end while there is somebody who listens.
+        std::future::pending().await
+    }
+
+    /// How the command ends by the signal that has come, if one has.
+    pub(crate) fn has_come(&self) -> Option<Failure> {
+        self.signal.borrow().map(Failure::interrupted)
     }
 }

@@ -6,6 +6,8 @@ use std::{
     process::ExitCode,
 };
 
+use tokio::signal::unix::SignalKind;
+
 /// Why the program ends, and with which code. It displays as the message alone.
 #[derive(Debug)]
 pub struct Failure {
@@ -57,12 +59,19 @@ impl Failure {
         }
     }
 
-    /// A signal has ended it (128 and the number of SIGINT, as shells have it).
-    pub fn interrupted() -> Self {
+    /// A signal has ended it (128 and the number of the signal, as shells have it).
+    pub fn interrupted(signal: SignalKind) -> Self {
+        let number = signal.as_raw_value();
         Self {
-            code: 130,
-            message: "ended by a signal".to_owned(),
+            // No system has a signal of a larger number.
+            code: u8::try_from(number).map_or(u8::MAX, |number| number.saturating_add(128)),
+            message: format!("ended by signal {number}"),
         }
+    }
+
+    /// The code with which the process ends.
+    pub fn code(&self) -> u8 {
+        self.code
     }
 
     /// Prints the message where people look for it and gives the code.

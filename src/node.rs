@@ -63,7 +63,7 @@ pub(crate) fn run(
         }
         let overlay = Arc::new(|_: &mut Settings| {});
         let tree = build_tree(role, sources, overlay, settings, &logging, metrics)?;
-        tree.live(signals).await
+        tree.live(signals, std::future::pending()).await
     });
     // What there was to wait for has been waited for. Dropped, it would also wait for a flush that nobody has time for.
     std::mem::forget(system);
@@ -91,10 +91,7 @@ async fn standalone(
     let end = match build_tree(role, sources, overlay, settings, logging, metrics) {
         Ok(tree) => {
             let shown = watch.then(|| Watch::start(postgres, log.clone()));
-            let end = tokio::select! {
-                end = tree.live(signals) => end,
-                failure = embedded.failed() => Err(failure),
-            };
+            let end = tree.live(signals, embedded.failed()).await;
             if let Some(shown) = shown {
                 shown.stop().await;
             }

@@ -99,11 +99,15 @@ impl Tree {
         }
     }
 
-    /// Runs the actors until a signal, or until one of them fails for good.
+    /// Runs the actors until a signal, until one of them fails for good, or until a part outside of the tree has `failed` so.
     ///
     /// # Errors
-    /// If an actor failed beyond its restart intensity, or refuses its settings.
-    pub(crate) async fn live(self, signals: Signals) -> Result<(), Failure> {
+    /// If an actor failed beyond its restart intensity, or refuses its settings; and what `failed` gives.
+    pub(crate) async fn live(
+        self,
+        signals: Signals,
+        failed: impl Future<Output = Failure>,
+    ) -> Result<(), Failure> {
         let (log, settings) = (self.log.clone(), self.in_force.get());
         info!(log, "starting"; "role" => %self.role, "version" => env!("CARGO_PKG_VERSION"),
             "location" => &settings.node.location);
@@ -120,6 +124,7 @@ impl Tree {
             Box::pin(life),
             stop,
             signals,
+            failed,
             settings.node.drain_timeout,
             &log,
         )

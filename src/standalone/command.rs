@@ -13,10 +13,14 @@ use slog::{Discard, Logger, o};
 use super::{
     folder::{DataDir, Taken, refuse_foreign, unusable},
     place::Place,
-    postgres::{self, Server},
+    postgres::Server,
     running::Running,
+    socket,
 };
-use crate::{ending::Signals, exit::Failure};
+use crate::{
+    ending::{Interruption, Stopped},
+    exit::Failure,
+};
 
 /// A standalone that has just taken the folder has its database running within this time, usually.
 const STARTING: Duration = Duration::from_secs(15);
@@ -25,7 +29,7 @@ const STARTING: Duration = Duration::from_secs(15);
 /// long as the work takes. A line on standard error says so then.
 ///
 /// # Errors
-/// Those of the work; if there is no database; if a signal ends the command.
+/// Those of the work; if there is no database; if a signal ends the command. What the work has begun is dropped then.
 pub(crate) fn with_database<T>(
     sources: &Sources,
     name: &str,
@@ -33,22 +37,32 @@ pub(crate) fn with_database<T>(
 ) -> Result<T, Failure> {
     let mut settings = load_any(sources).map_err(Failure::config)?;
     actix_rt::System::new().block_on(async {
-        if settings.postgres.url.is_some() {
-            return work(&settings).await;
+        let interruption = Interruption::listen()?;
+        let mut started = None;
+        if settings.postgres.url.is_none() {
+            let found = tokio::select! {
+                found = Found::look(&settings.node.data_dir, name) => found?,
+                failure = interruption.comes() => return Err(failure),
+            };
+            settings.postgres.url = Some(found.url.clone());
+            if let Some(place) = found.to_start {
+                started = Some(Started::start(place, &interruption).await?);
+            }
         }
-        let found = Found::look(&settings.node.data_dir, name).await?;
-        settings.postgres.url = Some(found.url.clone());
-        let Some(mut started) = found.started else {
-            return work(&settings).await;
-        };
         let end = tokio::select! {
             end = work(&settings) => end,
-            () = started.signals.either() => Err(Failure::interrupted()),
+            failure = interruption.comes() => Err(failure),
         };
-        let stopped = started.running.stop().await;
+        let stopped = match started {
+            Some(started) => started.running.stop().await,
+            None => Ok(()),
+        };
         let end = end?;
         stopped?;
-        Ok(end)
+        match interruption.has_come() {
+            Some(failure) => Err(failure),
+            None => Ok(end),
+        }
     })
 }
 
@@ -56,14 +70,30 @@ pub(crate) fn with_database<T>(
 struct Found {
     url: PostgresUrl,
     /// `None` if a standalone runs it.
-    started: Option<Started>,
+    to_start: Option<(Place, DataDir)>,
 }
 
 /// A database that runs for a command only.
 struct Started {
     running: Running,
-    signals: Signals,
     _folder: DataDir,
+}
+
+impl Started {
+    async fn start(
+        (place, folder): (Place, DataDir),
+        interruption: &Interruption,
+    ) -> Result<Self, Failure> {
+        let log = Logger::root(Discard, o!());
+        let mut stopped: Stopped = Box::pin(async { _ = interruption.comes().await });
+        match Server::bring_up(place, &mut stopped, &log).await? {
+            Some((_, running)) => Ok(Self {
+                running,
+                _folder: folder,
+            }),
+            None => Err(interruption.comes().await),
+        }
+    }
 }
 
 impl Found {
@@ -86,10 +116,10 @@ impl Found {
         let place = Place::find(&path, &log)?
             .filter(|place| place.has_data())
             .ok_or_else(absent)?;
-        let url = postgres::url(&place.cluster)?;
+        let url = socket::url(&place.cluster)?;
         match DataDir::take(&path, name).await? {
             Taken::Standalone(holder) => {
-                if !postgres::answers(&url, STARTING).await {
+                if !socket::answers(&url, STARTING).await {
                     return Err(Failure::unavailable(format!(
                         "process {} has {shown} (node.data_dir), but the database in it does not answer: that process is about \
                          to end, or it uses another database (then set POSTGRES_URL)",
@@ -100,22 +130,18 @@ impl Found {
                     "using the database in {shown}, which process {} runs",
                     holder.process
                 ));
-                Ok(Self { url, started: None })
+                Ok(Self {
+                    url,
+                    to_start: None,
+                })
             }
             Taken::Ours(folder) => {
-                let signals = Signals::listen()?;
                 tell(&format!(
                     "using the database in {shown}, started for this command"
                 ));
-                let running = Server::prepare(place, &log).await?.start().await?;
-                let started = Started {
-                    running,
-                    signals,
-                    _folder: folder,
-                };
                 Ok(Self {
                     url,
-                    started: Some(started),
+                    to_start: Some((place, folder)),
                 })
             }
         }

@@ -1,6 +1,6 @@
 //! Keeps the private PostgreSQL running: one that ends by itself is started again, with the delays and the limit of an actor.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use actix_rt::task::JoinHandle;
 use sitewatch_actors::{metrics::Metrics, supervision::RestartPolicy};
@@ -9,7 +9,10 @@ use slog::{Logger, error, info, warn};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{postgres::Server, running::Running};
-use crate::exit::Failure;
+use crate::{ending::Stopped, exit::Failure};
+
+/// How often the length of the server's log is looked at.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// A PostgreSQL of this process's own, which is kept running.
 pub(super) struct Kept {
@@ -36,6 +39,10 @@ impl Kept {
             metrics,
             log: log.clone(),
         };
+        let stopped = Box::pin(async {
+            // A sender that is gone means the same.
+            let _ = stopped.await;
+        });
         let life = actix_rt::spawn(keeper.keep(running, stopped));
         Self { url, stop, life }
     }
@@ -79,32 +86,42 @@ impl Keeper {
     async fn keep(
         self,
         mut running: Running,
-        mut stop: oneshot::Receiver<()>,
+        mut stopped: Stopped<'static>,
     ) -> Result<(), Failure> {
         let mut policy = RestartPolicy::new(&self.restart);
         loop {
             let mut reason = tokio::select! {
                 end = running.ended() => format!("it ended by itself ({end})"),
-                _ = &mut stop => return running.stop().await,
+                never = self.look_after_log() => match never {},
+                () = &mut stopped => return running.stop().await,
             };
             running = loop {
                 let delay = self.after_failure(&mut policy, &reason)?;
                 tokio::select! {
                     () = tokio::time::sleep(delay) => {}
-                    _ = &mut stop => return Ok(()),
+                    () = &mut stopped => return Ok(()),
                 }
-                tokio::select! {
-                    started = self.server.start() => match started {
-                        Ok(running) => break running,
-                        Err(failure) => reason = failure.to_string(),
-                    },
-                    _ = &mut stop => return Ok(()),
+                match self.server.start(&mut stopped).await {
+                    Ok(Some(running)) => break running,
+                    Ok(None) => return Ok(()),
+                    Err(failure) => reason = failure.to_string(),
                 }
             };
             info!(
                 self.log,
                 "the private PostgreSQL runs again, with all that was committed"
             );
+        }
+    }
+
+    /// Never ends: the server's log is cut whenever it is long.
+    async fn look_after_log(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if let Err(error) = self.server.log.cut_if_long() {
+                warn!(self.log, "the log of the private PostgreSQL can't be cut, it grows"; "reason" => %error,
+                    "path" => %self.server.log.path().display());
+            }
         }
     }
 

@@ -7,6 +7,8 @@ mod place;
 mod postgres;
 mod programs;
 mod running;
+mod server_log;
+mod socket;
 mod users;
 mod watch;
 
@@ -27,7 +29,12 @@ use self::{
     place::Place,
     postgres::Server,
 };
-use crate::{audit::failure, ending::Signals, exit::Failure, settings::Overlay};
+use crate::{
+    audit::failure,
+    ending::{Signals, Stopped},
+    exit::Failure,
+    settings::Overlay,
+};
 
 /// The embedded parts that the settings do not replace.
 pub(crate) struct Embedded {
@@ -52,7 +59,7 @@ impl Embedded {
         let data_dir = &settings.node.data_dir;
         let taken = tokio::select! {
             taken = DataDir::take(data_dir, STANDALONE) => taken?,
-            () = signals.either() => return Ok(None),
+            _ = signals.either() => return Ok(None),
         };
         let folder = match taken {
             Taken::Ours(folder) => folder,
@@ -67,15 +74,11 @@ impl Embedded {
             None
         } else {
             let place = Place::find_or_make(&folder.path, log)?;
-            let started = async {
-                let server = Server::prepare(place, log).await?;
-                let running = server.start().await?;
-                Ok((server, running))
-            };
             // Data may have to be fetched, made or recovered first, which takes a while.
-            let (server, running) = tokio::select! {
-                started = started => started?,
-                () = signals.either() => return Ok(None),
+            let mut stopped: Stopped = Box::pin(async { _ = signals.either().await });
+            let brought_up = Server::bring_up(place, &mut stopped, log).await?;
+            let Some((server, running)) = brought_up else {
+                return Ok(None);
             };
             let restart = &settings.node.restart;
             Some(Kept::keep(server, running, restart, metrics.clone(), log))

@@ -3,91 +3,80 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File, Permissions},
-    io::{Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{PermissionsExt as _, chown},
-    },
+    fs::{self, Permissions},
+    io::{self, Write as _},
+    os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 
+use rustix::process::Signal;
 use sitewatch_actors::private;
 use sitewatch_config::PostgresUrl;
 use slog::{Logger, info, warn};
-use tokio::{process::Command, time::Instant};
+use tokio::{process::Command, time::timeout};
 
 use super::{
     folder::unusable,
     place::Place,
     programs,
-    running::{Running, node_above, runs, shown_end},
+    running::{Running, end_group, node_above, runs, shown_end},
+    server_log::ServerLog,
+    socket,
 };
-use crate::exit::Failure;
+use crate::{ending::Stopped, exit::Failure};
 
 /// Who may do what: whoever can reach the socket, as that is in a folder of the server's user.
 const RULES: &str = "# Written by sitewatch-node at each start.\nlocal all sitewatch trust\n";
 /// The extension of a folder in which data is being made.
 const UNFINISHED: &str = "new-";
-/// The longest path of a socket, and what PostgreSQL adds to that of the folder.
-const LONGEST_SOCKET: usize = 107;
-const SOCKET: &str = ".s.PGSQL.5432";
-/// What is kept of the server's log from before this start.
-const KEPT_LOG: u64 = 4 << 20;
 /// A server that was killed has to read its journal again first.
 const START: Duration = Duration::from_secs(300);
 const BETWEEN: Duration = Duration::from_millis(50);
+/// A program that is asked to end has put away what it has begun within this time.
+const PUT_AWAY: Duration = Duration::from_secs(10);
 
 /// A PostgreSQL that can be started.
 pub(super) struct Server {
     /// How to connect to it.
     pub(super) url: PostgresUrl,
+    /// What it logs.
+    pub(super) log: ServerLog,
     place: Place,
     programs: PathBuf,
 }
 
-/// The URL of the server whose data is in `cluster`.
-///
-/// # Errors
-/// If the path is too long for a socket.
-pub(super) fn url(cluster: &Path) -> Result<PostgresUrl, Failure> {
-    let bytes = cluster.as_os_str().as_bytes();
-    let length = bytes.len() + 1 + SOCKET.len();
-    if length > LONGEST_SOCKET {
-        return Err(Failure::config(format!(
-            "the path {} is {} bytes too long for PostgreSQL's socket: set node.data_dir to a shorter one",
-            cluster.display(),
-            length - LONGEST_SOCKET
-        )));
-    }
-    let host = percent_encoding::percent_encode(bytes, percent_encoding::NON_ALPHANUMERIC);
-    format!("postgres://sitewatch@{host}/postgres?sslmode=disable")
-        .parse()
-        .map_err(|error: String| Failure::config(format!("{}: {error}", cluster.display())))
-}
-
 impl Server {
-    /// Makes the data if there is none, and ends a server that a killed process has left.
+    /// Makes the data if there is none, ends a server that a killed process has left, and starts its own. `None` if it was stopped before
+    /// it answered: nothing of it runs then.
     ///
     /// # Errors
     /// If there are no programs and none can be fetched, or one of them fails.
-    pub(super) async fn prepare(place: Place, log: &Logger) -> Result<Self, Failure> {
-        let url = url(&place.cluster)?;
-        let programs = programs::find(&place, log).await?;
+    pub(super) async fn bring_up(
+        place: Place,
+        stopped: &mut Stopped<'_>,
+        log: &Logger,
+    ) -> Result<Option<(Self, Running)>, Failure> {
+        let url = socket::url(&place.cluster)?;
+        let programs = tokio::select! {
+            programs = programs::find(&place, log) => programs?,
+            () = &mut *stopped => return Ok(None),
+        };
         let server = Self {
             url,
+            log: ServerLog::new(&place.home),
             place,
             programs,
         };
         server.write_rules()?;
         if server.place.has_data() {
             server.end_left_over(log).await?;
-        } else {
-            server.make_data(log).await?;
+        } else if server.make_data(stopped, log).await?.is_none() {
+            return Ok(None);
         }
-        Ok(server)
+        let running = server.start(stopped).await?;
+        Ok(running.map(|running| (server, running)))
     }
 
     fn write_rules(&self) -> Result<(), Failure> {
@@ -98,7 +87,7 @@ impl Server {
             .truncate(true)
             .open(&file)
             .and_then(|mut opened| {
-                // The server's user must be able to read it, whatever the umask says.
+                // The server's user must be able to read it.
                 opened.set_permissions(Permissions::from_mode(0o644))?;
                 opened.write_all(RULES.as_bytes())
             });
@@ -110,8 +99,12 @@ impl Server {
     }
 
     /// Beside its place first, so that an end in the middle leaves no half of it there. Under a name of this process's own: one
-    /// that was killed may have left an `initdb` that is still at work.
-    async fn make_data(&self, log: &Logger) -> Result<(), Failure> {
+    /// that was killed may have left an `initdb` that is still at work. `None` if it was stopped.
+    async fn make_data(
+        &self,
+        stopped: &mut Stopped<'_>,
+        log: &Logger,
+    ) -> Result<Option<()>, Failure> {
         let cluster = &self.place.cluster;
         info!(log, "making a private PostgreSQL"; "directory" => %cluster.display());
         self.remove_unfinished()?;
@@ -127,8 +120,12 @@ impl Server {
             "--encoding=UTF8",
             "--locale=C",
         ];
-        self.run("initdb", &new, &options).await?;
-        fs::rename(&new, cluster).map_err(problem)
+        if self.run("initdb", &new, &options, stopped).await?.is_none() {
+            // What can't be removed now is removed by the next start.
+            let _ = self.remove_unfinished();
+            return Ok(None);
+        }
+        fs::rename(&new, cluster).map(Some).map_err(problem)
     }
 
     fn remove_unfinished(&self) -> Result<(), Failure> {
@@ -158,95 +155,96 @@ impl Server {
         }
         warn!(log, "a process that was killed left its PostgreSQL running; stopping it"; "process" => server,
             "directory" => %cluster.display());
-        match self
-            .run("pg_ctl", cluster, &["stop", "-m", "fast", "-w", "-s"])
-            .await
-        {
-            Err(_) if runs(cluster).is_some() => {
-                // What it has committed is in its journal.
-                self.run("pg_ctl", cluster, &["stop", "-m", "immediate", "-w", "-s"])
-                    .await
-            }
+        let stop = async |how| {
+            let options = ["stop", "-m", how, "-w", "-s"];
+            // Not stopped on its way: it waits for a minute at most.
+            let mut never: Stopped = Box::pin(std::future::pending());
+            self.run("pg_ctl", cluster, &options, &mut never).await
+        };
+        match stop("fast").await {
+            // What it has committed is in its journal.
+            Err(_) if runs(cluster).is_some() => stop("immediate").await.map(drop),
             _ => Ok(()),
         }
     }
 
-    /// Starts the server, and waits until it answers.
+    /// Starts the server, and waits until it answers. `None` if it was stopped before: the server has ended then.
     ///
     /// # Errors
     /// If it ends, or does not answer in time.
-    pub(super) async fn start(&self) -> Result<Running, Failure> {
-        let (file, shown) = (self.log_file()?, self.log_path());
-        let before = file
-            .metadata()
-            .map_err(|error| unusable(&shown, &error))?
-            .len();
-        let mut command = self.command("postgres", &self.place.cluster);
-        let rules = self.rules();
-        command
-            .args(["-c", "listen_addresses=", "-c", "unix_socket_directories=."])
-            .args(["-c", "unix_socket_permissions=0700", "-c", "port=5432"])
-            .args([
-                "-c",
-                "logging_collector=off",
-                "-c",
-                "log_destination=stderr",
-                "-c",
-                "log_checkpoints=off",
-            ])
-            .arg("-c")
-            .arg(format!("hba_file={}", rules.display()))
-            .stdout(Stdio::null())
-            .stderr(file);
-        let process = command.spawn().map_err(|error| {
-            Failure::unavailable(format!(
-                "{}: {error}",
-                self.programs.join("postgres").display()
-            ))
-        })?;
-        let mut running = Running::new(process);
-        let begun = Instant::now();
-        loop {
-            if let Some(end) = running.has_ended()? {
-                return Err(Failure::unavailable(format!(
-                    "the private PostgreSQL does not start ({}): {} ({})",
-                    end,
-                    said_since(&shown, before),
-                    shown.display()
-                )));
+    pub(super) async fn start(
+        &self,
+        stopped: &mut Stopped<'_>,
+    ) -> Result<Option<Running>, Failure> {
+        let (log, before) = self.log.open()?;
+        let shown = self.log.path().display();
+        let mut running = self.spawn(log)?;
+        let mut last = None;
+        let up = tokio::select! {
+            up = timeout(START, self.wait_until_up(&mut running, &mut last)) => up,
+            () = stopped => {
+                running.stop().await?;
+                return Ok(None);
             }
-            match connect(&self.url).await {
-                Ok(()) => return Ok(running),
-                Err(error) if begun.elapsed() > START => {
-                    running.stop().await?;
-                    return Err(Failure::unavailable(format!(
-                        "the private PostgreSQL does not answer within {} s ({error}): see {}",
-                        START.as_secs(),
-                        shown.display()
-                    )));
-                }
-                Err(_) => tokio::time::sleep(BETWEEN).await,
+        };
+        match up {
+            Ok(Ok(None)) => Ok(Some(running)),
+            Ok(Ok(Some(end))) => Err(Failure::unavailable(format!(
+                "the private PostgreSQL does not start ({end}): {} ({shown})",
+                self.log.said_since(before)
+            ))),
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => {
+                running.stop().await?;
+                let last = last.map_or_else(String::new, |error| format!(" ({error})"));
+                Err(Failure::unavailable(format!(
+                    "the private PostgreSQL does not answer within {} s{last}: see {shown}",
+                    START.as_secs()
+                )))
             }
         }
     }
 
-    fn log_path(&self) -> PathBuf {
-        self.place.home.join("postgres.log")
+    fn spawn(&self, log: fs::File) -> Result<Running, Failure> {
+        let mut command = self.command("postgres", &self.place.cluster);
+        for setting in [
+            "listen_addresses=",
+            "unix_socket_directories=.",
+            "unix_socket_permissions=0700",
+            "port=5432",
+            "logging_collector=off",
+            "log_destination=stderr",
+            "log_checkpoints=off",
+        ] {
+            command.args(["-c", setting]);
+        }
+        command
+            .arg("-c")
+            .arg(format!("hba_file={}", self.rules().display()))
+            .stdout(Stdio::null())
+            .stderr(log);
+        let process = command.spawn();
+        process
+            .map(Running::new)
+            .map_err(|error| self.not_run("postgres", &error))
     }
 
-    fn log_file(&self) -> Result<File, Failure> {
-        let path = self.log_path();
-        let opened = private::options()
-            .append(true)
-            .create(true)
-            .open(&path);
-        let bounded = opened.and_then(|file| {
-            if file.metadata()?.len() > KEPT_LOG {
-                file.set_len(0)?;
+    /// Waits until the server answers, or has ended: gives how. `last` is why it has not answered yet.
+    async fn wait_until_up(
+        &self,
+        running: &mut Running,
+        last: &mut Option<io::Error>,
+    ) -> Result<Option<String>, Failure> {
+        loop {
+            if let Some(end) = running.has_ended()? {
+                return Ok(Some(end));
             }
-            Ok(file)
-        });
-        bounded.map_err(|error| unusable(&path, &error))
+            let Err(error) = socket::connect(&self.url).await else {
+                return Ok(None);
+            };
+            *last = Some(error);
+            tokio::time::sleep(BETWEEN).await;
+        }
     }
 
     /// One of PostgreSQL's programs on this data. It sees nothing of the node's environment, which may hold secrets, and gets
@@ -272,21 +270,35 @@ impl Server {
         command
     }
 
-    async fn run(&self, program: &str, data: &Path, arguments: &[&str]) -> Result<(), Failure> {
-        let output = self
+    /// Runs one of the programs to its end. `None` if it was stopped: it has put away what it had begun.
+    async fn run(
+        &self,
+        program: &str,
+        data: &Path,
+        arguments: &[&str],
+        stopped: &mut Stopped<'_>,
+    ) -> Result<Option<()>, Failure> {
+        let child = self
             .command(program, data)
             .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
-            .output()
-            .await;
-        let output = output.map_err(|error| {
-            Failure::unavailable(format!(
-                "{}: {error}",
-                self.programs.join(program).display()
-            ))
-        })?;
+            .spawn()
+            .map_err(|error| self.not_run(program, &error))?;
+        let group = child.id();
+        let mut output = Box::pin(child.wait_with_output());
+        let output = tokio::select! {
+            output = &mut output => output.map_err(|error| self.not_run(program, &error))?,
+            () = stopped => {
+                end_group(group, Signal::TERM);
+                // One that does not end is killed as it is dropped: nothing that it makes is in its place yet.
+                let _ = timeout(PUT_AWAY, output).await;
+                return Ok(None);
+            }
+        };
         if output.status.success() {
-            return Ok(());
+            return Ok(Some(()));
         }
         Err(Failure::unavailable(format!(
             "the private PostgreSQL: {program} failed ({}): {}",
@@ -294,40 +306,13 @@ impl Server {
             String::from_utf8_lossy(&output.stderr).trim()
         )))
     }
-}
 
-/// What the server has logged since its log had this length.
-fn said_since(path: &Path, length: u64) -> String {
-    let mut text = Vec::new();
-    let read = File::open(path).and_then(|mut file| {
-        file.seek(SeekFrom::Start(length))?;
-        file.take(4096).read_to_end(&mut text)
-    });
-    match read {
-        Ok(_) => String::from_utf8_lossy(&text).trim().replace('\n', "; "),
-        Err(error) => error.to_string(),
+    fn not_run(&self, program: &str, error: &io::Error) -> Failure {
+        Failure::unavailable(format!(
+            "{}: {error}",
+            self.programs.join(program).display()
+        ))
     }
-}
-
-/// Whether a server answers there, now or within this time.
-pub(super) async fn answers(url: &PostgresUrl, patience: Duration) -> bool {
-    let begun = Instant::now();
-    loop {
-        if connect(url).await.is_ok() {
-            return true;
-        }
-        if begun.elapsed() > patience {
-            return false;
-        }
-        tokio::time::sleep(BETWEEN).await;
-    }
-}
-
-async fn connect(url: &PostgresUrl) -> Result<(), tokio_postgres::Error> {
-    // The connection ends with its value.
-    tokio_postgres::connect(url.connection_url(), tokio_postgres::NoTls)
-        .await
-        .map(drop)
 }
 
 /// Whether a file of this name is data that `make_data` has begun: the folder may hold much else, which is not ours to remove.
@@ -358,22 +343,5 @@ mod tests {
         ] {
             assert!(!is_unfinished(cluster, OsStr::new(other)), "{other}");
         }
-    }
-
-    #[test]
-    fn the_socket_of_any_folder_can_be_named_unless_its_path_is_too_long() {
-        let folder = "/srv/töwer, 1%/a@b:c?d#e";
-        let named = url(Path::new(folder)).unwrap();
-        assert_eq!(named.servers()[0].name, format!("{folder}:5432"));
-        let driver: tokio_postgres::Config = named.connection_url().parse().unwrap();
-        let host = tokio_postgres::config::Host::Unix(folder.into());
-        assert_eq!(driver.get_hosts(), [host]);
-        let longest = format!("/{}", "x".repeat(LONGEST_SOCKET - 2 - SOCKET.len()));
-        assert!(url(Path::new(&longest)).is_ok());
-        let refused = url(Path::new(&format!("{longest}yy"))).unwrap_err();
-        assert!(
-            refused.to_string().contains("is 2 bytes too long"),
-            "{refused}"
-        );
     }
 }

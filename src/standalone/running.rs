@@ -4,7 +4,7 @@ use std::{
     fs, os::unix::process::ExitStatusExt as _, path::Path, process::ExitStatus, time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::Child;
 
 use crate::exit::Failure;
@@ -66,7 +66,7 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// Whoever gives it up without a word, as a start that was cancelled, asks it to end.
+    /// Asks it to end where nobody has waited for that, as after a panic.
     fn drop(&mut self) {
         if let Some(process) = self
             .process
@@ -76,6 +76,14 @@ impl Drop for Running {
             // One that has ended meanwhile needs no signal.
             let _ = kill_process(process, Signal::INT);
         }
+    }
+}
+
+/// Sends a signal to a program that leads a group of its own, and to all that it has started.
+pub(super) fn end_group(leader: Option<u32>, signal: Signal) {
+    if let Some(leader) = leader.and_then(|id| Pid::from_raw(id.cast_signed())) {
+        // One that has ended meanwhile needs no signal.
+        let _ = kill_process_group(leader, signal);
     }
 }
 

@@ -141,6 +141,15 @@ async fn folders_above_are_closed_to_writers_whatever_the_umask() {
         let mode = mode.permissions().mode();
         assert_eq!(mode & 0o022, 0, "{path}: {mode:o}");
     }
+    // Nothing is left of what it had begun.
+    let data = fs::read_dir(folder.path().join("above/below/data")).unwrap();
+    let names: Vec<_> = data.flatten().map(|entry| entry.file_name()).collect();
+    assert!(
+        !names
+            .iter()
+            .any(|name| name.to_string_lossy().contains("new-")),
+        "{names:?}"
+    );
 }
 
 #[actix_rt::test]

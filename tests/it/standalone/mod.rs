@@ -11,6 +11,7 @@ use std::{
 use crate::support::{self, PATIENCE, Web, World, required, signals};
 
 mod commands;
+mod ending;
 mod folder;
 mod place;
 mod supervision;

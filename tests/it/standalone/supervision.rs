@@ -47,7 +47,10 @@ async fn a_killed_session_of_it_does_no_harm() {
 #[actix_rt::test]
 async fn one_that_can_not_be_started_again_ends_the_process() {
     let (folder, web) = (folder(), Web::start());
-    let few = [("SITEWATCH__NODE__RESTART__MAX", "2")];
+    let few = [
+        ("SITEWATCH__NODE__RESTART__MAX", "2"),
+        ("SITEWATCH__NODE__DRAIN_TIMEOUT", "3s"),
+    ];
     let mut node = Standalone::start(folder.path(), &web, false, &few);
     node.rows(1).await;
     let cluster = node.cluster().await;
@@ -62,6 +65,9 @@ async fn one_that_can_not_be_started_again_ends_the_process() {
         "{}",
         node.log()
     );
+    // The checks that are on their way are finished and sent.
+    let drained = "stopping: draining in order, reason: the private PostgreSQL failed more than 2";
+    assert!(node.log().contains(drained), "{}", node.log());
 }
 
 #[actix_rt::test]

@@ -1,0 +1,73 @@
+//! A signal that comes while PostgreSQL starts: the process ends after it, and in order.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use super::{Standalone, folder, postmaster, program, signal};
+use crate::support::{PATIENCE, Web};
+
+/// Makes the next start of this server take without end: a standby that nobody may ask, without a primary.
+fn make_start_endless(cluster: &Path) {
+    fs::write(cluster.join("standby.signal"), "").unwrap();
+    let file = cluster.join("postgresql.auto.conf");
+    let settings = fs::read_to_string(&file).unwrap();
+    fs::write(file, format!("{settings}hot_standby = off\n")).unwrap();
+}
+
+/// Waits until another server than `before` has begun to start.
+async fn begins(cluster: &Path, before: Option<u32>) -> u32 {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // The state of a server that others may know of is in the file's last line.
+        let text = fs::read_to_string(cluster.join("postmaster.pid")).unwrap_or_default();
+        if text.contains("starting") || text.contains("standby") {
+            let process = postmaster(cluster);
+            if Some(process) != before {
+                return process;
+            }
+        }
+        assert!(Instant::now() < deadline, "no server starts\n{text}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn assert_ended(cluster: &Path, server: u32) {
+    let runs = Path::new("/proc").join(server.to_string()).exists();
+    let file = cluster.join("postmaster.pid").exists();
+    assert!(!runs, "the server runs on");
+    assert!(!file, "the server was killed");
+}
+
+#[actix_rt::test]
+async fn it_waits_for_the_end_of_a_server_that_starts() {
+    let (folder, web) = (folder(), Web::start());
+    let quick = [("SITEWATCH__NODE__DRAIN_TIMEOUT", "2s")];
+    let mut node = Standalone::start(folder.path(), &web, false, &quick);
+    node.rows(1).await;
+    let cluster = node.cluster().await;
+    let first = postmaster(&cluster);
+    make_start_endless(&cluster);
+    signal("-KILL", first);
+    // The start again.
+    let again = begins(&cluster, Some(first)).await;
+    node.stop();
+    assert_ended(&cluster, again);
+
+    // The first start.
+    let mut node = Standalone::start(folder.path(), &web, false, &quick);
+    let server = begins(&cluster, None).await;
+    node.stop();
+    assert_ended(&cluster, server);
+
+    // A start for a command.
+    for (name, code) in [("-TERM", 143), ("-INT", 130)] {
+        let mut report = program(folder.path()).arg("report").spawn().unwrap();
+        let server = begins(&cluster, None).await;
+        signal(name, report.id());
+        assert_eq!(report.wait().unwrap().code(), Some(code));
+        assert_ended(&cluster, server);
+    }
+}
