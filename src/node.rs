@@ -14,7 +14,7 @@ use crate::{
     http::{self, Status},
     logging::Logging,
     settings::{Overlay, warn_of},
-    standalone::{Embedded, Watch},
+    standalone::{Embedded, ResultsView},
     tree::Tree,
 };
 
@@ -90,7 +90,7 @@ async fn standalone(
     let role = Role::Standalone;
     let end = match build_tree(role, sources, overlay, settings, logging, metrics) {
         Ok(tree) => {
-            let shown = watch.then(|| Watch::start(postgres, log.clone()));
+            let shown = watch.then(|| ResultsView::start(postgres, log.clone()));
             let end = tree.live(signals, embedded.failed()).await;
             if let Some(shown) = shown {
                 shown.stop().await;

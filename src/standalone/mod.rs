@@ -22,7 +22,7 @@ use sitewatch_actors::{
 use sitewatch_config::{Migrate, PostgresSettings, Settings};
 use slog::{Logger, info, warn};
 
-pub(crate) use self::{command::with_database, watch::Watch};
+pub(crate) use self::{command::with_database, watch::ResultsView};
 use self::{
     folder::{DataDir, STANDALONE, Taken},
     keeper::Kept,

@@ -19,11 +19,13 @@ const NEWS: &str = "
      WHERE c.slot > now() - least($4::float8, $5::float8 + 60 + (SELECT coalesce(max(check_limit_us), 0) / 1e6 FROM site_revision WHERE until IS NULL)::float8)
                           * interval '1 second'
        AND (seen.slot IS NULL OR c.slot > seen.slot)
-     ORDER BY c.slot, c.site LIMIT 10000";
+     ORDER BY c.slot, c.site LIMIT $6";
+/// Rows that one question asks for at most. The next question goes on after them.
+const PAGE: i64 = 10_000;
 
-/// One result.
+/// A check, as it is stored.
 #[derive(Clone, Debug)]
-pub(super) struct Outcome {
+pub(super) struct StoredCheck {
     pub(super) site: String,
     pub(super) location: String,
     pub(super) slot: Slot,
@@ -42,7 +44,9 @@ pub(super) struct Feed {
     /// Nothing from before this is shown.
     begun: Instant,
     before: Duration,
-    answered: Instant,
+    /// When the last question was asked that was answered in full.
+    answered: Option<Instant>,
+    is_behind: bool,
 }
 
 impl Feed {
@@ -54,8 +58,14 @@ impl Feed {
             seen: HashMap::new(),
             begun: Instant::now(),
             before,
-            answered: Instant::now(),
+            answered: None,
+            is_behind: false,
         }
+    }
+
+    /// Whether the last question was not answered in full: there is more already.
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     /// What is new. Nothing while the database does not answer, or has no tables yet: the next question comes in a moment, and
@@ -63,11 +73,12 @@ impl Feed {
     ///
     /// # Errors
     /// What the database has against the question.
-    pub(super) async fn news(&mut self) -> io::Result<Vec<Outcome>> {
+    pub(super) async fn news(&mut self) -> io::Result<Vec<StoredCheck>> {
         if self.client.as_ref().is_none_or(Client::is_closed) {
             self.client = ask(&self.postgres, &[]).await.ok();
         }
         let Some(client) = &self.client else {
+            self.is_behind = false;
             return Ok(Vec::new());
         };
         let (mut sites, mut locations, mut slots) = (Vec::new(), Vec::new(), Vec::new());
@@ -79,18 +90,25 @@ impl Feed {
         let asked = Instant::now();
         let all = (self.begun.elapsed() + self.before).as_secs_f64();
         // The first question is for all of it.
-        let unanswered = match self.seen.is_empty() {
-            true => all,
-            false => self.answered.elapsed().as_secs_f64(),
-        };
-        let values: [&(dyn ToSql + Sync); 5] = [&sites, &locations, &slots, &all, &unanswered];
+        let unanswered = self
+            .answered
+            .filter(|_| !self.seen.is_empty())
+            .map_or(all, |answered| answered.elapsed().as_secs_f64());
+        let values: [&(dyn ToSql + Sync); 6] =
+            [&sites, &locations, &slots, &all, &unanswered, &PAGE];
         let rows = match client.query(NEWS, &values).await {
             Ok(rows) => rows,
-            Err(error) if is_passing(&error) => return Ok(Vec::new()),
+            Err(error) if is_passing(&error) => {
+                self.is_behind = false;
+                return Ok(Vec::new());
+            }
             Err(error) => return Err(io::Error::other(error)),
         };
-        self.answered = asked;
-        let news: Vec<_> = rows.iter().map(outcome).collect();
+        self.is_behind = rows.len() as i64 == PAGE;
+        if !self.is_behind {
+            self.answered = Some(asked);
+        }
+        let news: Vec<_> = rows.iter().map(stored_check).collect();
         for one in &news {
             self.seen
                 .insert((one.site.clone(), one.location.clone()), one.slot);
@@ -108,8 +126,8 @@ fn is_passing(error: &tokio_postgres::Error) -> bool {
     *answer.code() == SqlState::UNDEFINED_TABLE || answer.code().code().starts_with("57")
 }
 
-fn outcome(row: &Row) -> Outcome {
-    Outcome {
+fn stored_check(row: &Row) -> StoredCheck {
+    StoredCheck {
         site: row.get(0),
         location: row.get(1),
         slot: Slot::from_system_time(row.get::<_, SystemTime>(2)),

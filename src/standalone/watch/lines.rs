@@ -1,10 +1,10 @@
 //! A result as a line, for pipes and files.
 
-use super::feed::Outcome;
+use super::feed::StoredCheck;
 use sitewatch_actors::model::printable;
 
 /// Six fields with tabs between: slot, outcome, site, status, total time, error with its detail. What is absent is `-`.
-pub(super) fn line(result: &Outcome) -> String {
+pub(super) fn line(result: &StoredCheck) -> String {
     let status = result
         .status
         .map_or_else(absent, |status| status.to_string());
@@ -25,7 +25,7 @@ fn absent() -> String {
 }
 
 /// The error and its detail, if there was one.
-pub(super) fn what(result: &Outcome) -> Option<String> {
+pub(super) fn what(result: &StoredCheck) -> Option<String> {
     let error = result.error.as_ref()?;
     let detail = result
         .detail
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn a_line_has_six_fields_whatever_a_site_is_called() {
-        let up = Outcome {
+        let up = StoredCheck {
             site: "a\tb\nc".to_owned(),
             location: "here".to_owned(),
             slot: Slot::from_micros(1_700_000_000_000_000),
@@ -56,7 +56,7 @@ mod tests {
             line(&up),
             "2023-11-14T22:13:20.000000Z\tup\ta\\u{9}b\\u{a}c\t200\t12.3 ms\t-\n"
         );
-        let down = Outcome {
+        let down = StoredCheck {
             outcome: "down".to_owned(),
             error: Some("connect_refused".to_owned()),
             detail: Some("no\none".to_owned()),

@@ -19,7 +19,7 @@ use slog::{Logger, info};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
-    time::{MissedTickBehavior, interval},
+    time::{Interval, MissedTickBehavior, interval},
 };
 
 use self::{
@@ -36,12 +36,12 @@ const RECENT: Duration = Duration::from_secs(3600);
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Results are being shown.
-pub(crate) struct Watch {
+pub(crate) struct ResultsView {
     stop: oneshot::Sender<()>,
     ended: oneshot::Receiver<()>,
 }
 
-impl Watch {
+impl ResultsView {
     /// Shows results of this database until it is stopped, or until standard output is closed.
     pub(crate) fn start(postgres: PostgresSettings, log: Logger) -> Self {
         let (stop, stopped) = oneshot::channel();
@@ -84,6 +84,7 @@ async fn show_lines(postgres: PostgresSettings) -> io::Result<()> {
     loop {
         ticks.tick().await;
         let text: String = feed.news().await?.iter().map(lines::line).collect();
+        go_on(&feed, &mut ticks);
         out.write_all(text.as_bytes())?;
         out.flush()?;
     }
@@ -99,9 +100,19 @@ async fn show_table(postgres: PostgresSettings) -> io::Result<()> {
     loop {
         screen.draw(&table)?;
         tokio::select! {
-            _ = ticks.tick() => table.take(feed.news().await?),
+            _ = ticks.tick() => {
+                table.take(feed.news().await?);
+                go_on(&feed, &mut ticks);
+            }
             () = next(&mut resized) => {}
         }
+    }
+}
+
+/// Lets the next question come at once where there is more already.
+fn go_on(feed: &Feed, ticks: &mut Interval) {
+    if feed.is_behind() {
+        ticks.reset_immediately();
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use super::{feed::Outcome, lines::what};
+use super::{feed::StoredCheck, lines::what};
 use sitewatch_actors::model::printable;
 
 /// The widest name of a site that is shown whole.
@@ -22,12 +22,12 @@ pub(super) struct Size {
 /// The latest results, by site and location.
 #[derive(Default)]
 pub(super) struct Table {
-    latest: BTreeMap<(String, String), Outcome>,
+    latest: BTreeMap<(String, String), StoredCheck>,
 }
 
 impl Table {
     /// Takes results, each later than those before it of its site.
-    pub(super) fn take(&mut self, news: Vec<Outcome>) {
+    pub(super) fn take(&mut self, news: Vec<StoredCheck>) {
         for result in news {
             let key = (result.site.clone(), result.location.clone());
             self.latest.insert(key, result);
@@ -139,7 +139,7 @@ impl Mark {
     }
 }
 
-fn row(result: &Outcome, name: usize) -> String {
+fn row(result: &StoredCheck, name: usize) -> String {
     let dash = || "-".to_owned();
     let site = cut(&printable(&result.site), name);
     let slot = result.slot.to_string();
@@ -187,8 +187,8 @@ mod tests {
 
     use super::*;
 
-    fn result(site: &str, outcome: &str) -> Outcome {
-        Outcome {
+    fn result(site: &str, outcome: &str) -> StoredCheck {
+        StoredCheck {
             site: site.to_owned(),
             location: "here".to_owned(),
             slot: Slot::from_micros(1_700_000_000_000_000),
