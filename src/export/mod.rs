@@ -1,13 +1,16 @@
 //! The command `export`: checks as they are stored, for a warehouse.
 
+mod out;
 mod parquet;
 
 use std::{
     fs::File,
-    io::{self, BufWriter, IsTerminal, Write},
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use sitewatch_actors::{
     history::{self, ExportError, ExportQuestion},
@@ -15,7 +18,7 @@ use sitewatch_actors::{
 };
 use sitewatch_config::{Settings, Sources};
 
-use self::parquet::ParquetWriter;
+use self::{out::Out, parquet::ParquetWriter};
 use crate::{
     audit::failure, exit::Failure, range::RangeArguments, standalone::with_database,
     whose::WhoseArguments,
@@ -64,10 +67,7 @@ pub(crate) fn export(sources: &Sources, arguments: &ExportArguments) -> Result<(
     let rows = with_database(sources, "export", async |settings| {
         let rows = match &arguments.out {
             Some(file) => into_file(settings, &question, arguments.format, file).await,
-            None => {
-                let out = BufWriter::new(io::stdout());
-                write(settings, &question, arguments.format, out).await
-            }
+            None => write(settings, &question, arguments.format, io::stdout()).await,
         };
         rows.map_err(|error| match error {
             ExportError::Ask(error) => failure(&error),
@@ -90,20 +90,22 @@ async fn into_file(
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.partial", std::process::id()));
-    let partial = file.with_file_name(name);
-    let written = async {
-        let out = make(&partial, file).map_err(named)?;
-        let rows = write(settings, question, format, BufWriter::new(&out)).await?;
-        out.sync_all().map_err(named)?;
-        std::fs::rename(&partial, file).map_err(named)?;
-        Ok(rows)
+    let partial = Partial(file.with_file_name(name));
+    let out = Arc::new(make(&partial.0, file).map_err(named)?);
+    let rows = write(settings, question, format, Arc::clone(&out)).await?;
+    out.sync_all().map_err(named)?;
+    std::fs::rename(&partial.0, file).map_err(named)?;
+    Ok(rows)
+}
+
+/// A file that is not whole yet. It goes with this value, also where a signal ends the export.
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Renamed, it is not there any more. That it can't be removed changes nothing of what is told.
+        let _ = std::fs::remove_file(&self.0);
     }
-    .await;
-    if written.is_err() {
-        // What is left of it is of no use. That it can't be removed changes nothing of what is told.
-        let _ = std::fs::remove_file(&partial);
-    }
-    written
 }
 
 /// Makes the file that is put in the place of `file` later. What sites answered is in it: it is its owner's only, unless one was
@@ -130,15 +132,21 @@ async fn write(
     settings: &Settings,
     question: &ExportQuestion,
     format: Format,
-    mut out: impl Write + Send,
+    out: impl Write + Send + 'static,
 ) -> Result<u64, ExportError> {
+    let mut out = Out::new(out)?;
     match format {
-        Format::Csv => history::export_csv(&settings.postgres, question, &mut out).await,
+        Format::Csv => {
+            let take = async |line: Bytes| out.take(&line).await;
+            let rows = history::export_csv(&settings.postgres, question, take).await?;
+            out.finish().await?;
+            Ok(rows)
+        }
         Format::Parquet => {
             let mut writer = ParquetWriter::new(out)?;
-            let take = |row| writer.take(row);
+            let take = async |row| writer.take(row).await;
             let rows = history::export_rows(&settings.postgres, question, take).await?;
-            writer.finish()?;
+            writer.finish().await?;
             Ok(rows)
         }
     }

@@ -2,7 +2,8 @@
 
 use std::{
     io::{self, Write},
-    sync::Arc,
+    mem,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use parquet::{
@@ -14,6 +15,8 @@ use parquet::{
     schema::parser::parse_message_type,
 };
 use sitewatch_actors::history::ExportedRow;
+
+use super::out::Out;
 
 /// So many rows are held in memory: about 30 MB, with long details.
 const ROW_GROUP: usize = 100_000;
@@ -34,41 +37,70 @@ const SCHEMA: &str = "
         optional binary detail (STRING);
     }";
 
-/// Writes checks to `W`.
-pub(super) struct ParquetWriter<W: Write + Send> {
-    file: SerializedFileWriter<W>,
-    rows: Vec<ExportedRow>,
+/// The bytes that were written and not taken yet.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Written {
+    fn take(&self) -> Vec<u8> {
+        mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
-impl<W: Write + Send> ParquetWriter<W> {
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        written.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes checks.
+pub(super) struct ParquetWriter {
+    file: SerializedFileWriter<Written>,
+    written: Written,
+    rows: Vec<ExportedRow>,
+    out: Out,
+}
+
+impl ParquetWriter {
     /// Begins the file.
-    pub(super) fn new(out: W) -> io::Result<Self> {
+    pub(super) fn new(out: Out) -> io::Result<Self> {
         let schema = Arc::new(parse_message_type(SCHEMA).map_err(told)?);
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_created_by(concat!("sitewatch-node ", env!("CARGO_PKG_VERSION")).to_owned())
             .build();
-        let file = SerializedFileWriter::new(out, schema, Arc::new(properties)).map_err(told)?;
+        let written = Written::default();
+        let file = SerializedFileWriter::new(written.clone(), schema, Arc::new(properties));
         Ok(Self {
-            file,
+            file: file.map_err(told)?,
+            written,
             rows: Vec::new(),
+            out,
         })
     }
 
     /// Takes a row.
-    pub(super) fn take(&mut self, row: ExportedRow) -> io::Result<()> {
+    pub(super) async fn take(&mut self, row: ExportedRow) -> io::Result<()> {
         self.rows.push(row);
         if self.rows.len() == ROW_GROUP {
             self.write_group()?;
+            self.out.take(&self.written.take()).await?;
         }
         Ok(())
     }
 
     /// Ends the file.
-    pub(super) fn finish(mut self) -> io::Result<()> {
+    pub(super) async fn finish(mut self) -> io::Result<()> {
         self.write_group()?;
-        let mut out = self.file.into_inner().map_err(told)?;
-        out.flush()
+        self.file.close().map_err(told)?;
+        self.out.take(&self.written.take()).await?;
+        self.out.finish().await
     }
 
     fn write_group(&mut self) -> io::Result<()> {
@@ -81,8 +113,8 @@ impl<W: Write + Send> ParquetWriter<W> {
     }
 }
 
-fn write_group<W: Write + Send>(
-    file: &mut SerializedFileWriter<W>,
+fn write_group(
+    file: &mut SerializedFileWriter<Written>,
     rows: &[ExportedRow],
 ) -> Result<(), ParquetError> {
     let mut group = file.next_row_group()?;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{World, forty_days, resident, resident_while_it_runs};
+use crate::support::{World, forty_days, resident, resident_while_it_runs, signals};
 use parquet::{
     file::reader::{FileReader, SerializedFileReader},
     record::Field,
@@ -213,6 +213,69 @@ async fn an_export_takes_little_memory_and_what_is_not_whole_is_not_there() {
         .map(|it| it.file_name())
         .collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// Waits until a process sleeps in its writes: nothing has been read from its pipe, which is full.
+async fn wait_until_full(pipe: &std::process::ChildStdout) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let waiting = || rustix::io::ioctl_fionread(pipe).unwrap();
+    while waiting() < 60_000 {
+        assert!(std::time::Instant::now() < deadline, "{} bytes", waiting());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_signal_ends_an_export_that_nobody_reads_or_that_is_not_whole() {
+    let world = world("export_signal").await;
+    let range = [
+        "--from",
+        "2026-03-01T00:00:00Z",
+        "--to",
+        "2026-04-10T00:00:00Z",
+    ];
+    let export = |format: &str, more: &[&str]| {
+        let arguments = [&["export", "--format", format], &range[..], more].concat();
+        program(&world, &arguments)
+    };
+    for (name, code) in [("TERM", 143), ("INT", 130)] {
+        let mut child = export("csv", &[]).stdout(Stdio::piped()).spawn().unwrap();
+        let pipe = child.stdout.take().unwrap();
+        wait_until_full(&pipe).await;
+        signals::send(child.id(), name).unwrap();
+        assert_eq!(ends(&mut child).await, Some(code));
+        drop(pipe);
+    }
+
+    // The rows wait for a lock, so the file can't be whole.
+    let lock = world.db.batch_execute("BEGIN; LOCK TABLE check_result");
+    lock.await.unwrap();
+    let files = || fs::read_dir(world.folder.path()).unwrap().count();
+    for format in ["csv", "parquet"] {
+        let mut child = export(format, &["--out", "checks"]).spawn().unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while files() == 0 {
+            assert!(std::time::Instant::now() < deadline, "nothing is made");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        signals::send(child.id(), "TERM").unwrap();
+        assert_eq!(ends(&mut child).await, Some(143));
+        assert_eq!(files(), 0, "{format}: a part is left");
+    }
+}
+
+async fn ends(child: &mut std::process::Child) -> Option<i32> {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if std::time::Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("it does not end");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[actix_rt::test]

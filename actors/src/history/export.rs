@@ -1,11 +1,8 @@
 //! Checks, as they are stored, on their way to elsewhere: streamed, so that any number of them takes little memory.
 
-use std::{
-    fmt::Write as _,
-    io::{self, Write},
-    time::SystemTime,
-};
+use std::{fmt::Write as _, io, time::SystemTime};
 
+use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use sitewatch_config::PostgresSettings;
 use thiserror::Error;
@@ -109,14 +106,14 @@ fn statement(question: &ExportQuestion, sites: &Option<Vec<i32>>) -> String {
     )
 }
 
-/// Writes them as CSV with a head (RFC 4180, as PostgreSQL writes it): what is not known is empty. Gives their number.
+/// Hands them on as lines of CSV with a head (RFC 4180, as PostgreSQL writes it): what is not known is empty. Gives their number.
 ///
 /// # Errors
 /// What the database says, or whoever takes it.
 pub async fn export_csv(
     settings: &PostgresSettings,
     question: &ExportQuestion,
-    out: &mut impl Write,
+    mut take: impl AsyncFnMut(Bytes) -> io::Result<()>,
 ) -> Result<u64, ExportError> {
     let client = ask(settings, &["check_result"]).await?;
     let sites = numbers(&client, &question.whose).await?;
@@ -129,9 +126,8 @@ pub async fn export_csv(
     while let Some(line) = stream.try_next().await? {
         // One message a row.
         rows += 1;
-        out.write_all(&line)?;
+        take(line).await?;
     }
-    out.flush()?;
     Ok(rows.saturating_sub(1))
 }
 
@@ -142,7 +138,7 @@ pub async fn export_csv(
 pub async fn export_rows(
     settings: &PostgresSettings,
     question: &ExportQuestion,
-    mut take: impl FnMut(ExportedRow) -> io::Result<()>,
+    mut take: impl AsyncFnMut(ExportedRow) -> io::Result<()>,
 ) -> Result<u64, ExportError> {
     let client = ask(settings, &["check_result"]).await?;
     let sites = numbers(&client, &question.whose).await?;
@@ -166,7 +162,8 @@ pub async fn export_rows(
             ttfb_us: row.get(8),
             lateness_ms: row.get(9),
             detail: row.get(10),
-        })?;
+        })
+        .await?;
     }
     Ok(rows)
 }
