@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{World, forty_days, resident, resident_while_it_runs, signals};
+use crate::support::{PATIENCE, World, forty_days, resident, resident_while_it_runs, signals};
 use parquet::{
     file::reader::{FileReader, SerializedFileReader},
     record::Field,
@@ -217,7 +217,7 @@ async fn an_export_takes_little_memory_and_what_is_not_whole_is_not_there() {
 
 /// Waits until a process sleeps in its writes: nothing has been read from its pipe, which is full.
 async fn wait_until_full(pipe: &std::process::ChildStdout) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let deadline = std::time::Instant::now() + PATIENCE;
     let waiting = || rustix::io::ioctl_fionread(pipe).unwrap();
     while waiting() < 60_000 {
         assert!(std::time::Instant::now() < deadline, "{} bytes", waiting());
@@ -227,7 +227,7 @@ async fn wait_until_full(pipe: &std::process::ChildStdout) {
 
 #[actix_rt::test]
 async fn a_signal_ends_an_export_that_nobody_reads_or_that_is_not_whole() {
-    let world = world("export_signal").await;
+    let world = history("export_signal").await;
     let range = [
         "--from",
         "2026-03-01T00:00:00Z",
@@ -236,7 +236,7 @@ async fn a_signal_ends_an_export_that_nobody_reads_or_that_is_not_whole() {
     ];
     let export = |format: &str, more: &[&str]| {
         let arguments = [&["export", "--format", format], &range[..], more].concat();
-        program(&world, &arguments)
+        world.program(&arguments)
     };
     for (name, code) in [("TERM", 143), ("INT", 130)] {
         let mut child = export("csv", &[]).stdout(Stdio::piped()).spawn().unwrap();
@@ -253,7 +253,7 @@ async fn a_signal_ends_an_export_that_nobody_reads_or_that_is_not_whole() {
     let files = || fs::read_dir(world.folder.path()).unwrap().count();
     for format in ["csv", "parquet"] {
         let mut child = export(format, &["--out", "checks"]).spawn().unwrap();
-        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        let deadline = std::time::Instant::now() + PATIENCE;
         while files() == 0 {
             assert!(std::time::Instant::now() < deadline, "nothing is made");
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -265,7 +265,7 @@ async fn a_signal_ends_an_export_that_nobody_reads_or_that_is_not_whole() {
 }
 
 async fn ends(child: &mut std::process::Child) -> Option<i32> {
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + PATIENCE;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status.code();

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Web, free_port};
+use crate::support::{PATIENCE, Web, free_port};
 
 /// A producer without a Kafka, whose results stay in `data/spool`; ended when it is dropped.
 struct Producer {
@@ -46,7 +46,7 @@ impl Producer {
     }
 
     async fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         while !holds() {
             assert!(Instant::now() < deadline, "{what}\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
