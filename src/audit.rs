@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Write as _,
-    io::{self, Write as _},
     process::ExitCode,
     time::{Duration, SystemTime},
 };
@@ -16,7 +15,7 @@ use sitewatch_actors::{
 };
 use sitewatch_config::Sources;
 
-use crate::{exit::Failure, standalone::with_database, when::instant};
+use crate::{exit::Failure, output::print, standalone::with_database, when::instant};
 
 /// So many sites are shown unless all are asked for.
 const SHOWN: usize = 20;
@@ -83,8 +82,7 @@ pub(crate) fn audit(sources: &Sources, arguments: &AuditArguments) -> Result<Exi
     } else {
         human(&question, &answer, &total, arguments.all)
     };
-    // Nobody looks if standard output is closed; the code still says it.
-    let _ = io::stdout().write_all(text.as_bytes());
+    print(&text)?;
     Ok(ExitCode::from(u8::from(total.is_wrong())))
 }
 

@@ -134,8 +134,8 @@ Examples:
   KAFKA_SERVER=localhost:9092 POSTGRES_URL=postgres://user@localhost/db sitewatch-node --role consumer
 
 Signals: SIGHUP reloads the settings; SIGTERM or SIGINT drains and ends, a second one ends at once.
-Exit codes: 0 ended in order, 64 usage, 69 a service is unavailable, 70 an actor failed for good, 74 a file can't be written, 78 the settings are wrong,
-130 a command was ended by SIGINT; 143 by SIGTERM.";
+Exit codes: 0 ended in order, 64 usage, 69 a service is unavailable, 70 an actor failed for good, 74 a file can't be written, 75 not all was drained in time,
+78 the settings are wrong, 130 ended by SIGINT before the work was done, 143 by SIGTERM, 129 by SIGHUP.";
 
 #[cfg(test)]
 mod tests {

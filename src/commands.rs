@@ -15,7 +15,8 @@ use sitewatch_config::{ImportFormat, LogFormat, LogLevel, LogSettings, PostgresS
 use slog::{Logger, info, warn};
 
 use crate::{
-    SCHEMA, audit::no_session, exit::Failure, logging::Logging, standalone::with_database,
+    SCHEMA, audit::no_session, exit::Failure, logging::Logging, output::print,
+    standalone::with_database,
 };
 
 /// Writes another monitor's configuration as ours, and lists what could not be carried over.
@@ -25,7 +26,7 @@ pub(crate) fn import(format: ImportFormat, file: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::config(format!("{shown}: {error}")))?;
     let imported = sitewatch_config::import(format, &text)
         .map_err(|error| Failure::config(format!("{shown}: {error}")))?;
-    let _ = io::stdout().write_all(imported.yaml.as_bytes());
+    print(&imported.yaml)?;
     let mut told = format!("{} sites written", imported.sites);
     if !imported.left_out.is_empty() {
         told += &format!("; {} things to know:", imported.left_out.len());

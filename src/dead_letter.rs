@@ -1,10 +1,6 @@
 //! The command `dead-letter`: looks at messages that could not be stored, stores them after all, or throws them away.
 
-use std::{
-    fmt::Write as _,
-    io::{self, Write as _},
-    time::Duration,
-};
+use std::{fmt::Write as _, time::Duration};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -15,8 +11,8 @@ use sitewatch_actors::{
 use sitewatch_config::{LogFormat, LogLevel, LogSettings, Settings, Sources};
 
 use crate::{
-    SCHEMA, audit::failure, exit::Failure, logging::Logging, standalone::with_database,
-    when::instant,
+    SCHEMA, audit::failure, exit::Failure, logging::Logging, output::print,
+    standalone::with_database, when::instant,
 };
 
 /// What is done with dead letters.
@@ -103,9 +99,7 @@ pub(crate) fn dead_letter(sources: &Sources, command: &DeadLetterCommand) -> Res
     let text = with_database(sources, "dead-letter", async |settings| {
         run(settings, command).await
     })?;
-    // Nobody looks if standard output is closed.
-    let _ = io::stdout().write_all(text.as_bytes());
-    Ok(())
+    print(&text)
 }
 
 async fn run(settings: &Settings, command: &DeadLetterCommand) -> Result<String, Failure> {

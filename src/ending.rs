@@ -1,10 +1,10 @@
-//! What ends a node or a command before its work is done, and an end in order.
+//! The ends of nodes and commands: by a signal, by a failure, in order.
 
-use std::{process, thread, time::Duration};
+use std::{fs, process, thread, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
 use sitewatch_actors::supervision::Exit;
-use slog::{Logger, error, info, warn};
+use slog::{Logger, error, info};
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -40,18 +40,17 @@ pub(crate) async fn end_in_order(
     // A tree that has ended meanwhile needs no word.
     let _ = stop.send(());
     let exit = tokio::select! {
-        drained = tokio::time::timeout(patience, life) => drained.unwrap_or_else(|_| {
-            warn!(
-                log,
-                "not everything could be drained in time; what is in the spool and in Kafka is taken up again at the next start"
-            );
-            Exit::Stopped
-        }),
-        _ = signals.either() => {
-            return Err(Failure::software("a signal during the drain: ended at once"));
-        }
+        drained = tokio::time::timeout(patience, life) => drained,
+        signal = signals.either() => return Err(Failure::interrupted(signal)),
     };
-    failure.map_or(Ok(exit), Err)
+    match (failure, exit) {
+        (Some(failure), _) => Err(failure),
+        (None, Ok(exit)) => Ok(exit),
+        (None, Err(_)) => Err(Failure::undone(format!(
+            "not everything was done within node.drain_timeout ({}); the next start goes on with what the spool and Kafka hold",
+            humantime::format_duration(patience)
+        ))),
+    }
 }
 
 /// The signals that end the process.
@@ -75,7 +74,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one; gives which it is.
+    /// Waits for the next one and returns it.
     pub(crate) async fn either(&mut self) -> SignalKind {
         tokio::select! {
             _ = self.terminate.recv() => SignalKind::terminate(),
@@ -84,8 +83,9 @@ impl Signals {
     }
 }
 
-/// The signal that ends a command. A thread of its own waits for it, and ends the process itself once this value and its clones are gone: nothing has to
-/// be put in order then, and the command's own thread may be waiting for a reader of its output.
+/// The signal that ends a command: SIGTERM, SIGINT, or SIGHUP where the terminal has gone. A thread of its own waits for it, and
+/// ends the process itself once this value and its clones are gone: nothing has to be put in order then, and the command's own
+/// thread may be waiting for a reader of its output.
 #[derive(Clone)]
 pub(crate) struct Interruption {
     signal: watch::Receiver<Option<SignalKind>>,
@@ -97,19 +97,24 @@ impl Interruption {
     /// # Errors
     /// If the system has no thread for it, or refuses to tell of signals.
     pub(crate) fn listen() -> Result<Self, Failure> {
-        let (tell, signal) = watch::channel(None);
+        let (tell, comes) = watch::channel(None);
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(Failure::software)?;
-        let mut signals = {
+        let keeps_on = ignores_hangup();
+        let (mut signals, mut hangup) = {
             let _inside = runtime.enter();
-            Signals::listen()?
+            let hangup = signal(SignalKind::hangup()).map_err(Failure::software)?;
+            (Signals::listen()?, hangup)
         };
         let wait = move || {
             runtime.block_on(async {
                 loop {
-                    let signal = signals.either().await;
+                    let signal = tokio::select! {
+                        signal = signals.either() => signal,
+                        _ = hangup.recv(), if !keeps_on => SignalKind::hangup(),
+                    };
                     if tell.send(Some(signal)).is_err() {
                         process::exit(Failure::interrupted(signal).code().into());
                     }
@@ -120,10 +125,10 @@ impl Interruption {
             .name("signals".to_owned())
             .spawn(wait)
             .map_err(Failure::software)?;
-        Ok(Self { signal })
+        Ok(Self { signal: comes })
     }
 
-    /// Waits for the signal; gives how the command ends by it.
+    /// Waits for the signal and returns the command's end by it.
     pub(crate) async fn comes(&self) -> Failure {
         let mut signal = self.signal.clone();
         if let Ok(signal) = signal.wait_for(Option::is_some).await
@@ -135,8 +140,20 @@ impl Interruption {
         std::future::pending().await
     }
 
-    /// How the command ends by the signal that has come, if one has.
+    /// Returns the command's end by the signal that has come, if one has.
     pub(crate) fn has_come(&self) -> Option<Failure> {
         self.signal.borrow().map(Failure::interrupted)
     }
+}
+
+/// Returns true if the process was started so that it outlives its terminal, as by `nohup`.
+fn ignores_hangup() -> bool {
+    // Without /proc it is like most processes, which don't.
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGHUP is number 1, the lowest bit.
+    ignored.is_some_and(|mask| mask & 1 == 1)
 }

@@ -51,6 +51,14 @@ impl Failure {
         }
     }
 
+    /// Something was left undone, and is done by another start (EX_TEMPFAIL).
+    pub fn undone(message: impl Display) -> Self {
+        Self {
+            code: 75,
+            message: message.to_string(),
+        }
+    }
+
     /// The settings are wrong (EX_CONFIG).
     pub fn config(message: impl Display) -> Self {
         Self {

@@ -15,6 +15,7 @@ mod http;
 mod logging;
 pub mod maintenance;
 mod node;
+mod output;
 pub mod range;
 pub mod rejudge;
 pub mod report;

@@ -41,8 +41,9 @@ impl Logging {
             json: Mutex::new(json),
             control: control.clone(),
         };
+        // A line that can't be written, as on a full disk, is lost; the next one is tried again.
         // Blocks rather than drops when the queue is full: a log that loses lines is worth little at three in the morning.
-        let (queue, guard) = slog_async::Async::new(formats.fuse())
+        let (queue, guard) = slog_async::Async::new(formats.ignore_res())
             .chan_size(4096)
             .overflow_strategy(slog_async::OverflowStrategy::Block)
             .build_with_guard();
@@ -50,7 +51,7 @@ impl Logging {
             inner: queue,
             control: control.clone(),
         };
-        let log = Logger::root(important.fuse(), o!());
+        let log = Logger::root(important.ignore_res(), o!());
         let scope = slog_scope::set_global_logger(log.clone());
         // Fails only if a bridge is there already.
         let _ = slog_stdlog::init_with_level(log::Level::Warn);

@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Write as _,
-    io::{self, Write as _},
     time::{Duration, SystemTime},
 };
 
@@ -15,7 +14,8 @@ use sitewatch_actors::{
 use sitewatch_config::{Recurrence, Settings, Sources};
 
 use crate::{
-    audit::failure, exit::Failure, standalone::with_database, when::instant, whose::WhoseArguments,
+    audit::failure, exit::Failure, output::print, standalone::with_database, when::instant,
+    whose::WhoseArguments,
 };
 
 /// What is done with windows.
@@ -111,9 +111,7 @@ pub(crate) fn maintenance(sources: &Sources, command: &MaintenanceCommand) -> Re
     let text = with_database(sources, "maintenance", async |settings| {
         run(settings, command).await
     })?;
-    // Nobody looks if standard output is closed.
-    let _ = io::stdout().write_all(text.as_bytes());
-    Ok(())
+    print(&text)
 }
 
 async fn run(settings: &Settings, command: &MaintenanceCommand) -> Result<String, Failure> {

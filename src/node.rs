@@ -15,7 +15,7 @@ use crate::{
     logging::Logging,
     settings::{Overlay, warn_of},
     standalone::{Embedded, ResultsView},
-    tree::Tree,
+    tree::{Tree, TreeParts},
 };
 
 /// Files that are open besides the connections of checks.
@@ -118,10 +118,16 @@ fn build_tree(
         actix_rt::spawn(http::serve(address, status.clone())?);
         info!(log, "serving /metrics, /healthz and /readyz"; "address" => %address);
     }
-    let logging = logging.control();
-    Ok(Tree::new(
-        role, sources, overlay, settings, logging, status, metrics, log,
-    ))
+    let parts = TreeParts {
+        role,
+        sources,
+        overlay,
+        logging: logging.control(),
+        metrics,
+        status,
+        log,
+    };
+    Ok(Tree::new(parts, settings))
 }
 
 /// Lets the process have as many connections open as the system allows: distributions start with 1,024, for programs of

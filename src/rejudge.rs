@@ -16,7 +16,7 @@ use sitewatch_actors::{
 use sitewatch_config::{OtherRules, Sources};
 
 use crate::{
-    audit::failure, exit::Failure, range::RangeArguments, standalone::with_database,
+    audit::failure, exit::Failure, output::print, range::RangeArguments, standalone::with_database,
     whose::WhoseArguments,
 };
 
@@ -65,9 +65,7 @@ pub(crate) fn rejudge(sources: &Sources, arguments: &RejudgeArguments) -> Result
     } else {
         human(&question, &judged)
     };
-    // Nobody looks if standard output is closed.
-    let _ = io::stdout().write_all(text.as_bytes());
-    Ok(())
+    print(&text)
 }
 
 fn human(question: &RejudgeQuestion, judged: &Judgement) -> String {

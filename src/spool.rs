@@ -1,12 +1,6 @@
 //! The command `spool`: looks at a producer's spool, or sends what is in it.
 
-use std::{
-    fmt::Write as _,
-    io::{self, Write as _},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt::Write as _, io, path::Path, sync::Arc, time::Duration};
 
 use clap::Subcommand;
 use serde_json::json;
@@ -27,7 +21,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::{exit::Failure, logging::Logging};
+use crate::{exit::Failure, logging::Logging, output::print};
 
 /// What is done with a spool.
 #[derive(Debug, Subcommand)]
@@ -65,9 +59,7 @@ fn status(settings: &Settings, as_json: bool) -> Result<(), Failure> {
     } else {
         in_words(folder, settings, &found)
     };
-    // Nobody to tell.
-    let _ = io::stdout().write_all(text.as_bytes());
-    Ok(())
+    print(&text)
 }
 
 fn in_json(folder: &Path, settings: &Settings, found: &Inspected) -> String {

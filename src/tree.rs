@@ -47,6 +47,17 @@ pub(crate) struct Tree {
     log: Logger,
 }
 
+/// The parts of a [`Tree`] that come from outside.
+pub(crate) struct TreeParts {
+    pub(crate) role: Role,
+    pub(crate) sources: Sources,
+    pub(crate) overlay: Overlay,
+    pub(crate) logging: LogControl,
+    pub(crate) metrics: Metrics,
+    pub(crate) status: Status,
+    pub(crate) log: Logger,
+}
+
 /// The children of the root as they are added, with what others know of them.
 #[derive(Default)]
 struct Plan {
@@ -58,20 +69,16 @@ struct Plan {
 }
 
 impl Tree {
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "each is a thing of its own, named at the only call"
-    )]
-    pub(crate) fn new(
-        role: Role,
-        sources: Sources,
-        overlay: Overlay,
-        settings: Settings,
-        logging: LogControl,
-        status: Status,
-        metrics: Metrics,
-        log: Logger,
-    ) -> Self {
+    pub(crate) fn new(parts: TreeParts, settings: Settings) -> Self {
+        let TreeParts {
+            role,
+            sources,
+            overlay,
+            logging,
+            metrics,
+            status,
+            log,
+        } = parts;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = match role {
             Role::Consumer => 0,

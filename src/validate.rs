@@ -1,17 +1,12 @@
 //! The command `validate`: what the settings say, where it was written, and what a reload of them would do.
 
-use std::{
-    collections::BTreeSet,
-    fmt::Write as _,
-    io::{self, Write as _},
-    path::PathBuf,
-    time::SystemTime,
-};
+use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf, time::SystemTime};
 
 use sitewatch_actors::kafka;
 use sitewatch_config::{Role, Settings, Site, Sources, diff_sites, explain_site, load, load_any};
 
 use crate::exit::Failure;
+use crate::output::print;
 
 /// Reads the settings and reports every mistake.
 pub(crate) fn validate(sources: &Sources, role: Option<Role>) -> Result<(), Failure> {
@@ -27,14 +22,14 @@ pub(crate) fn validate(sources: &Sources, role: Option<Role>) -> Result<(), Fail
     } else {
         format!(" from {}", files.join(", "))
     };
-    print(&format!("settings are valid: {sites}{from}\n"));
+    let mut text = format!("settings are valid: {sites}{from}\n");
     for warning in settings.warnings(SystemTime::now()) {
-        print(&format!("warning: {warning}\n"));
+        let _ = writeln!(text, "warning: {warning}");
     }
     for unused in &settings.unused {
-        print(&format!("note: {unused}\n"));
+        let _ = writeln!(text, "note: {unused}");
     }
-    Ok(())
+    print(&text)
 }
 
 fn sites(count: usize) -> String {
@@ -73,8 +68,7 @@ pub(crate) fn explain(sources: &Sources, name: &str) -> Result<(), Failure> {
             row.key, row.value, row.origin
         );
     }
-    print(&text);
-    Ok(())
+    print(&text)
 }
 
 /// Shows what a reload from the settings file `old` to these would start, stop and replace.
@@ -111,8 +105,7 @@ pub(crate) fn diff(sources: &Sources, old: PathBuf, role: Option<Role>) -> Resul
         changes.replace.len(),
         changes.unchanged
     );
-    print(&text);
-    Ok(())
+    print(&text)
 }
 
 /// The names of what is other than before.
@@ -136,9 +129,4 @@ fn options(site: &Site) -> serde_json::Map<String, serde_json::Value> {
         Ok(serde_json::Value::Object(options)) => options,
         _ => serde_json::Map::new(),
     }
-}
-
-/// A closed pipe is no failure.
-fn print(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
 }

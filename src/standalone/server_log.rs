@@ -39,7 +39,8 @@ impl ServerLog {
             .create(true)
             .open(&self.path)
             .and_then(|file| {
-                self.cut_if_longer(LONGEST)?;
+                // A log that can't be cut is no reason against the server; the keeper reports it.
+                let _ = self.cut_if_longer(LONGEST);
                 let length = file.metadata()?.len();
                 Ok((file, length))
             });
@@ -69,15 +70,19 @@ impl ServerLog {
         // What is beyond that has no bound, as while the node did not run.
         let skipped = file.metadata()?.len().saturating_sub(2 * longest);
         file.seek(SeekFrom::Start(skipped))?;
-        io::copy(&mut file, &mut before)?;
-        file.set_len(0)
+        let copied = io::copy(&mut file, &mut before);
+        // On a full disk the old part is lost, rather than that the log grows on.
+        file.set_len(0)?;
+        copied.map(drop)
     }
 
-    /// What the server has logged since it had this length.
+    /// Returns the end of what the server has logged since the log had this length.
     pub(super) fn said_since(&self, length: u64) -> String {
         let mut text = Vec::new();
         let read = File::open(&self.path).and_then(|mut file| {
-            file.seek(SeekFrom::Start(length))?;
+            // The end of it: there stands why the server ended.
+            let last = file.metadata()?.len().saturating_sub(4096);
+            file.seek(SeekFrom::Start(last.max(length)))?;
             file.take(4096).read_to_end(&mut text)
         });
         match read {

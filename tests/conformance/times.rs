@@ -13,10 +13,10 @@ async fn check(url: &str, settings: &str) -> CheckResult {
         .result
 }
 
-/// Asks up to thirty times until one try is right: a machine that is busy may take its time at any moment.
+/// Asks up to ten times until one try is right: a machine that is busy may take its time at any moment.
 async fn some_time<T>(mut ask: impl AsyncFnMut() -> Result<T, String>) -> T {
     let mut wrong = Vec::new();
-    for _ in 0..30 {
+    for _ in 0..10 {
         match ask().await {
             Ok(right) => return right,
             Err(told) => wrong.push(told),
@@ -74,18 +74,24 @@ async fn each_phase_is_what_the_server_took() {
         // On a busy machine seldom all of them are right at once: one that is late takes from the next.
         let mut right = right.borrow_mut();
         let body_time = set.before_body + set.body_time;
-        for (name, found) in [
-            ("dns", close("dns", dns_us, 400 * MS)),
-            ("ttfb", close("ttfb", ttfb_us, set.before_head)),
-            ("body", close("body", body_us, body_time)),
-            ("tls", close("tls", tls_delay, set.before_tls)),
+        let mut wrong = String::new();
+        for (name, took_us, wanted) in [
+            ("dns", dns_us, 400 * MS),
+            ("tls", tls_delay, set.before_tls),
+            ("ttfb", ttfb_us, set.before_head),
+            ("body", body_us, body_time),
         ] {
-            if !right.contains(name) {
-                found?;
-                right.insert(name);
+            match close(name, took_us, wanted) {
+                Ok(()) => _ = right.insert(name),
+                Err(told) if !right.contains(name) => wrong += &format!("{told}; "),
+                Err(_) => {}
             }
         }
-        Ok(result.phases)
+        if wrong.is_empty() {
+            Ok(result.phases)
+        } else {
+            Err(wrong)
+        }
     })
     .await;
     let parts = [
@@ -181,15 +187,15 @@ async fn each_attempt_and_each_hop_has_its_times() {
         let [failed] = &*result.failed_attempts else {
             return Err(format!("{:?}", result.failed_attempts));
         };
-        assert_eq!(
-            (failed.fault.error.as_str(), failed.reached.as_str()),
-            ("ttfb_timeout", "ttfb")
-        );
-        assert!(failed.phases.ttfb_us.unwrap() > 150_000);
-        if failed.phases.total_us.unwrap() >= 260_000 {
-            return Err(format!("{:?}", failed.phases));
+        let (phases, end) = (&failed.phases, failed.fault.error.as_str());
+        let is_right = (end, failed.reached.as_str()) == ("ttfb_timeout", "ttfb")
+            && phases.ttfb_us > Some(150_000)
+            && phases.total_us < Some(260_000);
+        if is_right {
+            Ok((server, result))
+        } else {
+            Err(format!("{end}: {phases:?}"))
         }
-        Ok((server, result))
     })
     .await;
     assert_eq!((result.error, result.attempts), (None, 2));

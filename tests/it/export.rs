@@ -238,7 +238,7 @@ async fn a_signal_ends_an_export_that_nobody_reads_or_that_is_not_whole() {
         let arguments = [&["export", "--format", format], &range[..], more].concat();
         world.program(&arguments)
     };
-    for (name, code) in [("TERM", 143), ("INT", 130)] {
+    for (name, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
         let mut child = export("csv", &[]).stdout(Stdio::piped()).spawn().unwrap();
         let pipe = child.stdout.take().unwrap();
         wait_until_full(&pipe).await;

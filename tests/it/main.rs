@@ -39,6 +39,7 @@ mod history;
 mod incidents;
 mod operation;
 mod outage;
+mod output;
 mod parameters;
 mod path;
 mod pooler;

@@ -105,8 +105,25 @@ async fn a_second_signal_ends_a_node_at_once() {
     assert!(node.runs(), "it drains");
     let begun = std::time::Instant::now();
     node.signal("INT");
-    assert_eq!(node.wait().code(), Some(70));
+    // As shells have it: 128 and the number of SIGINT.
+    assert_eq!(node.wait().code(), Some(130), "{}", node.log());
     assert!(begun.elapsed() < Duration::from_secs(5), "not at once");
+}
+
+#[actix_rt::test]
+async fn a_node_that_has_not_drained_in_time_says_so_with_its_code() {
+    let (world, web) = (World::new("undone").await, Web::start());
+    let nowhere = format!("127.0.0.1:{}", free_port());
+    let settings = sites(&web, "drain_timeout: 1s", "");
+    let environment = [
+        ("KAFKA_SERVER", nowhere.as_str()),
+        ("FAILPOINTS", "publisher::commit=return"),
+    ];
+    let mut node = world.node_with("producer", &settings, &environment);
+    node.wait_for_log("the spool can't be written").await;
+    assert_eq!(node.stop(), Some(75), "{}", node.log());
+    let told = "not everything was done within node.drain_timeout (1s)";
+    assert!(node.log().contains(told), "{}", node.log());
 }
 
 #[actix_rt::test]

@@ -63,7 +63,7 @@ impl Feed {
         }
     }
 
-    /// Whether the last question was not answered in full: there is more already.
+    /// Returns true if the last question was not answered in full: there is more already.
     pub(super) fn is_behind(&self) -> bool {
         self.is_behind
     }
@@ -105,7 +105,8 @@ impl Feed {
             Err(error) => return Err(io::Error::other(error)),
         };
         self.is_behind = rows.len() as i64 == PAGE;
-        if !self.is_behind {
+        // Without rows the writers may still be on their way back, after PostgreSQL was away, with what came meanwhile.
+        if !self.is_behind && !rows.is_empty() {
             self.answered = Some(asked);
         }
         let news: Vec<_> = rows.iter().map(stored_check).collect();

@@ -40,7 +40,15 @@ async fn in_a_pipe_each_result_is_a_line_and_a_closed_pipe_ends_only_the_lines()
 struct Terminal {
     child: Child,
     seen: Arc<Mutex<Vec<u8>>>,
-    reader: JoinHandle<()>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // It may have ended by itself. Its node ends with the terminal.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Terminal {
@@ -73,7 +81,7 @@ impl Terminal {
         Self {
             child,
             seen,
-            reader,
+            reader: Some(reader),
         }
     }
 
@@ -95,7 +103,7 @@ impl Terminal {
         stdin.write_all(b"\x03").unwrap();
         let code = self.child.wait().unwrap().code();
         assert_eq!(code, Some(0), "{}", self.shown());
-        self.reader.join().unwrap();
+        self.reader.take().unwrap().join().unwrap();
         String::from_utf8_lossy(&self.seen.lock().unwrap()).into_owned()
     }
 }

@@ -151,8 +151,9 @@ impl Looker {
                 }
                 Err(why) => {
                     self.report_failure(&why);
+                    let wait = pause;
                     pause = (pause * 2).min(PAUSES.1);
-                    pause
+                    wait
                 }
             };
             if !self.is_over() {

@@ -22,8 +22,9 @@ const LONGEST: usize = 1 << 20;
 const V4_ROUTES: &str = "/proc/net/fib_trie";
 const V6_ROUTES: &str = "/proc/net/ipv6_route";
 
-/// The flag of a local route in [`V6_ROUTES`] (`RTF_LOCAL`).
-const IS_LOCAL: u32 = 0x8000_0000;
+/// The flags of an address of an interface in [`V6_ROUTES`] (`RTF_LOCAL | RTF_NONEXTHOP`). A local route that somebody added, such
+/// as one for a transparent proxy, has the first of them only.
+const IS_LOCAL: u32 = 0x8020_0000;
 
 static OWN: LazyLock<Own> = LazyLock::new(Own::default);
 
@@ -68,8 +69,9 @@ struct Routes {
 impl Routes {
     fn read() -> io::Result<Self> {
         Ok(Self {
-            v4: table(V4_ROUTES)?.map(|text| local_v4(&text)),
-            v6: table(V6_ROUTES)?.map(|text| text.lines().filter_map(local_v6).collect()),
+            v4: table(V4_ROUTES)?.and_then(|text| some(local_v4(&text))),
+            v6: table(V6_ROUTES)?
+                .and_then(|text| some(text.lines().filter_map(local_v6).collect())),
         })
     }
 
@@ -80,6 +82,11 @@ impl Routes {
         }?;
         Some(networks.iter().any(|network| network.contains(&address)))
     }
+}
+
+/// A table without any local network tells nothing: each machine has a loopback address.
+fn some(networks: Vec<IpNet>) -> Option<Vec<IpNet>> {
+    (!networks.is_empty()).then_some(networks)
 }
 
 /// Reads a table. Returns `None` if there is none, or if it is too long.
@@ -94,19 +101,24 @@ fn table(path: &str) -> io::Result<Option<String>> {
     }
 }
 
-/// The local networks of a text such as
+/// The local networks of the table `Local` in a text such as
 /// ```text
+/// Local:
 ///            |-- 192.0.2.2
 ///               /32 host LOCAL
 /// ```
+/// Another table may have local routes for some of the traffic only, such as that of a transparent proxy.
 fn local_v4(trie: &str) -> Vec<IpNet> {
-    let mut address = "";
+    let (mut address, mut in_local) = ("", false);
     let mut networks = Vec::new();
     for line in trie.lines() {
+        if !line.starts_with(' ') {
+            in_local = line == "Local:";
+        }
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["|--", next] => address = next,
-            [prefix, _, "LOCAL", ..] => {
+            [prefix, _, "LOCAL", ..] if in_local => {
                 networks.extend(format!("{address}{prefix}").parse::<IpNet>().ok())
             }
             _ => {}
@@ -120,7 +132,7 @@ fn local_v4(trie: &str) -> Vec<IpNet> {
 fn local_v6(line: &str) -> Option<IpNet> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let flags = u32::from_str_radix(fields.get(8)?, 16).ok()?;
-    if flags & IS_LOCAL == 0 {
+    if flags & IS_LOCAL != IS_LOCAL {
         return None;
     }
     let address = u128::from_str_radix(fields[0], 16).ok()?;
@@ -128,22 +140,41 @@ fn local_v6(line: &str) -> Option<IpNet> {
     IpNet::new(Ipv6Addr::from_bits(address).into(), length).ok()
 }
 
-/// Asks the kernel for the route to the address: that to an own address starts at this very address.
+/// Asks the kernel: a socket can begin at an own address only. Where `ip_nonlocal_bind` lets it begin anywhere, the route is asked
+/// for, which begins at the address itself if it is the first of an interface.
 fn ask_kernel(address: IpAddr) -> io::Result<bool> {
+    // Of networks for documentation: nobody has them.
+    let nobodys: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 0).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    };
+    if begins_at(nobodys)? {
+        return is_route_from(address);
+    }
+    begins_at(address)
+}
+
+fn begins_at(address: IpAddr) -> io::Result<bool> {
+    known(UdpSocket::bind((address, 0)).map(|_| true))
+}
+
+fn is_route_from(address: IpAddr) -> io::Result<bool> {
     let any: IpAddr = match address {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let route = UdpSocket::bind((any, 0)).and_then(|socket| {
+    known(UdpSocket::bind((any, 0)).and_then(|socket| {
         // The port has no part in it.
         socket.connect((address, 9))?;
-        socket.local_addr()
-    });
-    match route {
-        Ok(from) => Ok(from.ip() == address),
-        Err(error) if is_exhausted(&error) => Err(error),
-        // There is no route to it, or no such family: it is not here.
-        Err(_) => Ok(false),
+        Ok(socket.local_addr()?.ip() == address)
+    }))
+}
+
+/// An error says that the address is not here: there is no route to it, or no such family. Without sockets nothing is known.
+fn known(answer: io::Result<bool>) -> io::Result<bool> {
+    match answer {
+        Err(error) if !is_exhausted(&error) => Ok(false),
+        answer => answer,
     }
 }
 
@@ -195,7 +226,8 @@ mod tests {
     fn only_local_routes_are_addresses_of_this_machine() {
         let trie = "Local:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n     |-- 192.0.2.2\n\
             \x20       /32 host LOCAL\n     |-- 192.0.2.255\n        /32 link BROADCAST\n     |-- 203.0.113.0\n\
-            \x20       /24 host LOCAL\n";
+            \x20       /24 host LOCAL\n\
+            Id 100:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 host LOCAL\n";
         let shown =
             |networks: Vec<IpNet>| networks.iter().map(IpNet::to_string).collect::<Vec<_>>();
         assert_eq!(shown(local_v4(trie)), ["192.0.2.2/32", "203.0.113.0/24"]);
@@ -204,12 +236,13 @@ mod tests {
         let local = local_v6(&line("80200001")).unwrap();
         assert_eq!(local.to_string(), "2001:db8::2/128");
         assert_eq!(local_v6(&line("00000001")), None);
+        assert_eq!(local_v6(&line("80000001")), None);
         assert_eq!(local_v6("nonsense"), None);
     }
 
     #[test]
     fn list_and_kernel_agree() {
-        for address in ["127.0.0.1", "192.0.2.77", "2001:db8::1", "::1"] {
+        for address in ["127.0.0.1", "127.0.0.9", "192.0.2.77", "2001:db8::2", "::1"] {
             let asked = ask_kernel(ip(address)).unwrap();
             assert_eq!(is_of_this_machine(ip(address)).unwrap(), asked, "{address}");
         }
