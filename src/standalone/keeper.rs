@@ -11,7 +11,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{postgres::Server, running::Running};
 use crate::{ending::Stopped, exit::Failure};
 
-/// How often the length of the server's log is looked at.
+/// The pause between two looks at the length of the server's log.
 const LOOK: Duration = Duration::from_secs(60);
 
 /// A PostgreSQL of this process's own, which is kept running.

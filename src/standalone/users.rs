@@ -24,7 +24,7 @@ impl User {
         named.into_iter().flatten().chain([NOBODY])
     }
 
-    /// Whether nobody but this user is in the group, as far as the files of the system say. A user or group of elsewhere (LDAP) is not in
+    /// Returns true if nobody but this user is in the group, as far as the files of the system say. A user or group of elsewhere (LDAP) is not in
     /// them: of such a group it is not known.
     pub(super) fn has_to_itself(uid: u32, gid: u32) -> bool {
         let read = |file| fs::read_to_string(file).unwrap_or_default();
@@ -43,7 +43,7 @@ fn find(users: &str, name: &str) -> Option<User> {
     })
 }
 
-/// Whether the group is the user's own: it has the user's name, nobody else's primary group is it, and it has no other members.
+/// Returns true if the group is the user's own: it has the user's name, nobody else's primary group is it, and it has no other members.
 fn is_private_group(users: &str, groups: &str, uid: u32, gid: u32) -> bool {
     let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
     let (uid, gid) = (uid.to_string(), gid.to_string());

@@ -22,7 +22,7 @@ const TLS_CLIENT: usize = 2 * 1024;
 /// The largest record of TLS: how much of the next one has come beside the one that is read is up to the server and the
 /// kernel. Seen with HTTP/2 on a busy machine: 2 kB above the rest.
 const TLS_RECORD: usize = 16 * 1024;
-/// How often a row may be tried where nothing but time was wrong: a busy machine may take its time at any moment.
+/// The most tries of a row where nothing but time was wrong: a busy machine may be slow at any moment.
 const TRIES: usize = 4;
 /// How much later than its timeout a check may end.
 const LATE: Duration = Duration::from_millis(50);
@@ -104,7 +104,7 @@ pub(crate) async fn check_all(rows: Vec<Row<'_>>) {
     assert!(wrong.is_empty(), "of {count} rows\n{}", wrong.join("\n"));
 }
 
-/// Whether the check ended later than it should, or a time-out cut off what the row's result would have come of.
+/// Returns true if the check ended later than it should, or if a time-out cut it off before the row's result.
 fn too_late(row: &Row<'_>, site: &Site, message: &Value, took: Duration) -> bool {
     let result = message["error"].as_str().unwrap_or("up");
     took > allowed(site) || (result.ends_with("_timeout") && result != row.result)

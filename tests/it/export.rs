@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::Read,
-    process::Stdio,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -238,10 +238,30 @@ async fn a_signal_ends_an_export_that_nobody_reads_or_that_is_not_whole() {
         let arguments = [&["export", "--format", format], &range[..], more].concat();
         world.program(&arguments)
     };
-    for (name, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
-        let mut child = export("csv", &[]).stdout(Stdio::piped()).spawn().unwrap();
+    // Whoever runs these tests by nohup has SIGHUP ignored in them, and so in the programs that they start.
+    let with_hangup = |how: &str| {
+        let export = export("csv", &[]);
+        let mut command = Command::new("env");
+        command
+            .arg(format!("--{how}-signal=HUP"))
+            .arg(export.get_program())
+            .args(export.get_args())
+            .env("POSTGRES_URL", &world.database_url)
+            .current_dir(world.folder.path());
+        command.stdout(Stdio::piped()).spawn().unwrap()
+    };
+    for (hangup, name, code) in [
+        ("default", "TERM", 143),
+        ("default", "INT", 130),
+        ("default", "HUP", 129),
+        ("ignore", "TERM", 143),
+    ] {
+        let mut child = with_hangup(hangup);
         let pipe = child.stdout.take().unwrap();
         wait_until_full(&pipe).await;
+        if hangup == "ignore" {
+            signals::send(child.id(), "HUP").unwrap();
+        }
         signals::send(child.id(), name).unwrap();
         assert_eq!(ends(&mut child).await, Some(code));
         drop(pipe);

@@ -1,4 +1,4 @@
-//! What is written for people and programs, where it can't be written or goes elsewhere than into a file.
+//! Output for people and programs that can't be written, or goes elsewhere than into a file.
 
 use std::{
     fs::{self, File},

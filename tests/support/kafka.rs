@@ -17,7 +17,7 @@ use rdkafka::{
 
 use super::{PATIENCE, World, required};
 
-/// How long the broker may take for an answer on a loaded machine.
+/// The time that the broker may take for an answer on a loaded machine.
 const KAFKA_ANSWERS: Duration = Duration::from_secs(20);
 
 /// Gives a user of the broker this password, and no other.
@@ -125,7 +125,7 @@ impl World {
         producer.flush(Duration::from_secs(60)).unwrap();
     }
 
-    /// How many messages have ever been in the topic.
+    /// Counts the messages that have ever been in the topic.
     pub fn topic_ends(&self) -> i64 {
         self.ends_of(&self.topic)
     }

@@ -12,7 +12,7 @@ pub fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// What the node at `port` answers, head and body.
+/// Returns the answer of the node at `port`, head and body.
 pub fn page(port: u16, path: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     write!(

@@ -118,7 +118,7 @@ impl Feed {
     }
 }
 
-/// Whether the same question may be answered later.
+/// Returns true if the same question may be answered later.
 fn is_passing(error: &tokio_postgres::Error) -> bool {
     let Some(answer) = error.as_db_error() else {
         return true;

@@ -32,7 +32,7 @@ const LEFT_OUT: [(&str, &str); 18] = [
     ("zero_damaged_pages", "destroys data"),
 ];
 
-/// What is odd where neither the type nor the range says it.
+/// Odd values where neither the type nor the range gives one.
 const ODD: [(&str, &str); 31] = [
     ("DateStyle", "German, DMY"),
     ("IntervalStyle", "iso_8601"),
@@ -68,7 +68,7 @@ const ODD: [(&str, &str); 31] = [
     ("xmloption", "document"),
 ];
 
-/// What stands in the way of a program that looks names up along the path above.
+/// Objects in the way of a program that looks names up along the path above.
 pub(super) const SHADOWS: &str = "
     CREATE SCHEMA shadows;
     GRANT USAGE ON SCHEMA shadows TO PUBLIC;
