@@ -120,7 +120,7 @@ impl Keeper {
         if !misfits.is_empty() {
             self.make_ahead(now, free).await?;
         }
-        done.waits = self.dropper.is_waiting();
+        done.waits = self.dropper.has_left_some();
         // Last, since it may read much.
         done.more |= judging::pass(&mut self.client, &self.log).await?;
         Ok(done)

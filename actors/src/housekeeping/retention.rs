@@ -91,6 +91,11 @@ impl Dropper {
         self.waited_at.is_some_and(|at| at.elapsed() <= PAUSE)
     }
 
+    /// Returns true if a drop has waited too long and was not done since, whether or not it is time to try it again.
+    pub(super) fn has_left_some(&self) -> bool {
+        self.waited_at.is_some()
+    }
+
     /// Goes on with what an earlier one has begun. Gives how many are gone.
     pub(super) async fn finish(&mut self, client: &Client, log: &Logger) -> Result<u64, Error> {
         let begun = client.query(BEGUN, &[]).await?;
@@ -289,5 +294,14 @@ mod tests {
             ..span
         };
         assert_eq!(reason(endless, Slot::from_micros(200 * DAY), kept), None);
+    }
+    #[test]
+    fn a_drop_that_waits_is_left_also_when_it_is_time_to_try_it_again() {
+        let mut dropper = Dropper::default();
+        assert!(!dropper.is_waiting() && !dropper.has_left_some());
+        dropper.waited_at = Some(Instant::now());
+        assert!(dropper.is_waiting() && dropper.has_left_some());
+        dropper.waited_at = Instant::now().checked_sub(PAUSE + Duration::from_secs(1));
+        assert!(!dropper.is_waiting() && dropper.has_left_some());
     }
 }
