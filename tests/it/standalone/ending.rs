@@ -54,8 +54,9 @@ async fn it_waits_for_the_end_of_a_server_that_starts() {
     // The start again.
     let again = begins(&cluster, Some(first)).await;
     signal("-TERM", node.child.id());
-    // Without a database it can't store what it holds.
-    assert_eq!(node.ends().await, Some(75), "{}", node.log());
+    // Without a database it can't store the messages that it may hold.
+    let code = node.ends().await;
+    assert!(matches!(code, Some(0 | 75)), "{code:?}\n{}", node.log());
     assert_ended(&cluster, again);
 
     // The first start.
