@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{PATIENCE, World, forty_days, resident, resident_while_it_runs, signals};
+use crate::support::{
+    PATIENCE, World, assert_told, ends, forty_days, resident, resident_while_it_runs, signals,
+};
 use parquet::{
     file::reader::{FileReader, SerializedFileReader},
     record::Field,
@@ -197,15 +199,8 @@ async fn an_export_takes_little_memory_and_what_is_not_whole_is_not_there() {
         "{told}"
     );
     for (file, told) in [("no/such/folder.csv", "No such file"), (".", "")] {
-        let output = world
-            .program(&[&export[..], &["--out", file]].concat())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(
-            output.status.code() == Some(74) && said.contains(told),
-            "{file}: {said}"
-        );
+        let mut program = world.program(&[&export[..], &["--out", file]].concat());
+        assert_told(&program.output().unwrap(), 74, told);
     }
     let left: Vec<_> = fs::read_dir(world.folder.path())
         .unwrap()
@@ -263,7 +258,7 @@ async fn a_signal_ends_an_export_that_nobody_reads_or_that_is_not_whole() {
             signals::send(child.id(), "HUP").unwrap();
         }
         signals::send(child.id(), name).unwrap();
-        assert_eq!(ends(&mut child).await, Some(code));
+        assert_eq!(ends(&mut child, String::new).await, Some(code));
         drop(pipe);
     }
 
@@ -279,22 +274,8 @@ async fn a_signal_ends_an_export_that_nobody_reads_or_that_is_not_whole() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         signals::send(child.id(), "TERM").unwrap();
-        assert_eq!(ends(&mut child).await, Some(143));
+        assert_eq!(ends(&mut child, String::new).await, Some(143));
         assert_eq!(files(), 0, "{format}: a part is left");
-    }
-}
-
-async fn ends(child: &mut std::process::Child) -> Option<i32> {
-    let deadline = std::time::Instant::now() + PATIENCE;
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status.code();
-        }
-        if std::time::Instant::now() > deadline {
-            child.kill().unwrap();
-            panic!("it does not end");
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -387,11 +368,7 @@ async fn other_rules_tell_what_they_would_have_made_of_the_history_and_change_no
     let dropped = "UPDATE rollup_state SET raw_since = '2026-03-03 00:00'";
     world.db.batch_execute(dropped).await.unwrap();
     let none = rejudge("failure_threshold: 2", &[]);
-    let said = String::from_utf8_lossy(&none.stderr).into_owned();
-    assert!(
-        none.status.code() == Some(64) && said.contains("there are none in this time"),
-        "{said}"
-    );
+    assert_told(&none, 64, "there are none in this time");
     let kept = "UPDATE rollup_state SET raw_since = '1970-01-01 00:00'";
     world.db.batch_execute(kept).await.unwrap();
 
@@ -403,11 +380,6 @@ async fn other_rules_tell_what_they_would_have_made_of_the_history_and_change_no
             "no site \"nobody\" has ever been",
         ),
     ] {
-        let output = rejudge(rules, &[]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(
-            output.status.code() == Some(code) && said.contains(told),
-            "{rules}: {said}"
-        );
+        assert_told(&rejudge(rules, &[]), code, told);
     }
 }

@@ -85,11 +85,8 @@ async fn migrated(name: &str) -> (World, PostgresSettings) {
 
 /// The program, with a retention of 90 days.
 fn housekeeping(world: &World, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sitewatch-node"));
+    let mut command = world.program(arguments);
     command
-        .args(arguments)
-        .current_dir(world.folder.path())
-        .env("POSTGRES_URL", &world.database_url)
         .env("SITEWATCH__POSTGRES__MAX_SLOT_AGE", "30d")
         .env("SITEWATCH__POSTGRES__RETENTION__RAW", "90d")
         .stdout(Stdio::piped())

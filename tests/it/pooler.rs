@@ -1,6 +1,6 @@
 //! PgBouncer between the program and PostgreSQL: with a session for each connection all works; else it is recognised and named.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use tokio_postgres::SimpleQueryMessage;
 
@@ -13,12 +13,8 @@ const ROWS: &str = "SELECT count(*) FROM check_result";
 const TOLD: &str = "a pooler gives each transaction another session";
 
 fn run(world: &World, url: &str, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sitewatch-node"))
-        .args(arguments)
-        .env("POSTGRES_URL", url)
-        .current_dir(world.folder.path())
-        .output()
-        .unwrap()
+    let mut program = world.program(arguments);
+    program.env("POSTGRES_URL", url).output().unwrap()
 }
 
 /// Asks something short, again and again, as other programs at the same pool do.

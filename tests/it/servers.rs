@@ -1,32 +1,16 @@
 //! Servers and databases that can't be used as they are: named at once, with what would be right; and who may change a schema.
 
-use std::{
-    process::{Command, Output},
-    time::Duration,
-};
+use std::{process::Output, time::Duration};
 
 use crate::cluster::Cluster;
-use crate::support::{World, message};
+use crate::support::{World, assert_told, message};
 
 const ROWS: &str = "SELECT count(*) FROM check_result";
 const VERSION_8: &str = include_str!("../schema/version-8.sql");
 
 fn run(world: &World, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sitewatch-node"))
-        .args(arguments)
-        .env("POSTGRES_URL", &world.database_url)
-        .envs(environment.iter().copied())
-        .current_dir(world.folder.path())
-        .output()
-        .unwrap()
-}
-
-fn assert_told(output: &Output, code: i32, told: &str) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.code() == Some(code) && said.contains(told),
-        "{code}, {told:?}: {output:?}"
-    );
+    let mut program = world.program(arguments);
+    program.envs(environment.iter().copied()).output().unwrap()
 }
 
 /// What reads, what writes, and what changes the schema.

@@ -61,20 +61,6 @@ const CATALOGUE: &str = "
         SELECT pg_get_functiondef(p.oid) FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace
     ) AS schema";
 
-fn migrate(world: &World) {
-    run(world, "migrate");
-}
-
-fn run(world: &World, command: &str) {
-    let done = Command::new(env!("CARGO_BIN_EXE_sitewatch-node"))
-        .arg(command)
-        .env("POSTGRES_URL", &world.database_url)
-        .current_dir(world.folder.path())
-        .output()
-        .unwrap();
-    assert!(done.status.success(), "{done:?}");
-}
-
 async fn catalogue(world: &World) -> String {
     world.db.query_one(CATALOGUE, &[]).await.unwrap().get(0)
 }
@@ -82,7 +68,7 @@ async fn catalogue(world: &World) -> String {
 #[actix_rt::test]
 async fn a_database_of_each_earlier_version_becomes_what_a_new_one_is_and_keeps_its_rows() {
     let new = World::new("upgrade_new").await;
-    migrate(&new);
+    new.done(&["migrate"]);
     let wanted = catalogue(&new).await;
     for (version, schema) in VERSIONS {
         let world = World::new(&format!("upgrade_{version}")).await;
@@ -95,7 +81,7 @@ async fn a_database_of_each_earlier_version_becomes_what_a_new_one_is_and_keeps_
             }
         }
         for _ in 0..2 {
-            migrate(&world);
+            world.done(&["migrate"]);
             let found = catalogue(&world).await;
             assert_eq!(found, wanted, "version {version}");
         }
@@ -113,7 +99,7 @@ async fn a_database_of_each_earlier_version_becomes_what_a_new_one_is_and_keeps_
             .wait_for("rows", "SELECT count(*) FROM checks", 104)
             .await;
         assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
-        run(&world, "housekeep");
+        world.done(&["housekeep"]);
         let rolled = "SELECT sum(up + 2 * down)::int8 FROM rollup_day WHERE day = '2026-01-02'";
         assert_eq!(world.number(rolled).await, 7, "version {version}");
         if version >= 5 {
@@ -138,7 +124,7 @@ async fn views_of_users_on_site_stats_stay() {
     world.db.batch_execute(VERSIONS[4].1).await.unwrap();
     world.db.batch_execute(DATA).await.unwrap();
     world.db.batch_execute(view).await.unwrap();
-    migrate(&world);
+    world.done(&["migrate"]);
     assert_eq!(world.number("SELECT up FROM ours").await, 1);
 }
 
@@ -173,7 +159,7 @@ async fn an_upgrade_and_a_writer_do_not_wait_for_each_other() {
 async fn a_program_works_on_with_a_newer_schema_that_says_so_and_refuses_another() {
     let world = World::new("upgrade_newer").await;
     world.create_topic(1).await;
-    migrate(&world);
+    world.done(&["migrate"]);
     // What a later version may do as long as older programs run.
     let later = "ALTER TABLE check_result ADD COLUMN later int4; CREATE OR REPLACE FUNCTION hist_value(bucket int4) RETURNS float8
         LANGUAGE sql IMMUTABLE AS 'SELECT 1.0::float8';
@@ -224,7 +210,7 @@ async fn columns(world: &World, more: &str) -> BTreeSet<String> {
 #[actix_rt::test]
 async fn the_schema_has_what_consumers_of_earlier_versions_need() {
     let new = World::new("usable_new").await;
-    migrate(&new);
+    new.done(&["migrate"]);
     let usable_from = new.number("SELECT max(usable_from)::int8 FROM schema_version");
     let usable_from = usable_from.await;
     let (all, must) = (columns(&new, "").await, columns(&new, MUST_BE_GIVEN).await);

@@ -27,7 +27,7 @@ pub use self::{
     kafka::{allow, scram_password},
     machine::{free_port, page, resident, resident_while_it_runs},
     message::message,
-    node::Node,
+    node::{Node, assert_told, ends},
     web::Web,
     world::World,
 };

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
@@ -130,5 +130,29 @@ impl Drop for Node {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Checks that a command has ended with this code and has `told` this on standard error.
+pub fn assert_told(output: &Output, code: i32, told: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.code() == Some(code) && said.contains(told),
+        "{code}, {told:?}: {output:?}"
+    );
+}
+
+/// Waits for the end of a process and returns its exit code; `log` is shown if it does not end.
+pub async fn ends(child: &mut Child, log: impl Fn() -> String) -> Option<i32> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("it does not end\n{}", log());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -295,6 +295,7 @@ mod tests {
         };
         assert_eq!(reason(endless, Slot::from_micros(200 * DAY), kept), None);
     }
+
     #[test]
     fn a_drop_that_waits_is_left_also_when_it_is_time_to_try_it_again() {
         let mut dropper = Dropper::default();

@@ -114,14 +114,9 @@ impl Standalone {
     }
 
     async fn ends(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < deadline, "it does not end\n{}", self.log());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let log = self.log.clone();
+        let log = || fs::read_to_string(&log).unwrap_or_default();
+        support::ends(&mut self.child, log).await
     }
 
     fn stop(&mut self) {

@@ -1,6 +1,7 @@
 //! Declared maintenance: once, and again and again.
 
 use super::{compare, history, uptime};
+use crate::support::assert_told;
 
 #[actix_rt::test]
 async fn maintenance_does_not_count_whenever_it_is_declared_and_keeps_to_the_clock_on_the_wall() {
@@ -127,15 +128,8 @@ async fn maintenance_does_not_count_whenever_it_is_declared_and_keeps_to_the_clo
         ),
         (&["remove", "77"], "no maintenance has the number 77"),
     ] {
-        let output = world
-            .program(&[&["maintenance"], wrong].concat())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(
-            output.status.code() == Some(64) && said.contains(told),
-            "{wrong:?}: {said}"
-        );
+        let mut program = world.program(&[&["maintenance"], wrong].concat());
+        assert_told(&program.output().unwrap(), 64, told);
     }
 }
 

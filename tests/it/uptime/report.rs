@@ -1,6 +1,7 @@
 //! The command `report`, in each of its forms.
 
 use super::{history, uptime};
+use crate::support::assert_told;
 
 /// The report tells what SQL tells, in each of its forms.
 #[actix_rt::test]
@@ -185,14 +186,7 @@ async fn a_report_says_what_the_history_says() {
             "is not before",
         ),
     ] {
-        let output = world
-            .program(&[&["report"], wrong].concat())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(
-            output.status.code() == Some(64) && said.contains(told),
-            "{wrong:?}: {said}"
-        );
+        let mut program = world.program(&[&["report"], wrong].concat());
+        assert_told(&program.output().unwrap(), 64, told);
     }
 }
