@@ -10,13 +10,12 @@ use crate::about;
 use crate::explain::{Explanation, explain};
 use crate::fields::Fields;
 use crate::item::Item;
-use crate::login::Login;
 use crate::mask::{mask_url, quote};
 use crate::options::SiteOptions;
 use crate::options_reader::OptionsReader;
 use crate::site::{SharedOptions, Site};
 use crate::site_list::SiteList;
-use crate::site_url;
+use crate::site_url::{self, WrittenUrl};
 
 const LONGEST_NAME: usize = 512;
 
@@ -69,13 +68,16 @@ struct Defaults {
 }
 
 impl Defaults {
-    /// The options under those that a site says itself: with the login of its URL, if there is one.
-    fn under(&self, login: Option<Login>) -> Cow<'_, SiteOptions> {
-        if login.is_none() {
+    /// Returns the options under those that a site sets itself: with the login of its URL, and its query hidden if that may hold a key.
+    fn under(&self, url: Option<&WrittenUrl>) -> Cow<'_, SiteOptions> {
+        let Some(url) = url.filter(|url| url.sets_options()) else {
             return Cow::Borrowed(&self.options);
-        }
+        };
         let mut options = self.options.clone();
-        options.request.login = login;
+        if url.login.is_some() {
+            options.request.login = url.login.clone();
+        }
+        options.request.hide_query |= url.has_secret_query;
         Cow::Owned(options)
     }
 }
@@ -172,11 +174,11 @@ impl Sites<'_> {
         let says_nothing = table
             .keys()
             .all(|key| matches!(key.as_str(), "name" | "url" | "formerly"));
-        let login = url.as_ref().and_then(|url| url.login.clone());
-        let shared = if says_nothing && login.is_none() {
+        let sets_options = url.as_ref().is_some_and(WrittenUrl::sets_options);
+        let shared = if says_nothing && !sets_options {
             defaults.shared.clone()
         } else {
-            let options = self.options.read(&fields, &defaults.under(login));
+            let options = self.options.read(&fields, &defaults.under(url.as_ref()));
             fields.finish();
             self.options.share(options)
         };
@@ -229,9 +231,10 @@ impl Sites<'_> {
                 ),
             );
         }
-        let shared = match url.login {
-            None => defaults.shared.clone(),
-            login => self.options.share(defaults.under(login).into_owned()),
+        let shared = if url.sets_options() {
+            self.options.share(defaults.under(Some(&url)).into_owned())
+        } else {
+            defaults.shared.clone()
         };
         let site = Arc::new(Site::new(&name, url.parsed, &shared));
         self.places.insert(Arc::clone(&site.name), Place::Extra);

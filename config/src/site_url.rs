@@ -5,6 +5,7 @@ use url::Url;
 use crate::item::Item;
 use crate::login::{Login, user_info};
 use crate::mask::{mask_url, quote, without_query};
+use crate::reference;
 
 const LONGEST_URL: usize = 2048;
 
@@ -14,10 +15,17 @@ pub(crate) struct WrittenUrl {
     pub(crate) parsed: Url,
     /// Those, if they were there.
     pub(crate) login: Option<Login>,
+    /// Whether its query or fragment refers to a variable, and so may hold a key.
+    pub(crate) has_secret_query: bool,
     text: String,
 }
 
 impl WrittenUrl {
+    /// Whether options of the site come from its URL.
+    pub(crate) fn sets_options(&self) -> bool {
+        self.login.is_some() || self.has_secret_query
+    }
+
     /// The name of a site without one: the URL as it was written, but for name and password and, if it is to be hidden, the
     /// query.
     pub(crate) fn default_name(&self, hide_query: bool) -> String {
@@ -29,11 +37,20 @@ impl WrittenUrl {
     }
 }
 
+/// Reads a URL of the settings, in which `${NAME}` stands for a variable. `None` after a problem.
 pub(crate) fn read(item: &Item<'_>) -> Option<WrittenUrl> {
-    let text = item.text("an http:// or https:// URL")?;
-    parse(text)
-        .map_err(|expected| item.found::<()>(quote(&mask_url(text)), expected))
-        .ok()
+    let written = item.text("an http:// or https:// URL")?;
+    let filled = reference::fill_in(item, written)?.text;
+    match parse(&filled) {
+        Ok(url) => Some(WrittenUrl {
+            has_secret_query: written
+                .find(['?', '#'])
+                .is_some_and(|query| written[query..].contains("${")),
+            ..url
+        }),
+        // As it was written: a variable may hold a secret.
+        Err(expected) => item.found(quote(&mask_url(written)), expected),
+    }
 }
 
 /// Reads a URL.
@@ -45,6 +62,12 @@ pub(crate) fn parse(text: &str) -> Result<WrittenUrl, String> {
     let text = text.trim();
     if text.len() > LONGEST_URL {
         return Err(format!("a URL of at most {LONGEST_URL} bytes"));
+    }
+    // `{` is not a character of URLs (RFC 3986, appendix A), so nobody means it as it stands.
+    if text.contains("${") {
+        return Err(format!(
+            "{EXPECTED} without `${{`: only in a settings file ${{NAME}} stands for a variable"
+        ));
     }
     let Some((scheme, rest)) = text.split_once("://") else {
         let guess = format!("https://{}", mask_url(text));
@@ -72,6 +95,7 @@ pub(crate) fn parse(text: &str) -> Result<WrittenUrl, String> {
             Ok(WrittenUrl {
                 parsed: without_user_info(parsed),
                 login,
+                has_secret_query: false,
                 text: text.to_owned(),
             })
         }

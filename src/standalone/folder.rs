@@ -180,6 +180,12 @@ pub(super) fn unusable(path: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::ReadOnlyFilesystem => {
             "set node.data_dir to a folder that can be written".to_owned()
         }
+        // Something else has the name: a file, or a link that leads nowhere.
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            return Failure::io(format!(
+                "{shown} is not a folder: remove it, or set node.data_dir to a folder"
+            ));
+        }
         io::ErrorKind::StorageFull => "make room, or set node.data_dir to another disk".to_owned(),
         _ => "see node.data_dir".to_owned(),
     };

@@ -185,11 +185,25 @@ pub(super) fn plain(error: &tokio_postgres::Error) -> String {
             .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")),
     };
     let told = printable(&told);
-    match error.code().and_then(|state| advice(state.code())) {
+    let advice = match error.code() {
+        Some(state) => advice(state.code()),
+        None => FOREIGN.iter().any(|sign| told.contains(sign)).then_some(
+            "what answers there does not speak PostgreSQL's protocol: see host and port of postgres.url",
+        ),
+    };
+    match advice {
         Some(advice) => format!("{told}: {advice}"),
         None => told,
     }
 }
+
+/// What tokio-postgres says of bytes that are no messages of PostgreSQL's protocol: it has no kind of error for them.
+const FOREIGN: [&str; 4] = [
+    "bytes remaining on stream",
+    "unexpected message from server",
+    "error parsing response from server",
+    "invalid message length",
+];
 
 /// What a person can do about an error that does not say so itself.
 fn advice(code: &str) -> Option<&'static str> {
@@ -243,6 +257,25 @@ mod tests {
         assert_eq!(StoreError::from(error).to_string(), told);
         let error = refusal("\x1b[2J", "").await;
         assert!(!SessionError::from(error).to_string().contains('\x1b'));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_postgresql_is_named() {
+        for answer in [
+            "HTTP/1.1 400 Bad Request\r\n\r\n",
+            "SSH-2.0-OpenSSH_9.2\r\n",
+            "\0\0\0\0\0\0\0\0",
+        ] {
+            let (ours, mut theirs) = tokio::io::duplex(4096);
+            theirs.write_all(answer.as_bytes()).await.unwrap();
+            theirs.shutdown().await.unwrap();
+            let error = Config::new().user("u").connect_raw(ours, NoTls).await;
+            let told = plain(&error.err().unwrap());
+            assert!(
+                told.contains("does not speak PostgreSQL's protocol"),
+                "{answer:?}: {told}"
+            );
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::support::folder;
-use sitewatch_config::{Explanation, Login, NoProxy, explain_site, load_any};
+use sitewatch_config::{Explanation, Login, NoProxy, Role, explain_site, load_any};
 
 #[test]
 fn secrets_may_stand_in_variables_and_files() {
@@ -221,6 +221,58 @@ fn a_wrong_flag_is_told_by_its_name() {
         "command line: --limits: found a part without `=`; expected NAME=VALUE, with commas between",
     ] {
         assert!(told.contains(words), "{words}\n{told}");
+    }
+}
+
+#[test]
+fn a_url_may_refer_to_variables() {
+    let settings = folder()
+        .env("HOST", "api.example.org")
+        .env("KEY", "CANARY")
+        .file(
+            "sitewatch.yaml",
+            "sites:\n\
+             - { url: 'https://${HOST}/a?all' }\n\
+             - { url: 'https://me:${KEY}@${HOST}/b?key=${KEY}' }\n\
+             - { name: c, url: 'https://${HOST}/c#${KEY}', hide_query: false }\n",
+        )
+        .load();
+    let [plain, keyed, shown] = &*settings.sites else {
+        panic!()
+    };
+    assert_eq!(&*plain.name, "https://api.example.org/a?all");
+    assert!(!plain.options.request.hide_query);
+    assert_eq!(keyed.url.as_str(), "https://api.example.org/b?key=CANARY");
+    assert!(keyed.options.request.login.is_some());
+    for told in [&*keyed.name, keyed.shown_url().as_str()] {
+        assert_eq!(told, "https://api.example.org/b?***");
+    }
+    assert_eq!(
+        shown.shown_url().as_str(),
+        "https://api.example.org/c#CANARY"
+    );
+}
+
+#[test]
+fn a_variable_in_a_url_that_is_wrong_shows_no_value() {
+    for (url, words) in [
+        (
+            "https://${WRONG}/",
+            "found \"https://${WRONG}/\"; expected an http:// or https:// URL",
+        ),
+        ("https://${MISSING}/", "found ${MISSING}, which is not set"),
+        (
+            "https://$${HOST}/",
+            "expected an http:// or https:// URL without `${`",
+        ),
+    ] {
+        let told = folder()
+            .env("WRONG", "CANARY is no host")
+            .file("sitewatch.yaml", &format!("sites: [{{ url: '{url}' }}]"))
+            .load_for(Role::Producer)
+            .unwrap_err()
+            .to_string();
+        assert!(told.contains(words) && !told.contains("CANARY"), "{told}");
     }
 }
 

@@ -72,6 +72,21 @@ async fn a_folder_that_can_not_be_written_is_named() {
 }
 
 #[actix_rt::test]
+async fn what_is_not_a_folder_is_named() {
+    for is_link in [false, true] {
+        let folder = folder();
+        let data = folder.path().join("sitewatch-data");
+        if is_link {
+            symlink("nowhere", &data).unwrap();
+        } else {
+            fs::write(&data, "").unwrap();
+        }
+        let said = format!("{} is not a folder: remove it", data.display());
+        refused(folder.path(), false, 74, &[&said, "set node.data_dir"]).await;
+    }
+}
+
+#[actix_rt::test]
 async fn a_folder_that_others_can_write_is_refused() {
     let folder = folder();
     let data = folder.path().join("sitewatch-data");
