@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Standalone, folder, postmaster, program, signal};
-use crate::support::{PATIENCE, Web};
+use super::{Standalone, folder, postmaster, program};
+use crate::support::{PATIENCE, Web, signals};
 
 /// Makes the next start of this server take without end: a standby that nobody may ask, without a primary.
 fn make_start_endless(cluster: &Path) {
@@ -50,10 +50,10 @@ async fn it_waits_for_the_end_of_a_server_that_starts() {
     let cluster = node.cluster().await;
     let first = postmaster(&cluster);
     make_start_endless(&cluster);
-    signal("-KILL", first);
+    signals::send(first, "KILL").unwrap();
     // The start again.
     let again = begins(&cluster, Some(first)).await;
-    signal("-TERM", node.child.id());
+    signals::send(node.child.id(), "TERM").unwrap();
     // Without a database it can't store the messages that it may hold.
     let code = node.ends().await;
     assert!(matches!(code, Some(0 | 75)), "{code:?}\n{}", node.log());
@@ -66,10 +66,10 @@ async fn it_waits_for_the_end_of_a_server_that_starts() {
     assert_ended(&cluster, server);
 
     // A start for a command.
-    for (name, code) in [("-TERM", 143), ("-INT", 130)] {
+    for (name, code) in [("TERM", 143), ("INT", 130)] {
         let mut report = program(folder.path()).arg("report").spawn().unwrap();
         let server = begins(&cluster, None).await;
-        signal(name, report.id());
+        signals::send(report.id(), name).unwrap();
         assert_eq!(report.wait().unwrap().code(), Some(code));
         assert_ended(&cluster, server);
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{NOBODY, Standalone, folder, has_root};
-use crate::support::Web;
+use crate::support::{Web, signals};
 
 #[actix_rt::test]
 async fn a_second_one_in_the_same_folder_ends_and_leaves_the_first_alone() {
@@ -149,7 +149,7 @@ async fn folders_above_are_closed_to_writers_whatever_the_umask() {
         assert!(std::time::Instant::now() < deadline, "{}", said());
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    super::signal("-TERM", node.id());
+    signals::send(node.id(), "TERM").unwrap();
     assert_eq!(node.wait().unwrap().code(), Some(0), "{}", said());
     for path in ["above", "above/below", "above/below/data"] {
         let mode = fs::metadata(folder.path().join(path)).unwrap();

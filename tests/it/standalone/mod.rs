@@ -173,12 +173,6 @@ fn postmaster(cluster: &Path) -> u32 {
     text.lines().next().unwrap().trim().parse().unwrap()
 }
 
-fn signal(name: &str, process: u32) {
-    let process = process.to_string();
-    let sent = Command::new("kill").args([name, &process]).status();
-    assert!(sent.unwrap().success(), "kill {name} {process}");
-}
-
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::{Standalone, folder, postmaster, signal};
-use crate::support::{self, Web};
+use super::{Standalone, folder, postmaster};
+use crate::support::{self, Web, signals};
 
 #[actix_rt::test]
 async fn a_killed_database_is_started_again_with_its_data() {
@@ -12,7 +12,7 @@ async fn a_killed_database_is_started_again_with_its_data() {
     let mut rows = node.rows(2).await;
     let cluster = node.cluster().await;
     for times in 1..=2 {
-        signal("-KILL", postmaster(&cluster));
+        signals::send(postmaster(&cluster), "KILL").unwrap();
         rows = node.rows(rows + 3).await;
         let again = node
             .log()
@@ -39,7 +39,7 @@ async fn a_killed_session_of_it_does_no_harm() {
     let client = support::connect(&node.url().await).await;
     let writers = "SELECT pid FROM pg_stat_activity WHERE application_name = 'sitewatch-node'";
     let session: i32 = client.query(writers, &[]).await.unwrap()[0].get(0);
-    signal("-KILL", session.cast_unsigned());
+    signals::send(session.cast_unsigned(), "KILL").unwrap();
     node.rows(rows + 3).await;
     node.stop();
 }
@@ -55,7 +55,7 @@ async fn one_that_can_not_be_started_again_ends_the_process() {
     node.rows(1).await;
     let cluster = node.cluster().await;
     fs::rename(cluster.join("PG_VERSION"), cluster.join("gone")).unwrap();
-    signal("-KILL", postmaster(&cluster));
+    signals::send(postmaster(&cluster), "KILL").unwrap();
     assert_eq!(node.ends().await, Some(70), "{}", node.log());
     let said =
         "the private PostgreSQL failed more than 2 times within 1m (node.restart), at last: ";
