@@ -136,6 +136,21 @@ CREATE TABLE IF NOT EXISTS kafka_gap (
     noticed_at  timestamptz NOT NULL DEFAULT now()
 );
 
+-- Results that were not stored, since their slot has one that says something else: two producers check the same sites from the same
+-- location, or a clock was set back. By the hour, so that it stays small whatever goes wrong. A placeholder (missed, internal_error) is no
+-- such case: the result of a check replaces it, whichever of the two comes first. Version 10.
+CREATE TABLE IF NOT EXISTS check_conflict (
+    site_id     int4 NOT NULL,
+    location_id int4 NOT NULL,
+    hour        timestamptz NOT NULL,
+    number      int8 NOT NULL,
+    slot        timestamptz NOT NULL, -- of the first one
+    stored      jsonb NOT NULL,       -- what its slot has: outcome, error, status, total_us, lateness_ms
+    refused     jsonb NOT NULL,       -- the same of what was not stored
+    noticed_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (site_id, location_id, hour)
+);
+
 -- Messages that could not be stored, as they came, with the reason: see `sitewatch-node dead-letter`.
 CREATE TABLE IF NOT EXISTS dead_letter (
     dead_letter_id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -880,4 +895,4 @@ SELECT s.name AS site,
   LEFT JOIN error_kind e ON e.error_id = c.error
   LEFT JOIN check_detail d ON d.site_id = c.site_id AND d.location_id = c.location_id AND d.slot = c.slot;
 
-INSERT INTO schema_version (version, usable_from) VALUES (9, 5) ON CONFLICT DO NOTHING;
+INSERT INTO schema_version (version, usable_from) VALUES (10, 5) ON CONFLICT DO NOTHING;

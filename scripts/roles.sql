@@ -12,7 +12,7 @@
 --
 --   producer   none: a producer has no credentials of the database at all
 --   consumer   stores: adds rows, moves offsets, makes partitions through make_partition; reads results for the rollups, and
---              changes none
+--              changes none but placeholders (missed), which a result replaces
 --   web        reads results, with what sites answered (check_detail: a quote in detail, headers and page in capture); not
 --              dead_letter, whose payloads may hold anything that was sent to the topic
 \set ON_ERROR_STOP on
@@ -37,7 +37,7 @@ GRANT USAGE ON SCHEMA :"schema" TO :"consumer", :"web";
 
 -- The consumer. A temporary table is where duplicates are absorbed.
 GRANT TEMPORARY ON DATABASE :"DBNAME" TO :"consumer";
-GRANT SELECT ON schema_version, due_span, partition_drop, check_result, check_detail TO :"consumer";
+GRANT SELECT ON schema_version, outcome, error_kind, due_span, partition_drop, check_result, check_detail TO :"consumer";
 GRANT SELECT, INSERT, UPDATE (name, url, group_name, tags, sla_target, sla_window, told_since) ON site TO :"consumer";
 GRANT SELECT, INSERT ON location TO :"consumer";
 GRANT SELECT, INSERT, UPDATE ON site_location TO :"consumer";
@@ -46,6 +46,9 @@ GRANT SELECT, UPDATE (expanded_until) ON maintenance TO :"consumer";
 GRANT INSERT ON maintenance_span TO :"consumer";
 GRANT SELECT, INSERT ON calendar_day TO :"consumer";
 GRANT INSERT ON check_result, check_detail, kafka_gap, dead_letter TO :"consumer";
+GRANT UPDATE (total_us, lateness_ms, status, outcome, error, ttfb_bucket) ON check_result TO :"consumer";
+GRANT UPDATE (detail, facts, capture), DELETE ON check_detail TO :"consumer";
+GRANT SELECT, INSERT, UPDATE (number), DELETE ON check_conflict TO :"consumer";
 GRANT SELECT, INSERT, UPDATE ON kafka_offset, site_revision TO :"consumer";
 GRANT SELECT, INSERT, UPDATE ON rollup_hour, rollup_day, rollup_month_to_date TO :"consumer";
 GRANT SELECT, UPDATE ON rollup_state TO :"consumer";
@@ -53,7 +56,7 @@ GRANT SELECT, INSERT, DELETE ON rollup_dirty, incident_late TO :"consumer";
 GRANT SELECT, INSERT, UPDATE, DELETE ON incident, incident_again TO :"consumer";
 GRANT EXECUTE ON FUNCTION make_partition(text, timestamptz, timestamptz) TO :"consumer";
 
-GRANT SELECT ON schema_version, outcome, error_kind, site, location, check_result, check_detail, kafka_offset, kafka_gap, checks,
+GRANT SELECT ON schema_version, outcome, error_kind, site, location, check_result, check_detail, check_conflict, kafka_offset, kafka_gap, checks,
     site_revision, due_span, site_location, rollup_hour, rollup_day, rollup_month_to_date, rollup_state, rollup_dirty,
     incident, incident_span, incidents, incident_late, incident_again, sites, site_alias, maintenance, maintenance_span,
     calendar_day

@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use serde_json::json;
 use sitewatch_actors::{
-    audit::{self, Audit, AuditQuestion, Counts, SiteAudit},
+    audit::{self, Audit, AuditQuestion, Conflict, Counts, SiteAudit},
     database::{AskError, SessionError},
     model::{Slot, printable, printable_json},
 };
@@ -145,10 +145,20 @@ fn machine(question: &AuditQuestion, answer: &Audit, total: &Counts) -> String {
     let sites: Vec<_> = answer.sites.iter().map(site).collect();
     let all = json!({
         "since": question.since, "until": question.until, "complete": !total.is_wrong(), "total": object(total), "sites": sites,
+        "conflicts": answer.conflicts.iter().map(conflict).collect::<Vec<_>>(),
         "unannounced": answer.unannounced, "unreadable_calendars": answer.unreadable, "kafka_gaps": answer.gaps,
         "dead_letters": answer.dead_letters,
     });
     printable_json(&format!("{all:#}\n"))
+}
+
+fn conflict(conflict: &Conflict) -> serde_json::Value {
+    // Made by the database out of words and numbers.
+    let said = |text| serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
+    json!({
+        "site": conflict.site, "location": conflict.location, "results": conflict.number, "slot": conflict.slot,
+        "stored": said(&conflict.stored), "dropped": said(&conflict.refused),
+    })
 }
 
 fn human(question: &AuditQuestion, answer: &Audit, total: &Counts, all: bool) -> String {
@@ -205,6 +215,18 @@ fn facts(text: &mut String, answer: &Audit) {
     }
     for calendar in &answer.unreadable {
         let _ = writeln!(text, "  not audited: the calendar {}", printable(calendar));
+    }
+    for conflict in answer.conflicts.iter().take(SHOWN) {
+        let _ = writeln!(
+            text,
+            "  {} results dropped beside others of their slots that say something else: {} @ {}, first {}: stored {}, dropped {}",
+            conflict.number,
+            printable(&conflict.site),
+            printable(&conflict.location),
+            conflict.slot,
+            printable(&conflict.stored),
+            printable(&conflict.refused)
+        );
     }
     let counts = [
         ("breaks in the topic", &answer.gaps),

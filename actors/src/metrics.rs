@@ -45,6 +45,8 @@ pub struct Counters {
     pub consumer_lag: IntGaugeVec,
     pub rows_written: IntCounter,
     pub duplicates: IntCounter,
+    pub placeholders_replaced: IntCounter,
+    pub conflicts: IntCounter,
     pub incidents: IntCounterVec,
     pub dead_letters: IntCounterVec,
     pub gaps: IntCounterVec,
@@ -141,6 +143,14 @@ impl Metrics {
             duplicates: make.counter(
                 "duplicates_absorbed_total",
                 "Rows that were already in PostgreSQL.",
+            )?,
+            placeholders_replaced: make.counter(
+                "placeholders_replaced_total",
+                "Rows of slots without a check (missed, internal_error) that became the result of one that came later.",
+            )?,
+            conflicts: make.counter(
+                "check_conflicts_total",
+                "Results that were not stored, since their slots have others that say something else.",
             )?,
             incidents: make.counters(
                 "incidents_total",

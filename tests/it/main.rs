@@ -42,6 +42,7 @@ mod outage;
 mod output;
 mod parameters;
 mod path;
+mod placeholders;
 mod pooler;
 mod private_files;
 mod restore;

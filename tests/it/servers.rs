@@ -95,7 +95,7 @@ async fn with_migrate_never_only_the_command_changes_a_schema() {
     assert_eq!(world.number(tables).await, 0);
 
     world.db.batch_execute(VERSION_8).await.unwrap();
-    let told = "schema has version 8, this program needs 9, and postgres.migrate is never";
+    let told = "schema has version 8, this program needs 10, and postgres.migrate is never";
     assert_told(&run(&world, &["housekeep"], &never), 78, told);
     consumer
         .wait_for_log_times("PostgreSQL can't be used", 1)

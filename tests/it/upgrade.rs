@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, process::Command};
 use crate::support::{World, message};
 
 /// As it was when the version was new: what each has changed since is in the git history of schema.sql.
-const VERSIONS: [(i32, &str); 7] = [
+const VERSIONS: [(i32, &str); 8] = [
     (1, include_str!("../schema/version-1.sql")),
     (2, include_str!("../schema/version-2.sql")),
     (3, include_str!("../schema/version-3.sql")),
@@ -13,6 +13,7 @@ const VERSIONS: [(i32, &str); 7] = [
     (6, include_str!("../schema/version-6.sql")),
     (7, include_str!("../schema/version-7.sql")),
     (8, include_str!("../schema/version-8.sql")),
+    (9, include_str!("../schema/version-9.sql")),
 ];
 
 /// What is in a database of any version: a check that is up, three that were not, and their partition.
@@ -150,7 +151,7 @@ async fn an_upgrade_and_a_writer_do_not_wait_for_each_other() {
     writer.batch_execute(end).await.unwrap();
     assert!(upgrade.wait().unwrap().success());
     let versions = "SELECT max(version)::int8 FROM schema_version";
-    assert_eq!(world.number(versions).await, 9);
+    assert_eq!(world.number(versions).await, 10);
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     assert_eq!(world.number(deadlocks).await, 0);
 }

@@ -71,6 +71,23 @@ pub struct SiteAudit {
     pub unscheduled: Vec<Slot>,
 }
 
+/// Results of a site at a location that were dropped, since their slots have others that say something else.
+#[derive(Clone, Debug)]
+pub struct Conflict {
+    /// The site's name.
+    pub site: String,
+    /// Where it is checked from.
+    pub location: String,
+    /// How many results, in the hours of the range.
+    pub number: u64,
+    /// The slot of the first one.
+    pub slot: Slot,
+    /// What is stored of it, as JSON.
+    pub stored: String,
+    /// What was dropped, as JSON.
+    pub refused: String,
+}
+
 /// The answer.
 #[derive(Clone, Debug, Default)]
 pub struct Audit {
@@ -80,6 +97,8 @@ pub struct Audit {
     pub unannounced: u64,
     /// Calendars that can't be read, with the reason: left out.
     pub unreadable: Vec<String>,
+    /// Slots that had two results, most of them first.
+    pub conflicts: Vec<Conflict>,
     /// Breaks in topics, noticed in the range: reason and number.
     pub gaps: BTreeMap<String, u64>,
     /// Dead letters received in the range: reason and number.

@@ -8,9 +8,9 @@ mod sql;
 use std::{collections::HashMap, time::SystemTime};
 
 use sitewatch_config::{Cron, PostgresSettings};
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::{Row, Transaction, types::ToSql};
 
-pub use self::answer::{Audit, AuditQuestion, Counts, SiteAudit};
+pub use self::answer::{Audit, AuditQuestion, Conflict, Counts, SiteAudit};
 use crate::{
     database::{AskError, ask, slots_between},
     model::Slot,
@@ -38,7 +38,11 @@ pub async fn audit(
     settings: &PostgresSettings,
     question: &AuditQuestion,
 ) -> Result<Audit, AskError> {
-    let mut client = ask(settings, &["site_revision", "check_result"]).await?;
+    let mut client = ask(
+        settings,
+        &["site_revision", "check_result", "check_conflict"],
+    )
+    .await?;
     // One snapshot: what comes in meanwhile is neither missing nor there.
     let transaction = client
         .build_transaction()
@@ -307,6 +311,18 @@ impl Work<'_> {
                 .map(|row| (row.get("reason"), number(row, "n")))
                 .collect()
         };
+        let asked: [&(dyn ToSql + Sync); 4] =
+            [&from, &to, &self.question.site, &self.question.location];
+        let conflicts = self.transaction.query(sql::CONFLICTS, &asked).await?;
+        let conflict = |row: &Row| Conflict {
+            site: row.get("site"),
+            location: row.get("location"),
+            number: number(row, "n"),
+            slot: Slot::from_system_time(row.get("slot")),
+            stored: row.get("stored"),
+            refused: row.get("refused"),
+        };
+        self.answer.conflicts = conflicts.iter().map(conflict).collect();
         self.answer.gaps = by_reason(&gaps);
         self.answer.dead_letters = by_reason(&letters);
         Ok(())

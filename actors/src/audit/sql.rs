@@ -211,3 +211,16 @@ pub(super) const GAPS: &str = "SELECT reason, count(*) AS n FROM kafka_gap WHERE
 
 /// Dead letters by reason.
 pub(super) const LETTERS: &str = "SELECT reason, count(*) AS n FROM dead_letter WHERE received_at >= $1 AND received_at < $2 GROUP BY 1";
+
+/// Results that were dropped beside another of their slot that says something else, of each site at each location, with the first one.
+/// They are counted by the hour.
+pub(super) const CONFLICTS: &str = concat!(
+    "SELECT site, location, sum(number)::int8 AS n, (array_agg(slot ORDER BY slot))[1] AS slot,
+            (array_agg(stored::text ORDER BY slot))[1] AS stored, (array_agg(refused::text ORDER BY slot))[1] AS refused
+       FROM (SELECT site.name AS site, location.name AS location, c.*
+               FROM check_conflict c JOIN site USING (site_id) JOIN location USING (location_id)
+              WHERE hour > $1::timestamptz - interval '1 hour' AND hour < $2 AND ",
+    asked!(),
+    ") AS c
+      GROUP BY site, location ORDER BY n DESC, site, location"
+);

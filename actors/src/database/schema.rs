@@ -14,7 +14,7 @@ use super::{
 };
 
 /// The schema that this program writes.
-pub(super) const VERSION: i32 = 9;
+pub(super) const VERSION: i32 = 10;
 
 /// The advisory lock under which the schema is applied.
 const LOCK: i64 = 0x7369_7465_0001;

@@ -93,6 +93,20 @@ pub(super) const TABLES: &[Table] = &[
         partitioned: false,
     },
     Table {
+        name: "check_conflict",
+        columns: &[
+            ("site_id", "integer"),
+            ("location_id", "integer"),
+            ("hour", TIME),
+            ("number", "bigint"),
+            ("slot", TIME),
+            ("stored", "jsonb"),
+            ("refused", "jsonb"),
+        ],
+        key: &["site_id", "location_id", "hour"],
+        partitioned: false,
+    },
+    Table {
         name: "dead_letter",
         columns: &[
             ("topic", "text"),

@@ -83,6 +83,9 @@ impl ErrorKind {
         Self::InternalError,
     ];
 
+    /// Those that stand for a check that was not made: a result of the same slot replaces them in the database.
+    pub const PLACEHOLDERS: [Self; 2] = [Self::Missed, Self::InternalError];
+
     /// The word used in messages, in metrics and in the database.
     pub fn as_str(self) -> &'static str {
         match self {

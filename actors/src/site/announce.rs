@@ -25,6 +25,9 @@ pub(super) struct Change {
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     announced: Vec<(Option<IpAddr>, Slot)>,
+    /// The ends, in the future, of what was announced under a clock that was ahead: whoever reads the announcements in the order of their
+    /// first slots takes them for the last word from then on.
+    ahead: Vec<Slot>,
     /// The slot at which all of it was last told.
     told: Option<Slot>,
 }
@@ -44,11 +47,20 @@ impl Standing {
                 changes.push(Change {
                     address: *address,
                     since: *since,
-                    until: Some(slot),
+                    // Not before the first one, which is still to come if the clock was set back.
+                    until: Some(slot.max(*since)),
                 });
             }
             stays
         });
+        let known = self.ahead.len();
+        self.ahead.retain(|end| *end > slot);
+        if self.ahead.len() < known {
+            for (_, since) in &mut self.announced {
+                *since = slot;
+            }
+            changes.extend(self.all(None));
+        }
         let told = *self.told.get_or_insert(slot);
         if slot.micros_since(told) >= AGAIN_US {
             self.told = Some(slot);
@@ -67,6 +79,31 @@ impl Standing {
         changes
     }
 
+    /// The clock was set: the slots before `until` were taken, and the one that comes now is `next`. Ends what is not due any more, or not
+    /// yet, by that. What the clock was set back to a time of goes on: its slots come once more.
+    pub(super) fn step(&mut self, until: Slot, next: Slot) -> Vec<Change> {
+        let goes_on = |since: Slot| next == until || next < until && since <= next;
+        let mut changes = Vec::new();
+        self.announced.retain(|(address, since)| {
+            let stays = goes_on(*since);
+            if !stays {
+                changes.push(Change {
+                    address: *address,
+                    since: *since,
+                    until: Some(until.max(*since)),
+                });
+            }
+            stays
+        });
+        if !changes.is_empty() {
+            self.told = None;
+            if next < until {
+                self.ahead.push(until);
+            }
+        }
+        changes
+    }
+
     /// The site has come to its end: `until` is the first slot that it does not take.
     pub(super) fn end(&mut self, until: Slot) -> Vec<Change> {
         let changes = self.all(Some(until)).collect();
@@ -78,7 +115,7 @@ impl Standing {
         self.announced.iter().map(move |(address, since)| Change {
             address: *address,
             since: *since,
-            until,
+            until: until.map(|until| until.max(*since)),
         })
     }
 }
@@ -200,6 +237,35 @@ mod tests {
             shown(&standing.end(slot(6))),
             [(a, 2, Some(6)), (b, 5, Some(6))]
         );
+    }
+
+    #[test]
+    fn what_a_clock_that_was_set_skips_is_not_announced() {
+        let mut standing = Standing::default();
+        standing.cover(slot(60), &[None]);
+        // Forward: slots up to 110 were taken.
+        let told = standing.step(slot(120), slot(1810));
+        assert_eq!(shown(&told), [(None, 60, Some(120))]);
+        assert_eq!(
+            shown(&standing.cover(slot(1810), &[None])),
+            [(None, 1810, None)]
+        );
+        // And back again: what was announced in between ends, and goes on when its time has come.
+        let told = standing.step(slot(1830), slot(150));
+        assert_eq!(shown(&told), [(None, 1810, Some(1830))]);
+        assert_eq!(
+            shown(&standing.cover(slot(150), &[None])),
+            [(None, 150, None)]
+        );
+        let told: Vec<_> = (16..200)
+            .flat_map(|n| standing.cover(slot(n * 10), &[None]))
+            .collect();
+        assert_eq!(shown(&told), [(None, 1830, None)]);
+        // Back to a time at which it was due, or by less than a slot: nothing is said, and its end is where it was.
+        for next in [1900, 1830, 2000] {
+            assert_eq!(shown(&standing.step(slot(2000), slot(next))), []);
+        }
+        assert_eq!(shown(&standing.end(slot(2000))), [(None, 1830, Some(2000))]);
     }
 
     #[test]

@@ -40,7 +40,7 @@ use self::{announce::Standing, gate::Pass};
 
 pub use self::{
     attempt::{Attempt, Certificate, Failure, TlsFacts},
-    clock::Clock,
+    clock::{Clock, Step},
     gate::Gate,
     parts::Parts,
     prober::{Part, Prober},
@@ -62,8 +62,8 @@ const MAX_MISSED: usize = 1440;
 /// The longest sleep without a look at the clock: so soon it is noticed that it was set, or that the machine slept.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
-/// The clock was set, or the machine slept, if it went on by so much more than the time that passed.
-const STEP: Duration = Duration::from_secs(2);
+/// The machine slept if the clock went on by so much more than the time that the process had.
+const SLEPT: Duration = Duration::from_secs(2);
 
 /// How long a site that ends waits for room to say so: while Kafka is away it must not hold up the others' end.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -89,8 +89,10 @@ pub fn follow(status: u16, location: &[u8]) -> Option<sitewatch_config::Url> {
 struct Progress {
     /// The slot whose check is under way.
     checking: Cell<Option<Slot>>,
-    /// The first slot that has not been told of.
+    /// The first slot that has not been told of. A clock that is set back to slots that were does not change it.
     next: Cell<Option<Slot>>,
+    /// How many steps of the clock the schedule has gone around.
+    steps: Cell<u64>,
     /// What has been announced.
     standing: RefCell<Standing>,
     stopping: Cell<bool>,
@@ -193,6 +195,16 @@ impl Handler<Stop> for Site {
     }
 }
 
+/// Why the wait for a slot is over.
+enum Woken {
+    /// It has come.
+    InTime,
+    /// It has passed while the machine slept.
+    AfterSleep,
+    /// The clock was set: whether it comes is another question.
+    ClockWasSet,
+}
+
 /// The loop of one life of the actor.
 struct Run {
     schedule: Schedule,
@@ -213,19 +225,30 @@ impl Run {
     fn go_on(self) -> impl Future<Output = Result<(), String>> {
         async move {
             let mut from = self.now();
+            if self.progress.next.get().is_none() {
+                self.progress.steps.set(self.around.clock.steps());
+            }
             Box::pin(self.announce_beginning(from)).await;
             if let Some(interrupted) = self.progress.checking.get() {
                 from = Box::pin(self.make_up_for(interrupted)).await;
             }
             while !self.progress.stopping.get() {
                 let slot = self.schedule.next_after(from);
-                if !self.wait_for(slot).await {
-                    // No burst of checks for what has passed while the clock was set or the machine slept: all of it is missed.
-                    from = Box::pin(self.report_passed(slot)).await;
-                    continue;
+                match self.wait_for(slot).await {
+                    Woken::InTime => {
+                        let pass = Box::pin(self.around.gate.enter_for(&self.settings)).await;
+                        // It may have waited there for long.
+                        if self.was_set() {
+                            from = Box::pin(self.go_around()).await;
+                        } else {
+                            from = Box::pin(self.check(slot, pass)).await?;
+                        }
+                    }
+                    // No burst of checks for what has passed while the machine slept: all of it is missed.
+                    Woken::AfterSleep => from = Box::pin(self.report_missed(from)).await,
+                    // While it waited, no slot passed.
+                    Woken::ClockWasSet => from = Box::pin(self.go_around()).await,
                 }
-                let pass = Box::pin(self.around.gate.enter_for(&self.settings)).await;
-                from = Box::pin(self.check(slot, pass)).await?;
             }
             Ok(())
         }
@@ -235,21 +258,46 @@ impl Run {
         self.around.clock.now()
     }
 
-    /// Waits until `slot` has come. `false` if the clock went past it by a step.
-    async fn wait_for(&self, slot: Slot) -> bool {
+    /// Whether the clock was set since the schedule has last gone around a step.
+    fn was_set(&self) -> bool {
+        self.now();
+        self.around.clock.steps() > self.progress.steps.get()
+    }
+
+    /// Waits until `slot` has come, or something has happened to the clock.
+    async fn wait_for(&self, slot: Slot) -> Woken {
         loop {
             let (now, at) = (self.now(), Instant::now());
+            if self.was_set() {
+                return Woken::ClockWasSet;
+            }
             let left = u64::try_from(slot.micros_since(now)).unwrap_or(0);
             if left == 0 {
-                return true;
+                return Woken::InTime;
             }
             tokio::time::sleep(Duration::from_micros(left).min(LONGEST_SLEEP)).await;
             let later = self.now();
             let told = u64::try_from(later.micros_since(now)).unwrap_or(0);
-            if later > slot && Duration::from_micros(told) > at.elapsed() + STEP {
-                return false;
+            if later > slot && Duration::from_micros(told) > at.elapsed() + SLEPT && !self.was_set()
+            {
+                return Woken::AfterSleep;
             }
         }
+    }
+
+    /// Goes on at the time to which the clock was set: no slot between is due. Returns that time.
+    async fn go_around(&self) -> Slot {
+        let now = self.now();
+        self.progress.steps.set(self.around.clock.steps());
+        let next = self.schedule.next_after(now);
+        let until = self.progress.next.get().unwrap_or(next);
+        let changes = self.progress.standing.borrow_mut().step(until, next);
+        if !changes.is_empty() {
+            self.progress.next.set(None);
+        }
+        self.announce(changes).await;
+        self.announce_beginning(now).await;
+        now
     }
 
     /// Makes the check of `slot`. Gives the time up to which all slots have been told of.
@@ -286,10 +334,22 @@ impl Run {
         told
     }
 
-    /// Reports the slots after `slot` that have passed by now, and gives that time: the clock may be set while it reports. Not
+    /// Reports the slots after `slot` that have passed by now, and returns that time: the clock may be set while it reports. Not
     /// before `slot`, against which a timer may be a little early.
     async fn report_missed(&self, slot: Slot) -> Slot {
         let now = self.now().max(slot);
+        if self.was_set() {
+            // Up to then time has passed.
+            let step = self.around.clock.step_after(self.progress.steps.get());
+            self.report_passed(slot, step.map_or(slot, |step| step.from))
+                .await;
+            return self.go_around().await;
+        }
+        self.report_passed(slot, now).await;
+        now
+    }
+
+    async fn report_passed(&self, slot: Slot, now: Slot) {
         let passed = self.schedule.passed(slot, now, MAX_MISSED);
         let metrics = &self.around.metrics;
         if passed.earlier > 0 {
@@ -301,13 +361,6 @@ impl Run {
         for missed in passed.slots {
             self.report_one_missed(missed).await;
         }
-        now
-    }
-
-    /// Reports `slot` and those after it that have passed by now.
-    async fn report_passed(&self, slot: Slot) -> Slot {
-        self.report_one_missed(slot).await;
-        self.report_missed(slot).await
     }
 
     async fn report_one_missed(&self, slot: Slot) {
@@ -344,7 +397,8 @@ impl Run {
 
     /// All rows of `slot` are on their way.
     async fn told_of(&self, slot: Slot) {
-        self.progress.next.set(Some(self.schedule.next_after(slot)));
+        let next = Some(self.schedule.next_after(slot));
+        self.progress.next.set(next.max(self.progress.next.get()));
         let addresses = self.parts.addresses();
         let changes = self.progress.standing.borrow_mut().cover(slot, &addresses);
         self.announce(changes).await;

@@ -26,7 +26,8 @@ impl Surroundings {
     /// Surroundings at `location` where at most `max_checks` run at once, `per_host` of them at one host. Sites are asked over
     /// the network.
     pub fn new(location: String, limits: (usize, usize), metrics: Metrics, log: Logger) -> Self {
-        let (prober, clock) = (Box::new(Network::new()), Clock::default());
+        let prober = Box::new(Network::new());
+        let clock = Clock::default().telling(log.clone());
         Self::with(prober, clock, location, limits, metrics, log)
     }
 

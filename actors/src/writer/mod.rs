@@ -17,6 +17,7 @@ mod revisions;
 mod rows;
 mod seam;
 mod session;
+mod stage;
 mod store;
 
 use std::time::Duration;
@@ -29,7 +30,7 @@ use tokio::time::Instant;
 pub use self::{
     letters::{LetterFilter, Letters, ReplayOrder, Replayed, StoredLetter, replay},
     postgres::{Postgres, PostgresTransaction},
-    seam::{Store, StoreSession, StoreTransaction, ToldIncident, ToldRevision},
+    seam::{Absorbed, Store, StoreSession, StoreTransaction, ToldIncident, ToldRevision},
     session::Session,
 };
 use self::{
@@ -294,6 +295,8 @@ impl<S: Store> Worker<S> {
             End::Stored(stored) => {
                 self.metrics.rows_written.inc_by(stored.rows);
                 self.metrics.duplicates.inc_by(stored.duplicates);
+                self.metrics.placeholders_replaced.inc_by(stored.replaced);
+                self.tell_conflicts(stored.conflicts);
                 self.metrics
                     .dead_letters
                     .with_label_values(&["refused"])
@@ -321,6 +324,14 @@ impl<S: Store> Worker<S> {
         };
         self.metrics.batches.with_label_values(&[label]).inc();
         batch.receipt.settle(told);
+    }
+
+    fn tell_conflicts(&self, conflicts: u64) {
+        if conflicts > 0 {
+            self.metrics.conflicts.inc_by(conflicts);
+            warn!(self.log, "results dropped, since their slots have others that say something else: do two producers have one \
+                node.location? see the table check_conflict"; "results" => conflicts);
+        }
     }
 
     fn count_dead_letters(&self, batch: &Batch) {

@@ -12,8 +12,9 @@ use super::{
     late, letters, offsets,
     origins::Origins,
     revisions, rows,
-    seam::{Store, StoreSession, StoreTransaction, ToldIncident, ToldRevision},
+    seam::{Absorbed, Store, StoreSession, StoreTransaction, ToldIncident, ToldRevision},
     session::Session,
+    stage,
 };
 use crate::{
     database::{Remedy, SchemaText, SessionError, StoreError},
@@ -127,15 +128,15 @@ impl StoreTransaction for PostgresTransaction<'_> {
         Ok(late::together(noting, copying).await?.1)
     }
 
-    async fn absorb(&mut self, rows: &[Row]) -> Result<u64, StoreError> {
+    async fn absorb(&mut self, rows: &[Row]) -> Result<Absorbed, StoreError> {
         self.transaction.batch_execute("SAVEPOINT part").await?;
-        match rows::store_part(&self.transaction, rows, self.origins).await {
-            Ok(new) => {
+        match stage::absorb(&self.transaction, rows, self.origins).await {
+            Ok(absorbed) => {
                 late::note(&self.transaction, self.rolled_until, rows, self.origins).await?;
                 self.transaction
                     .batch_execute("RELEASE SAVEPOINT part")
                     .await?;
-                Ok(new)
+                Ok(absorbed)
             }
             Err(error) => {
                 let error = StoreError::from(error);

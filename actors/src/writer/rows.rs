@@ -1,4 +1,4 @@
-//! Rows on their way into the tables: COPY, straight or through the stage.
+//! Rows as the tables have them, and the straight way into these: COPY.
 
 use std::pin::pin;
 
@@ -11,7 +11,7 @@ use tokio_postgres::{
 use super::{jsonb::Jsonb, origins::Origins};
 use crate::model::Row;
 
-const RESULT_TYPES: [Type; 9] = [
+pub(super) const RESULT_TYPES: [Type; 9] = [
     Type::TIMESTAMPTZ,
     Type::INT4,
     Type::INT4,
@@ -23,7 +23,7 @@ const RESULT_TYPES: [Type; 9] = [
     Type::INT2,
 ];
 
-const DETAIL_TYPES: [Type; 3] = [Type::TEXT, Type::JSONB, Type::JSONB];
+pub(super) const DETAIL_TYPES: [Type; 3] = [Type::TEXT, Type::JSONB, Type::JSONB];
 
 /// Straight into the tables; gives the number of rows.
 pub(super) async fn copy_direct(
@@ -72,83 +72,21 @@ pub(super) async fn copy_direct(
     Ok(stored)
 }
 
-/// Through the stage, which absorbs what is there already; gives the number of new rows.
-pub(super) async fn store_part(
-    transaction: &Transaction<'_>,
-    rows: &[Row],
-    origins: &Origins,
-) -> Result<u64, tokio_postgres::Error> {
-    transaction.batch_execute("TRUNCATE staged_check").await?;
-    let sink = transaction
-        .copy_in("COPY staged_check FROM STDIN BINARY")
-        .await?;
-    let types: Vec<_> = RESULT_TYPES.into_iter().chain(DETAIL_TYPES).collect();
-    let mut copy = pin!(BinaryCopyInWriter::new(sink, &types));
-    for row in rows {
-        let columns = Columns::of(row, origins);
-        let [
-            slot,
-            site,
-            location,
-            total,
-            lateness,
-            status,
-            outcome,
-            error,
-            ttfb,
-        ] = columns.narrow();
-        copy.as_mut()
-            .write(&[
-                slot,
-                site,
-                location,
-                total,
-                lateness,
-                status,
-                outcome,
-                error,
-                ttfb,
-                &columns.detail,
-                &columns.facts,
-                &columns.capture,
-            ])
-            .await?;
-    }
-    copy.finish().await?;
-    let new = transaction
-        .execute(
-            "INSERT INTO check_result (slot, site_id, location_id, total_us, lateness_ms, status, outcome, error, ttfb_bucket)
-             SELECT slot, site_id, location_id, total_us, lateness_ms, status, outcome, error, ttfb_bucket FROM staged_check
-             ON CONFLICT DO NOTHING",
-            &[],
-        )
-        .await?;
-    transaction
-        .execute(
-            "INSERT INTO check_detail (slot, site_id, location_id, detail, facts, capture)
-             SELECT slot, site_id, location_id, detail, facts, capture FROM staged_check WHERE detail IS NOT NULL
-             ON CONFLICT DO NOTHING",
-            &[],
-        )
-        .await?;
-    Ok(new)
-}
-
 /// A row as its columns.
-struct Columns<'a> {
+pub(super) struct Columns<'a> {
     slot: std::time::SystemTime,
     site: Option<i32>,
     location: Option<i32>,
     outcome: i16,
     error: i16,
-    detail: Option<&'a str>,
-    facts: Option<Jsonb<'a>>,
-    capture: Option<Jsonb<'a>>,
+    pub(super) detail: Option<&'a str>,
+    pub(super) facts: Option<Jsonb<'a>>,
+    pub(super) capture: Option<Jsonb<'a>>,
     row: &'a Row,
 }
 
 impl<'a> Columns<'a> {
-    fn of(row: &'a Row, origins: &Origins) -> Self {
+    pub(super) fn of(row: &'a Row, origins: &Origins) -> Self {
         // `learn` has run for the batch; were a number missing all the same, NOT NULL would make the row a dead letter.
         let (site, location) = origins.ids(&row.origin).unzip();
         let detail = row.detail.as_deref();
@@ -167,7 +105,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    fn narrow(&self) -> [&(dyn ToSql + Sync); 9] {
+    pub(super) fn narrow(&self) -> [&(dyn ToSql + Sync); 9] {
         let row = self.row;
         [
             &self.slot,

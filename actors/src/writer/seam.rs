@@ -36,6 +36,17 @@ pub struct ToldIncident {
     pub detail: Option<String>,
 }
 
+/// What has become of rows whose slots might have had one. The rest of them said what was there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Absorbed {
+    /// New rows.
+    pub new: u64,
+    /// Results in the place of a placeholder.
+    pub replaced: u64,
+    /// Results that say something else than the one that stands.
+    pub conflicts: u64,
+}
+
 /// A database that can be connected to.
 #[allow(
     async_fn_in_trait,
@@ -122,11 +133,11 @@ pub trait StoreTransaction {
     /// What the database says; also [`crate::database::Remedy::Absorb`] if one of them is there already.
     async fn copy(&mut self, rows: &[Row]) -> Result<u64, StoreError>;
 
-    /// Adds those of the rows that are not there yet. Gives the number of new ones.
+    /// Adds those of the rows whose slot has none yet, and puts the result of a check in the place of a placeholder.
     ///
     /// # Errors
     /// What the database says. After [`crate::database::Remedy::SetAside`] the transaction is as it was before and can go on.
-    async fn absorb(&mut self, rows: &[Row]) -> Result<u64, StoreError>;
+    async fn absorb(&mut self, rows: &[Row]) -> Result<Absorbed, StoreError>;
 
     /// Opens and closes the incidents that the rows of the batch decide, but for those that were refused, by their sources: called
     /// when all of them are there. What comes too late to decide is noted, to be judged again.

@@ -5,15 +5,8 @@ use sitewatch_config::PostgresSettings;
 use slog::Logger;
 use tokio_postgres::Client;
 
-use super::{judging::Judges, origins::Origins};
+use super::{judging::Judges, origins::Origins, stage::STAGE};
 use crate::database::{CHECKS, Partitions, SessionError, open, tell_connected};
-
-/// Where rows wait on the slower way that absorbs duplicates. Its rows go with each transaction.
-const STAGE: &str = "
-    CREATE TEMPORARY TABLE staged_check (
-        slot timestamptz, site_id int4, location_id int4, total_us int4, lateness_ms int4, status int2, outcome int2,
-        error int2, ttfb_bucket int2, detail text, facts jsonb, capture jsonb
-    ) ON COMMIT DELETE ROWS";
 
 /// A session. Dropped, it closes.
 pub struct Session {

@@ -18,6 +18,10 @@ pub(super) struct Stored {
     pub(super) rows: u64,
     /// Rows that were there already.
     pub(super) duplicates: u64,
+    /// Placeholders that a result has replaced.
+    pub(super) replaced: u64,
+    /// Those of the duplicates that say something else than what is there.
+    pub(super) conflicts: u64,
     /// Rows that the database refused, now dead letters.
     pub(super) refused: u64,
     /// Incidents that began, or go on after they had been closed.
@@ -160,9 +164,11 @@ async fn store_staged<'a>(
     let mut ranges = vec![rows];
     while let Some(range) = ranges.pop() {
         match transaction.absorb(range).await {
-            Ok(new) => {
-                stored.rows += new;
-                stored.duplicates += range.len() as u64 - new;
+            Ok(absorbed) => {
+                stored.rows += absorbed.new;
+                stored.replaced += absorbed.replaced;
+                stored.conflicts += absorbed.conflicts;
+                stored.duplicates += range.len() as u64 - absorbed.new - absorbed.replaced;
             }
             Err(error) if error.remedy == Remedy::SetAside => {
                 if let [row] = range {

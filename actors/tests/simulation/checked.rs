@@ -6,15 +6,15 @@ use sitewatch_actors::{model::Slot, site::Schedule};
 use sitewatch_config::Site;
 
 use super::{
-    database::{Key, Tables},
+    database::{Key, Said, Tables},
     sites::is_of_a_producer,
 };
 
 /// What the producers have told, over all their lives.
 #[derive(Default)]
 pub(crate) struct Checked {
-    /// Results that counted as checked. They must be stored.
-    pub(crate) accepted: BTreeSet<Key>,
+    /// Results that counted as checked, with what they say. They must be stored.
+    pub(crate) accepted: Vec<(Key, Said)>,
     beginnings: Vec<Beginning>,
     lives: usize,
 }
@@ -78,7 +78,7 @@ impl Checked {
 
     /// Compares what is stored of the producers' sites with what they did. Gives the checks that must be there once.
     pub(crate) fn judge(&self, stored: &Tables, problems: &mut Vec<String>) -> BTreeSet<Key> {
-        let mut due = self.accepted.clone();
+        let mut due: BTreeSet<_> = self.accepted.iter().map(|(key, _)| key.clone()).collect();
         let (mut schedules, mut times) = (BTreeMap::new(), BTreeMap::new());
         for Beginning { schedule, key, .. } in &self.beginnings {
             let of_site: &mut Vec<_> = schedules.entry(&*key.0).or_default();

@@ -3,15 +3,15 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     rc::Rc,
     time::Duration,
 };
 
 use sitewatch_actors::{
     database::{Remedy, SessionError, StoreError},
-    model::{Batch, DeadLetter, Row, Watermarks},
-    writer::{Store, StoreSession, StoreTransaction, ToldIncident, ToldRevision},
+    model::{Batch, DeadLetter, ErrorKind, Outcome, Row, Watermarks},
+    writer::{Absorbed, Store, StoreSession, StoreTransaction, ToldIncident, ToldRevision},
 };
 use sitewatch_config::PostgresSettings;
 use slog::Logger;
@@ -30,6 +30,10 @@ pub(crate) enum Mutation {
     NoFencing,
     /// A check may be there twice.
     NoKey,
+    /// A placeholder stays where the result of a check comes after it.
+    FirstStays,
+    /// A later result replaces an earlier one.
+    LastStays,
     /// Offsets move at once and stay where they are when the transaction is rolled back.
     OffsetsOutside,
     /// The producers' disks say that all is durable, and keep nothing over a crash: as without a spool.
@@ -41,12 +45,40 @@ pub(crate) enum Mutation {
 /// Site and slot. There is one location.
 pub(crate) type Key = (String, i64);
 
+/// What a check says, besides its identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) outcome: Outcome,
+    pub(crate) error: Option<ErrorKind>,
+    pub(crate) status: Option<i64>,
+    pub(crate) total_us: Option<i64>,
+}
+
+impl Said {
+    /// Whether it stands for a check that was not made.
+    pub(crate) fn is_placeholder(self) -> bool {
+        self.error
+            .is_some_and(|error| ErrorKind::PLACEHOLDERS.contains(&error))
+    }
+
+    fn of(row: &Row) -> Self {
+        Self {
+            outcome: row.outcome,
+            error: row.error,
+            status: row.status.map(Into::into),
+            total_us: row.total_us.map(Into::into),
+        }
+    }
+}
+
 /// What is committed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tables {
     pub(crate) offsets: BTreeMap<i32, i64>,
-    /// How often each check is there.
-    pub(crate) rows: BTreeMap<Key, u32>,
+    /// Each check: what it says, as often as it is there.
+    pub(crate) rows: BTreeMap<Key, Vec<Said>>,
+    /// Slots of which a result was dropped that says something else.
+    pub(crate) conflicts: BTreeSet<Key>,
     pub(crate) letters: BTreeMap<(i32, i64), u32>,
     pub(crate) gaps: Vec<(i32, &'static str, i64, i64)>,
     pub(crate) revisions: BTreeMap<Key, Option<i64>>,
@@ -124,9 +156,15 @@ impl Database {
     fn apply(&self, writes: &Writes) {
         let mut tables = self.tables.borrow_mut();
         tables.offsets.extend(writes.offsets.clone());
-        for key in &writes.rows {
-            *tables.rows.entry(key.clone()).or_default() += 1;
+        for (key, said) in &writes.rows {
+            let there = tables.rows.entry(key.clone()).or_default();
+            if self.mutation != Mutation::NoKey {
+                // What replaces a placeholder.
+                there.clear();
+            }
+            there.push(*said);
         }
+        tables.conflicts.extend(writes.conflicts.iter().cloned());
         for source in &writes.letters {
             *tables.letters.entry(*source).or_default() += 1;
         }
@@ -257,7 +295,8 @@ impl StoreSession for Session {
 #[derive(Default)]
 struct Writes {
     offsets: BTreeMap<i32, i64>,
-    rows: Vec<Key>,
+    rows: Vec<(Key, Said)>,
+    conflicts: Vec<Key>,
     letters: Vec<(i32, i64)>,
     gaps: Vec<(i32, &'static str, i64, i64)>,
     revisions: Vec<(Key, Option<i64>)>,
@@ -311,38 +350,63 @@ impl Transaction<'_> {
         self.writes.offsets.insert(partition, next);
     }
 
-    fn has_row(&self, key: &Key) -> bool {
-        self.writes.rows.contains(key) || self.database.tables.borrow().rows.contains_key(key)
+    /// What the slot has.
+    fn row(&self, key: &Key) -> Option<Said> {
+        let own = self.writes.rows.iter().rev().find(|(of, _)| of == key);
+        own.map(|(_, said)| *said).or_else(|| {
+            let tables = self.database.tables.borrow();
+            tables.rows.get(key)?.first().copied()
+        })
     }
 
-    /// Adds the rows, unless one of them is bad. Gives how many are new.
-    async fn add(&mut self, rows: &[Row], absorb: bool) -> Result<u64, StoreError> {
+    /// Adds the rows, unless one of them is bad.
+    async fn add(&mut self, rows: &[Row], absorb: bool) -> Result<Absorbed, StoreError> {
         if !self.session.prepared || self.database.world.chance(10) {
             return self.fail(
                 Remedy::Repartition,
                 "no partition of relation found for row",
             );
         }
-        let before = self.writes.rows.len();
+        let before = (self.writes.rows.len(), self.writes.conflicts.len());
+        let mut absorbed = Absorbed::default();
         for row in rows {
             if row.lateness_ms == REFUSED_LATENESS_MS {
-                self.writes.rows.truncate(before);
+                self.writes.rows.truncate(before.0);
+                self.writes.conflicts.truncate(before.1);
                 self.failed = !absorb;
                 return Err(error(Remedy::SetAside, "violates check constraint"));
             }
             let key = (row.origin.site.clone(), row.slot.as_micros());
-            if self.database.mutation != Mutation::NoKey {
-                self.lock(Lock::Row(key.clone())).await?;
-                if self.has_row(&key) {
-                    if absorb {
-                        continue;
+            let said = Said::of(row);
+            if self.database.mutation == Mutation::NoKey {
+                absorbed.new += 1;
+                self.writes.rows.push((key, said));
+                continue;
+            }
+            self.lock(Lock::Row(key.clone())).await?;
+            match self.row(&key) {
+                None => absorbed.new += 1,
+                Some(_) if !absorb => return self.fail(Remedy::Absorb, "duplicate key"),
+                Some(stands) if self.replaces(stands, said) => absorbed.replaced += 1,
+                Some(stands) => {
+                    if !stands.is_placeholder() && !said.is_placeholder() && stands != said {
+                        absorbed.conflicts += 1;
+                        self.writes.conflicts.push(key);
                     }
-                    return self.fail(Remedy::Absorb, "duplicate key");
+                    continue;
                 }
             }
-            self.writes.rows.push(key);
+            self.writes.rows.push((key, said));
         }
-        Ok((self.writes.rows.len() - before) as u64)
+        Ok(absorbed)
+    }
+
+    fn replaces(&self, stands: Said, said: Said) -> bool {
+        match self.database.mutation {
+            Mutation::FirstStays => false,
+            Mutation::LastStays => !said.is_placeholder(),
+            _ => stands.is_placeholder() && !said.is_placeholder(),
+        }
     }
 }
 
@@ -403,10 +467,10 @@ impl StoreTransaction for Transaction<'_> {
 
     async fn copy(&mut self, rows: &[Row]) -> Result<u64, StoreError> {
         self.statement("copy").await?;
-        self.add(rows, false).await
+        Ok(self.add(rows, false).await?.new)
     }
 
-    async fn absorb(&mut self, rows: &[Row]) -> Result<u64, StoreError> {
+    async fn absorb(&mut self, rows: &[Row]) -> Result<Absorbed, StoreError> {
         self.statement("absorb").await?;
         self.add(rows, true).await
     }

@@ -3,7 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     rc::Rc,
     time::Duration,
 };
@@ -15,12 +15,15 @@ use rdkafka::{
 };
 use sitewatch_actors::{
     consumer::{Change, Source},
-    model::Watermarks,
+    model::{Slot, Watermarks},
     publisher::PartitionLag,
 };
 use tokio::time::{Instant, sleep};
 
-use super::world::World;
+use super::{
+    database::{Key, Said},
+    world::World,
+};
 
 pub(crate) const TOPIC: &str = "checks";
 
@@ -81,6 +84,22 @@ pub(crate) struct Kafka {
     away: Cell<bool>,
 }
 
+/// The check of a message, if it is one that can be stored.
+fn read(message: &[u8]) -> Option<(Key, Said)> {
+    let message: serde_json::Value = serde_json::from_slice(message).ok()?;
+    let slot: Slot = serde_json::from_value(message["slot"].clone()).ok()?;
+    let said = Said {
+        outcome: serde_json::from_value(message["outcome"].clone()).ok()?,
+        error: serde_json::from_value(message["error"].clone()).ok()?,
+        status: message["status"].as_i64(),
+        total_us: message["total_us"].as_i64(),
+    };
+    Some((
+        (message["site"].as_str()?.to_owned(), slot.as_micros()),
+        said,
+    ))
+}
+
 impl Kafka {
     pub(crate) fn new(world: &Rc<World>, stale: u64) -> Rc<Self> {
         // Some topics are new, others have lost their oldest messages.
@@ -126,6 +145,20 @@ impl Kafka {
             end: ends[partition],
         };
         committed.iter().map(lag).collect()
+    }
+
+    /// What the topic says of each check, in the order of its partitions and offsets, without the messages `bad`.
+    pub(crate) fn checks(&self, bad: &BTreeSet<(i32, i64)>) -> BTreeMap<Key, Vec<(i32, Said)>> {
+        let mut checks = BTreeMap::<_, Vec<_>>::new();
+        for (partition, log) in (0..).zip(&*self.partitions.borrow()) {
+            for (offset, record) in (log.base..).zip(&log.records) {
+                let is_bad = bad.contains(&(partition, offset));
+                if let Some((key, said)) = record.as_deref().filter(|_| !is_bad).and_then(read) {
+                    checks.entry(key).or_default().push((partition, said));
+                }
+            }
+        }
+        checks
     }
 
     pub(crate) fn partition_count(&self) -> u64 {

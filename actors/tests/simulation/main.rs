@@ -117,6 +117,8 @@ fn a_part_without_its_guarantee_is_found_out() {
     for (mutation, told_as, least) in [
         (Mutation::NoFencing, " times", 20),
         (Mutation::NoKey, " times", 90),
+        (Mutation::FirstStays, "is stored as", 90),
+        (Mutation::LastStays, "is stored as", 90),
         (Mutation::OffsetsOutside, "is missing", 90),
         (Mutation::NoSpool, "is missing", 40),
         (Mutation::OldEnds, " times", 10),

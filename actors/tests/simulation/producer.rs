@@ -33,6 +33,7 @@ use tokio::{sync::oneshot, time::sleep};
 
 use super::{
     checked::{Checked, End},
+    database::Said,
     kafka::Kafka,
     link::FakeLink,
     mortal::Mortal,
@@ -289,6 +290,16 @@ impl Outside for Machine {
             _ => "a result is accepted",
         });
         let key = (result.site.to_string(), result.slot.as_micros());
-        self.producer.checked.borrow_mut().accepted.insert(key);
+        let said = Said {
+            outcome: result.outcome,
+            error: result.error,
+            status: result.status.map(Into::into),
+            total_us: result.phases.total_us.map(Into::into),
+        };
+        self.producer
+            .checked
+            .borrow_mut()
+            .accepted
+            .push((key, said));
     }
 }

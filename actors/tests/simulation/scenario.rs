@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     checked::Checked,
-    database::{Database, Key, Mutation, REFUSED_LATENESS_MS, Tables},
+    database::{Database, Key, Mutation, REFUSED_LATENESS_MS, Said, Tables},
     kafka::{Kafka, STALE},
     process::Process,
     producer::Producer,
@@ -118,7 +118,9 @@ async fn simulate(seed: u64, mutation: Mutation, print: bool) -> Verdict {
         problems.push("a producer does not end".to_owned());
     }
     let ends = kafka.ends();
-    told.judge(&ends, &database.tables(), &checked.borrow(), &mut problems);
+    let (stored, checked) = (database.tables(), checked.borrow());
+    told.judge(&ends, &stored, &checked, &mut problems);
+    compare(&kafka.checks(&told.bad), &stored, &checked, &mut problems);
     for producer in &producers {
         match producer.left() {
             Ok(0) => {}
@@ -187,7 +189,21 @@ async fn generate(world: &World, kafka: &Kafka) -> Told {
                     told.absent.insert(kafka.append(partition, None));
                 }
                 number += 1;
-                let message = bytes(&check(&site, number));
+                let mut message = check(&site, number);
+                if kind < 50 {
+                    let (outcome, error) =
+                        [("unknown", "missed"), ("down", "dns_error")][usize::from(kind < 45)];
+                    let mut other = message.clone();
+                    (other["outcome"], other["error"]) = (outcome.into(), error.into());
+                    sent.push(bytes(&other));
+                    if world.below(2) == 0 {
+                        std::mem::swap(&mut message, &mut other);
+                    }
+                    if world.below(2) == 0 {
+                        kafka.append(partition, Some(bytes(&other)));
+                    }
+                }
+                let message = bytes(&message);
                 sent.push(message.clone());
                 kafka.append(partition, Some(message));
                 told.checks.insert((site, slot(number)));
@@ -237,7 +253,9 @@ impl Told {
         }
         let mut due = checked.judge(stored, problems);
         due.extend(self.checks.iter().cloned());
-        once("check", &due, &stored.rows, problems);
+        let times = |(key, said): (&Key, &Vec<_>)| (key.clone(), said.len() as u32);
+        let rows = stored.rows.iter().map(times).collect();
+        once("check", &due, &rows, problems);
         once("dead letter", &self.bad, &stored.letters, problems);
         let mut absent = BTreeMap::new();
         for (partition, reason, from, to) in &stored.gaps {
@@ -258,6 +276,51 @@ impl Told {
             problems.push(format!(
                 "revisions {revisions:?}, told {:?}",
                 self.revisions
+            ));
+        }
+    }
+}
+
+/// Compares what the rows say with what the topic says, and this with what was accepted. The first result of a check is stored; a
+/// placeholder only where there is none. Where results of one slot say different things, that is noted.
+fn compare(
+    topic: &BTreeMap<Key, Vec<(i32, Said)>>,
+    stored: &Tables,
+    checked: &Checked,
+    problems: &mut Vec<String>,
+) {
+    for (key, said) in &checked.accepted {
+        let messages = topic.get(key).into_iter().flatten();
+        if !messages.into_iter().any(|(_, told)| told == said) {
+            problems.push(format!(
+                "check {key:?} was accepted as {said:?}, and no message says so"
+            ));
+        }
+    }
+    for (key, rows) in &stored.rows {
+        let messages = topic.get(key).map(Vec::as_slice).unwrap_or_default();
+        let results: Vec<_> = messages
+            .iter()
+            .filter(|(_, said)| !said.is_placeholder())
+            .collect();
+        let is_ordered = results.windows(2).all(|pair| pair[0].0 == pair[1].0);
+        for row in rows {
+            let is_right = match (results.first(), row.is_placeholder()) {
+                (Some(_), true) => false,
+                (Some((_, first)), false) if is_ordered => row == first,
+                (Some(_), false) => results.iter().any(|(_, said)| said == row),
+                (None, _) => messages.iter().any(|(_, said)| said == row),
+            };
+            if !is_right {
+                problems.push(format!(
+                    "check {key:?} is stored as {row:?}, told as {messages:?}"
+                ));
+            }
+        }
+        let differ = results.iter().any(|(_, said)| *said != results[0].1);
+        if differ != stored.conflicts.contains(key) {
+            problems.push(format!(
+                "check {key:?}: results differ: {differ}, which is not what was noted"
             ));
         }
     }

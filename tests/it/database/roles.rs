@@ -32,7 +32,7 @@ async fn each_role_has_what_it_needs_and_no_more() {
     assert!(
         consumer
             .log()
-            .contains("has version 2, this program needs 9"),
+            .contains("has version 2, this program needs 10"),
         "{}",
         consumer.log()
     );
@@ -45,8 +45,19 @@ async fn each_role_has_what_it_needs_and_no_more() {
     world.produce(first.clone());
     world.produce(first);
     world.produce([b"{".to_vec(), refused.to_string().into_bytes()]);
+    // One that was missed and then checked, and two that say different things.
+    let mut missed = message("a", 300);
+    (missed["outcome"], missed["error"]) = ("unknown".into(), "missed".into());
+    missed["error_detail"] = "the slot passed".into();
+    let (checked, mut other) = (message("a", 300), message("a", 300));
+    other["total_us"] = 1.into();
+    for message in [missed, checked, other] {
+        world.produce([message.to_string().into_bytes()]);
+    }
     world.produce(payloads("a", -3_000_000..-2_999_990));
-    world.wait_for("rows", ROWS, 110).await;
+    world.wait_for("rows", ROWS, 111).await;
+    let conflicts = "SELECT coalesce(sum(number), 0)::int8 FROM check_conflict";
+    world.wait_for("a conflict", conflicts, 1).await;
     world
         .wait_for("dead letters", "SELECT count(*) FROM dead_letter", 2)
         .await;
@@ -84,7 +95,7 @@ async fn each_role_has_what_it_needs_and_no_more() {
         "{}",
         consumer.log()
     );
-    assert_eq!(world.number(ROWS).await, 110);
+    assert_eq!(world.number(ROWS).await, 111);
 
     // Who may only read can ask all that there is to be asked.
     std::fs::write(
