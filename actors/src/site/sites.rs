@@ -144,8 +144,13 @@ impl Supervised for Sites {}
 
 impl StreamHandler<Ended> for Sites {
     fn handle(&mut self, end: Ended, ctx: &mut Self::Context) {
-        self.children.note(&end);
-        if matches!(end.exit, Exit::GaveUp(_)) && !self.stopping {
+        let unasked = self.children.note(&end);
+        let failed = match end.exit {
+            Exit::Stopped => false,
+            Exit::GaveUp(_) => true,
+            _ => unasked,
+        };
+        if failed && !self.stopping {
             self.fault.raise(format!("site {}: {}", end.id, end.exit));
             ctx.stop();
         } else if self.stopping && self.children.is_empty() {

@@ -40,19 +40,27 @@ struct Child {
     stop: Option<oneshot::Sender<()>>,
 }
 
-/// How a child's end reaches its supervisor.
+/// How a child's end reaches its supervisor. It is said when this is dropped, so also where a panic passes by everything that
+/// catches one, and where the child's thread is gone.
 struct LastWord {
     id: Arc<str>,
     generation: u64,
+    exit: Exit,
     ended: mpsc::UnboundedSender<Ended>,
 }
 
 impl LastWord {
-    fn say(self, exit: Exit) {
+    fn say(mut self, exit: Exit) {
+        self.exit = exit;
+    }
+}
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
         // Nobody listens only when the supervisor itself is gone, and then nobody needs to know.
         let _ = self.ended.send(Ended {
-            id: self.id,
-            exit,
+            id: Arc::clone(&self.id),
+            exit: self.exit.clone(),
             generation: self.generation,
         });
     }
@@ -97,6 +105,7 @@ impl Children {
         let last_word = LastWord {
             id: Arc::clone(&id),
             generation: self.generations,
+            exit: Exit::Panicked("outside of what is caught and restarted".to_owned()),
             ended: self.ended.clone(),
         };
         self.running.insert(
@@ -151,5 +160,40 @@ impl Children {
     /// Whether the child runs.
     pub fn contains(&self, id: &str) -> bool {
         self.running.contains_key(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt as _;
+
+    use super::*;
+
+    #[actix_rt::test]
+    async fn a_child_that_panics_past_its_supervision_has_a_last_word() {
+        let (mut children, ends) = Children::new();
+        let mut ends = std::pin::pin!(ends);
+        let life = |_| -> LocalBoxFuture<'static, Exit> {
+            Box::pin(async { std::panic::resume_unwind(Box::new("past the hook")) })
+        };
+        children.start("here".into(), Box::new(life));
+        let worker = actix_rt::Arbiter::new();
+        children.start_on(&worker.handle(), "there".into(), Box::new(life));
+        for _ in 0..2 {
+            let end = ends.next().await.unwrap();
+            assert!(matches!(end.exit, Exit::Panicked(_)), "{end:?}");
+            assert!(children.note(&end), "nobody asked it to stop");
+        }
+        worker.stop();
+        worker.join().unwrap();
+        // Its thread is gone: it never lives.
+        let (mut children, ends) = Children::new();
+        let gone = actix_rt::Arbiter::new();
+        let handle = gone.handle();
+        gone.stop();
+        gone.join().unwrap();
+        children.start_on(&handle, "nowhere".into(), Box::new(life));
+        let end = std::pin::pin!(ends).next().await.unwrap();
+        assert!(children.note(&end));
     }
 }
