@@ -11,7 +11,7 @@ use sitewatch_actors::{
     housekeeping::Keeper,
     time::wall_clock,
 };
-use sitewatch_config::{ImportFormat, LogFormat, LogLevel, LogSettings, PostgresSettings, Sources};
+use sitewatch_config::{ImportFormat, LogLevel, PostgresSettings, Sources};
 use slog::{Logger, info, warn};
 
 use crate::{
@@ -88,10 +88,7 @@ fn with_log<T>(
     name: &str,
     work: impl AsyncFnOnce(PostgresSettings, Logger) -> Result<T, SessionError>,
 ) -> Result<T, Failure> {
-    let logging = Logging::start(&LogSettings {
-        format: LogFormat::Terminal,
-        level: LogLevel::Info,
-    });
+    let logging = Logging::of_command(LogLevel::Info)?;
     with_database(sources, name, async |settings| {
         let done = work(settings.postgres.clone(), logging.log.clone()).await;
         done.map_err(|error| no_session(&error))

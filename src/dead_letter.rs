@@ -8,7 +8,7 @@ use sitewatch_actors::{
     model::{DeadReason, Slot, printable, printable_json},
     writer::{self, LetterFilter, Letters, ReplayOrder, Replayed, StoredLetter},
 };
-use sitewatch_config::{LogFormat, LogLevel, LogSettings, Settings, Sources};
+use sitewatch_config::{LogLevel, Settings, Sources};
 
 use crate::{
     SCHEMA, audit::failure, exit::Failure, logging::Logging, output::print,
@@ -140,10 +140,7 @@ async fn run(settings: &Settings, command: &DeadLetterCommand) -> Result<String,
             max_slot_age,
         } => {
             refuse_absent(&open().await?, which).await?;
-            let logging = Logging::start(&LogSettings {
-                format: LogFormat::Terminal,
-                level: LogLevel::Warning,
-            });
+            let logging = Logging::of_command(LogLevel::Warning)?;
             let order = ReplayOrder {
                 filter: which.filter(),
                 max_slot_age: max_slot_age.unwrap_or(settings.postgres.max_slot_age),

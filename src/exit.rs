@@ -4,9 +4,15 @@ use std::{
     fmt::{self, Display},
     io::{self, Write},
     process::ExitCode,
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use tokio::signal::unix::SignalKind;
+
+/// How long the end waits for whoever reads standard error.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why the program ends, and with which code. It displays as the message alone.
 #[derive(Debug)]
@@ -84,8 +90,17 @@ impl Failure {
 
     /// Prints the message where people look for it and gives the code.
     pub fn tell(&self) -> ExitCode {
-        // With standard error closed there is nobody to tell; the code still says it.
-        let _ = writeln!(io::stderr(), "sitewatch-node: {}", self.message);
+        let line = format!("sitewatch-node: {}\n", self.message);
+        let (written, end) = mpsc::channel();
+        // On a thread of its own: a reader that has stopped must not hold up the end. With standard error closed there is nobody
+        // to tell. The code still says it.
+        let writing = thread::Builder::new().spawn(move || {
+            let _ = io::stderr().write_all(line.as_bytes());
+            let _ = written.send(());
+        });
+        if writing.is_ok() {
+            let _ = end.recv_timeout(FAREWELL);
+        }
         ExitCode::from(self.code)
     }
 }

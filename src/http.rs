@@ -3,10 +3,11 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use actix_web::{App, HttpResponse, HttpServer, dev::Server, http::header::ContentType, web};
-use sitewatch_actors::metrics::Metrics;
+use sitewatch_actors::{health::Watchdog, metrics::Metrics, model::Slot};
 use sitewatch_config::Role;
 
 use crate::exit::Failure;
@@ -19,6 +20,8 @@ pub(crate) type Gauge = (&'static str, Box<dyn Fn() -> usize + Send>);
 pub(crate) struct Status {
     pub(crate) role: Role,
     pub(crate) metrics: Metrics,
+    /// The loops that must come round.
+    pub(crate) watchdog: Watchdog,
     /// How full the intakes of the present actors are.
     pub(crate) intakes: Arc<Mutex<Vec<Gauge>>>,
 }
@@ -28,6 +31,7 @@ impl Status {
         Self {
             role,
             metrics,
+            watchdog: Watchdog::default(),
             intakes: Arc::default(),
         }
     }
@@ -66,10 +70,7 @@ pub(crate) fn serve(address: SocketAddr, status: Status) -> Result<Server, Failu
         App::new()
             .app_data(web::Data::new(status.clone()))
             .route("/metrics", web::get().to(metrics))
-            .route(
-                "/healthz",
-                web::get().to(async || HttpResponse::Ok().body("ok\n")),
-            )
+            .route("/healthz", web::get().to(healthy))
             .route("/readyz", web::get().to(ready))
     });
     Ok(server
@@ -102,6 +103,21 @@ async fn metrics(status: web::Data<Status>) -> HttpResponse {
             .content_type(ContentType::plaintext())
             .body(error.to_string()),
     }
+}
+
+async fn healthy(status: web::Data<Status>) -> HttpResponse {
+    let still = status.watchdog.standing_still();
+    if still.is_empty() {
+        return HttpResponse::Ok().body("ok\n");
+    }
+    let now = SystemTime::now();
+    let shown = still.iter().map(|still| {
+        let since = now.checked_sub(still.since).unwrap_or(UNIX_EPOCH);
+        let (since, seconds) = (Slot::from_system_time(since), still.since.as_secs());
+        format!("{} since {since} ({seconds} s)", still.name)
+    });
+    let shown: Vec<_> = shown.collect();
+    HttpResponse::ServiceUnavailable().body(format!("standing still: {}\n", shown.join("; ")))
 }
 
 async fn ready(status: web::Data<Status>) -> HttpResponse {

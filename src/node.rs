@@ -9,7 +9,7 @@ use slog::{Logger, info, warn};
 
 use crate::{
     demo_site,
-    ending::Signals,
+    ending::Interruption,
     exit::Failure,
     http::{self, Status},
     logging::Logging,
@@ -45,7 +45,9 @@ pub(crate) fn run(
     }
     let settings = load(role, &sources).map_err(Failure::config)?;
     kafka::try_out(&settings.kafka).map_err(Failure::config)?;
-    let logging = Logging::start(&settings.node.log);
+    let interruption = Interruption::of_node()?;
+    let metrics = Metrics::new().map_err(Failure::software)?;
+    let logging = Logging::start(&settings.node.log, &metrics);
     let log = logging.log.clone();
     warn_of(&settings, &log);
     if role != Role::Consumer {
@@ -53,17 +55,15 @@ pub(crate) fn run(
     }
     let system = System::new();
     let end = system.block_on(async {
-        let signals = Signals::listen()?;
         if let Some(port) = demo_site {
             actix_rt::spawn(demo_site::serve(port, log.clone())?);
         }
-        let metrics = Metrics::new().map_err(Failure::software)?;
         if role == Role::Standalone {
-            return standalone(sources, settings, watch, &logging, metrics, signals).await;
+            return standalone(sources, settings, watch, &logging, metrics, &interruption).await;
         }
         let overlay = Arc::new(|_: &mut Settings| {});
         let tree = build_tree(role, sources, overlay, settings, &logging, metrics)?;
-        tree.live(signals, std::future::pending()).await
+        tree.live(&interruption, std::future::pending()).await
     });
     // What there was to wait for has been waited for. Dropped, it would also wait for a flush that nobody has time for.
     std::mem::forget(system);
@@ -77,10 +77,10 @@ async fn standalone(
     watch: bool,
     logging: &Logging,
     metrics: Metrics,
-    mut signals: Signals,
+    interruption: &Interruption,
 ) -> Result<(), Failure> {
     let log = logging.log.clone();
-    let Some(mut embedded) = Embedded::start(&settings, &metrics, &mut signals, &log).await? else {
+    let Some(mut embedded) = Embedded::start(&settings, &metrics, interruption, &log).await? else {
         info!(log, "ended in order, before all parts were there");
         return Ok(());
     };
@@ -91,7 +91,7 @@ async fn standalone(
     let end = match build_tree(role, sources, overlay, settings, logging, metrics) {
         Ok(tree) => {
             let shown = watch.then(|| ResultsView::start(postgres, log.clone()));
-            let end = tree.live(signals, embedded.failed()).await;
+            let end = tree.live(interruption, embedded.failed()).await;
             if let Some(shown) = shown {
                 shown.stop().await;
             }

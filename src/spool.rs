@@ -5,6 +5,7 @@ use std::{fmt::Write as _, io, path::Path, sync::Arc, time::Duration};
 use clap::Subcommand;
 use serde_json::json;
 use sitewatch_actors::{
+    health::Pulse,
     intake::Intake,
     metrics::Metrics,
     model::{Slot, printable, printable_json},
@@ -14,14 +15,11 @@ use sitewatch_actors::{
     },
     supervision::{Exit, Supervision, Unborn},
 };
-use sitewatch_config::{LogFormat, LogLevel, LogSettings, Settings, Sources, load_any};
+use sitewatch_config::{LogLevel, Settings, Sources, load_any};
 use slog::info;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::oneshot,
-};
+use tokio::sync::oneshot;
 
-use crate::{exit::Failure, logging::Logging, output::print};
+use crate::{ending::Interruption, exit::Failure, logging::Logging, output::print};
 
 /// What is done with a spool.
 #[derive(Debug, Subcommand)]
@@ -132,11 +130,8 @@ fn drain(settings: Settings) -> Result<(), Failure> {
         )));
     }
     sitewatch_actors::kafka::try_out(&settings.kafka).map_err(Failure::config)?;
-    let logging = Logging::start(&LogSettings {
-        format: LogFormat::Terminal,
-        level: LogLevel::Info,
-    });
-    let log = logging.log.clone();
+    let logging = Logging::of_command(LogLevel::Info)?;
+    let (log, interruption) = (logging.log.clone(), Interruption::of_command()?);
     actix_rt::System::new().block_on(async move {
         let metrics = Metrics::new().map_err(Failure::software)?;
         let publisher = Unborn::<Publisher>::default();
@@ -155,6 +150,7 @@ fn drain(settings: Settings) -> Result<(), Failure> {
                 log: log.clone(),
             },
             orders: Intake::new(publisher.address().recipient(), 1),
+            pulse: Pulse::default(),
             metrics: metrics.clone(),
             log: log.clone(),
         };
@@ -170,8 +166,6 @@ fn drain(settings: Settings) -> Result<(), Failure> {
             supervision,
             stopped,
         ));
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::software)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(Failure::software)?;
         let emptied = async {
             let mut told = tokio::time::Instant::now();
             // Up: the spool has been opened.
@@ -186,8 +180,7 @@ fn drain(settings: Settings) -> Result<(), Failure> {
         let early = tokio::select! {
             exit = &mut life => Some(exit),
             () = emptied => None,
-            _ = interrupt.recv() => None,
-            _ = terminate.recv() => None,
+            _ = interruption.comes() => None,
         };
         let exit = match early {
             Some(exit) => exit,

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use actix_rt::{Arbiter, ArbiterHandle};
 use sitewatch_actors::{
-    consumer::Consumer,
+    consumer::{Consumer, ConsumerParts},
+    health::Watchdog,
     housekeeping::Housekeeper,
     intake::Intake,
     metrics::Metrics,
@@ -19,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     SCHEMA,
-    ending::{Signals, end_in_order},
+    ending::{Interruption, end_in_order},
     exit::Failure,
     http::{Gauge, Status},
     logging::LogControl,
@@ -44,6 +45,7 @@ pub(crate) struct Tree {
     workers: Vec<ArbiterHandle>,
     metrics: Metrics,
     status: Status,
+    watchdog: Watchdog,
     log: Logger,
 }
 
@@ -90,7 +92,16 @@ impl Tree {
             metrics.clone(),
             log.clone(),
         ));
-        let workers = (0..workers).map(|_| Arbiter::new().handle()).collect();
+        let watchdog = status.watchdog.clone();
+        let worker = |number: usize| {
+            let worker = Arbiter::new().handle();
+            let pulse = watchdog.pulse(format!("worker {number}"));
+            pulse.beat();
+            // Refused only if the thread is gone: then the pulse stands still.
+            worker.spawn(pulse.beat_on());
+            worker
+        };
+        let workers = (1..=workers).map(worker).collect();
         let in_force = InForce::new(settings);
         Self {
             role,
@@ -102,6 +113,7 @@ impl Tree {
             workers,
             metrics,
             status,
+            watchdog,
             log,
         }
     }
@@ -112,7 +124,7 @@ impl Tree {
     /// If an actor failed beyond its restart intensity, or refuses its settings; and what `failed` gives.
     pub(crate) async fn live(
         self,
-        signals: Signals,
+        interruption: &Interruption,
         failed: impl Future<Output = Failure>,
     ) -> Result<(), Failure> {
         let (log, settings) = (self.log.clone(), self.in_force.get());
@@ -130,7 +142,7 @@ impl Tree {
         let exit = end_in_order(
             Box::pin(life),
             stop,
-            signals,
+            interruption,
             failed,
             settings.node.drain_timeout,
             &log,
@@ -204,6 +216,7 @@ impl Tree {
                 log: log.clone(),
             },
             orders,
+            pulse: self.watchdog.pulse("publisher"),
             metrics,
             log,
         };
@@ -233,15 +246,19 @@ impl Tree {
             "writer",
             Box::new(move || gauge.iter().map(Intake::in_use).sum()),
         ));
-        let (kafka, postgres, id) = (
-            settings.kafka.clone(),
-            settings.postgres.clone(),
-            client_id(settings, "consumer"),
-        );
-        let (patience, metrics, log) = (patience(settings), self.metrics.clone(), self.log.clone());
+        let parts = ConsumerParts {
+            kafka: settings.kafka.clone(),
+            postgres: settings.postgres.clone(),
+            client_id: client_id(settings, "consumer"),
+            patience: patience(settings),
+            writers: batches,
+            pulse: self.watchdog.pulse("reader of Kafka"),
+            metrics: self.metrics.clone(),
+            log: self.log.clone(),
+        };
         plan.specs
             .push(self.child("consumer", settings, consumer, move |fault| {
-                Consumer::new(kafka, postgres, id, patience, batches, metrics, log, fault)
+                Consumer::new(parts, fault)
             }));
         for (number, writer) in writers.into_iter().enumerate() {
             plan.specs.push(self.writer(number, writer, settings));
@@ -260,9 +277,11 @@ impl Tree {
             0 => self.log.clone(),
             _ => self.log.new(o!("writer" => number)),
         };
+        let id = format!("writer {}", number + 1);
+        let pulse = self.watchdog.pulse(id);
         let spec = self.child("writer", settings, writer, move |fault| {
             let store = Postgres::new(postgres, SCHEMA.into(), metrics.postgres_up.clone());
-            Writer::new(store, metrics, log, fault)
+            Writer::new(store, pulse, metrics, log, fault)
         });
         ChildSpec {
             id: format!("writer-{number}"),

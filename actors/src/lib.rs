@@ -8,6 +8,7 @@ pub mod audit;
 pub mod consumer;
 pub mod database;
 pub mod folder_lock;
+pub mod health;
 pub mod history;
 pub mod housekeeping;
 pub mod intake;

@@ -58,6 +58,7 @@ pub struct Counters {
     pub housekeeping_last_pass: IntGauge,
     pub restarts: IntCounterVec,
     pub reloads: IntCounterVec,
+    pub log_lines_lost: IntCounter,
 }
 
 impl Metrics {
@@ -198,6 +199,10 @@ impl Metrics {
                 "reloads_total",
                 "Reloads of the settings, by result.",
                 &["result"],
+            )?,
+            log_lines_lost: make.counter(
+                "log_lines_lost_total",
+                "Log lines that standard error did not take, or not as fast as they came.",
             )?,
             registry,
         };

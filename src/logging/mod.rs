@@ -1,52 +1,47 @@
 //! Structured logs: for the terminal or as JSON lines, on standard error; records of the `log` crate are bridged.
+//!
+//! Nothing that logs ever waits: a thread of its own writes the lines, and a line that finds the queue full, or can't be
+//! written, is lost and counted. Once lines can be written again, one of them says how many were lost.
+
+mod line;
+mod queue;
 
 use std::{
-    io,
+    backtrace::{Backtrace, BacktraceStatus},
+    panic::{self, PanicHookInfo},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread,
 };
 
+use sitewatch_actors::metrics::Metrics;
 use sitewatch_config::{LogFormat, LogLevel, LogSettings};
-use slog::{Drain, FnValue, Level, Logger, OwnedKVList, Record, o};
+use slog::{Drain, Level, Logger, OwnedKVList, Record, error, o};
 
-/// The log. Dropped, it writes out what is queued.
+use self::{
+    line::Lines,
+    queue::{LogThread, Lost},
+};
+use crate::exit::Failure;
+
+/// The log. Dropped, it waits a moment for what is queued to be written.
 pub(crate) struct Logging {
     /// Where to log.
     pub(crate) log: Logger,
     control: LogControl,
-    _async: slog_async::AsyncGuard,
+    thread: LogThread,
     _scope: slog_scope::GlobalLoggerGuard,
 }
 
 impl Logging {
-    /// Starts logging as the settings say.
-    pub(crate) fn start(settings: &LogSettings) -> Self {
+    /// Starts logging as the settings say; lines that are lost are counted in `metrics`. Panics are logged from now on.
+    pub(crate) fn start(settings: &LogSettings, metrics: &Metrics) -> Self {
         let control = LogControl::default();
         control.set(settings);
-        let terminal = slog_term::FullFormat::new(slog_term::TermDecorator::new().stderr().build())
-            .use_utc_timestamp()
-            .build();
-        let json = slog_json::Json::new(io::stderr())
-            .set_newlines(true)
-            .add_key_value(o!(
-                "ts" => FnValue(|_: &Record<'_>| now()),
-                "level" => FnValue(|record: &Record<'_>| record.level().as_str()),
-                "msg" => FnValue(|record: &Record<'_>| record.msg().to_string()),
-            ))
-            .build();
-        let formats = Formats {
-            terminal,
-            json: Mutex::new(json),
-            control: control.clone(),
-        };
-        // A line that can't be written, as on a full disk, is lost; the next one is tried again.
-        // Blocks rather than drops when the queue is full: a log that loses lines is worth little at three in the morning.
-        let (queue, guard) = slog_async::Async::new(formats.ignore_res())
-            .chan_size(4096)
-            .overflow_strategy(slog_async::OverflowStrategy::Block)
-            .build_with_guard();
+        let lost = Lost::new(metrics.log_lines_lost.clone());
+        let (queue, thread) = LogThread::start(Lines::new(Arc::clone(&control.json)), lost);
         let important = Important {
             inner: queue,
             control: control.clone(),
@@ -55,18 +50,60 @@ impl Logging {
         let scope = slog_scope::set_global_logger(log.clone());
         // Fails only if a bridge is there already.
         let _ = slog_stdlog::init_with_level(log::Level::Warn);
+        log_panics(log.clone());
         Self {
             log,
             control,
-            _async: guard,
+            thread,
             _scope: scope,
         }
     }
 
-    /// What a reload changes.
+    /// Starts the log of a command that does one thing and ends: for people, whatever the settings say.
+    ///
+    /// # Errors
+    /// Only if two metrics had the same name.
+    pub(crate) fn of_command(level: LogLevel) -> Result<Self, Failure> {
+        let settings = LogSettings {
+            format: LogFormat::Terminal,
+            level,
+        };
+        let metrics = Metrics::new().map_err(Failure::software)?;
+        Ok(Self::start(&settings, &metrics))
+    }
+
+    /// Returns what a reload changes.
     pub(crate) fn control(&self) -> LogControl {
         self.control.clone()
     }
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            // From now on nobody writes what is logged: the default hook prints a panic.
+            drop(panic::take_hook());
+        }
+        self.thread.finish();
+    }
+}
+
+/// Logs panics instead of printing them: the default hook waits for whoever reads standard error, with a lock held for which
+/// the next thread that panics waits too.
+fn log_panics(log: Logger) {
+    panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let reason = info.payload_as_str().unwrap_or("panic without a message");
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            error!(log, "panicked"; "thread" => name, "reason" => reason, "at" => place, "backtrace" => %backtrace);
+        } else {
+            error!(log, "panicked; RUST_BACKTRACE=1 in the environment shows the way there";
+                "thread" => name, "reason" => reason, "at" => place);
+        }
+    }));
 }
 
 /// Changes the level and the format while the program runs.
@@ -85,10 +122,6 @@ impl LogControl {
     }
 }
 
-fn now() -> String {
-    sitewatch_actors::model::Slot::from_system_time(std::time::SystemTime::now()).to_string()
-}
-
 fn slog_level(level: LogLevel) -> Level {
     match level {
         LogLevel::Trace => Level::Trace,
@@ -96,31 +129,6 @@ fn slog_level(level: LogLevel) -> Level {
         LogLevel::Info => Level::Info,
         LogLevel::Warning => Level::Warning,
         LogLevel::Error => Level::Error,
-    }
-}
-
-/// Writes each line in the format that is wanted now.
-struct Formats<T, J> {
-    terminal: T,
-    json: Mutex<J>,
-    control: LogControl,
-}
-
-impl<T, J> Drain for Formats<T, J>
-where
-    T: Drain<Ok = (), Err = io::Error>,
-    J: Drain<Ok = (), Err = io::Error>,
-{
-    type Ok = ();
-    type Err = io::Error;
-
-    fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> io::Result<()> {
-        if self.control.json.load(Ordering::Relaxed) {
-            let json = self.json.lock().unwrap_or_else(PoisonError::into_inner);
-            json.log(record, values)
-        } else {
-            self.terminal.log(record, values)
-        }
     }
 }
 

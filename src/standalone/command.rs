@@ -38,7 +38,7 @@ pub(crate) fn with_database<T>(
     let mut settings = load_any(sources).map_err(Failure::config)?;
     let system = actix_rt::System::new();
     let end = system.block_on(async {
-        let interruption = Interruption::listen()?;
+        let interruption = Interruption::of_command()?;
         let mut started = None;
         if settings.postgres.url.is_none() {
             let found = tokio::select! {

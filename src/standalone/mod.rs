@@ -22,7 +22,7 @@ use sitewatch_actors::{
 use sitewatch_config::{Migrate, PostgresSettings, Settings};
 use slog::{Logger, info, warn};
 
-pub(crate) use self::{command::with_database, watch::ResultsView};
+pub(crate) use self::{command::with_database, running::ask_servers_to_end, watch::ResultsView};
 use self::{
     folder::{DataDir, STANDALONE, Taken},
     keeper::Kept,
@@ -31,7 +31,7 @@ use self::{
 };
 use crate::{
     audit::failure,
-    ending::{Signals, Stopped},
+    ending::{Interruption, Stopped},
     exit::Failure,
     settings::Overlay,
 };
@@ -53,13 +53,13 @@ impl Embedded {
     pub(crate) async fn start(
         settings: &Settings,
         metrics: &Metrics,
-        signals: &mut Signals,
+        interruption: &Interruption,
         log: &Logger,
     ) -> Result<Option<Self>, Failure> {
         let data_dir = &settings.node.data_dir;
         let taken = tokio::select! {
             taken = DataDir::take(data_dir, STANDALONE) => taken?,
-            _ = signals.either() => return Ok(None),
+            _ = interruption.comes() => return Ok(None),
         };
         let folder = match taken {
             Taken::Ours(folder) => folder,
@@ -75,7 +75,7 @@ impl Embedded {
         } else {
             let place = Place::find_or_make(&folder.path, log)?;
             // Data may have to be fetched, made or recovered first, which takes a while.
-            let mut stopped: Stopped = Box::pin(async { _ = signals.either().await });
+            let mut stopped: Stopped = Box::pin(async { _ = interruption.comes().await });
             let brought_up = Server::bring_up(place, &mut stopped, log).await?;
             let Some((server, running)) = brought_up else {
                 return Ok(None);
@@ -88,11 +88,15 @@ impl Embedded {
             postgres,
             _folder: folder,
         };
-        if let Err(failure) = embedded.introduce(settings, log).await {
-            embedded.stop(log).await;
-            return Err(failure);
+        let introduced = tokio::select! {
+            introduced = embedded.introduce(settings, log) => introduced.map(Some),
+            _ = interruption.comes() => Ok(None),
+        };
+        if let Ok(Some(())) = introduced {
+            return Ok(Some(embedded));
         }
-        Ok(Some(embedded))
+        embedded.stop(log).await;
+        introduced.map(|_| None)
     }
 
     async fn introduce(&self, settings: &Settings, log: &Logger) -> Result<(), Failure> {

@@ -1,7 +1,12 @@
 //! A PostgreSQL that runs: how it ends, and how it is ended.
 
 use std::{
-    fs, os::unix::process::ExitStatusExt as _, path::Path, process::ExitStatus, time::Duration,
+    fs,
+    os::unix::process::ExitStatusExt as _,
+    path::Path,
+    process::ExitStatus,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -12,14 +17,32 @@ use crate::exit::Failure;
 const FAST_STOP: Duration = Duration::from_secs(60);
 const KILLED: Duration = Duration::from_secs(10);
 
+/// The servers of this process that run, for an end that can't wait for them.
+static SERVERS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+/// Asks the servers of this process to end, and waits for nothing.
+pub(crate) fn ask_servers_to_end() {
+    for server in servers().iter() {
+        // One that has ended meanwhile needs no signal.
+        let _ = kill_process(*server, Signal::INT);
+    }
+}
+
+fn servers() -> MutexGuard<'static, Vec<Pid>> {
+    SERVERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A PostgreSQL that runs.
 pub(super) struct Running {
     process: Child,
+    listed: Option<Pid>,
 }
 
 impl Running {
     pub(super) fn new(process: Child) -> Self {
-        Self { process }
+        let listed = process.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        servers().extend(listed);
+        Self { process, listed }
     }
 
     /// How the server has ended, if it has.
@@ -28,15 +51,23 @@ impl Running {
     /// If the system does not say.
     pub(super) fn has_ended(&mut self) -> Result<Option<String>, Failure> {
         let status = self.process.try_wait().map_err(Failure::software)?;
-        Ok(status.map(shown_end))
+        Ok(status.map(|status| {
+            self.unlist();
+            shown_end(status)
+        }))
     }
 
     /// Waits until the server ends by itself; gives how.
     pub(super) async fn ended(&mut self) -> String {
-        match self.process.wait().await {
-            Ok(status) => shown_end(status),
-            Err(error) => error.to_string(),
-        }
+        let end = self.process.wait().await;
+        self.unlist();
+        end.map_or_else(|error| error.to_string(), shown_end)
+    }
+
+    /// The process has ended: its number may be another's from now on.
+    fn unlist(&mut self) {
+        let gone = self.listed.take();
+        servers().retain(|server| Some(*server) != gone);
     }
 
     /// Stops the server in order, or by force if it takes too long: its data is sound either way.
@@ -68,6 +99,7 @@ impl Running {
 impl Drop for Running {
     /// Asks it to end where nobody has waited for that, as after a panic.
     fn drop(&mut self) {
+        self.unlist();
         if let Some(process) = self
             .process
             .id()

@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use crate::accepted::{accepted, accepted_in_order, rows, wait_for_accepted, wait_for_all};
 use crate::overtaken::overtaken;
 use crate::small_disk;
-use crate::support::{Node, PATIENCE, Web, World, free_port, message, page, required, resident};
+use crate::support::{Node, PATIENCE, Web, World, free_port, message, metric, required, resident};
 use crate::tcp_proxy::TcpProxy;
 use tokio::{runtime::Handle, time::sleep};
 
@@ -61,14 +61,6 @@ impl Gate {
         let broker = required("KAFKA_SERVER").replace("localhost", "127.0.0.1");
         TcpProxy::start(&Handle::current(), self.0, broker.parse().unwrap()).unwrap()
     }
-}
-
-/// The value of a metric, whatever its labels.
-fn metric(port: u16, name: &str) -> u64 {
-    let page = page(port, "/metrics");
-    let lines = page.lines().filter(|line| line.starts_with(name));
-    let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-    values.sum::<f64>() as u64
 }
 
 /// What a producer has done and holds, in checks and bytes.

@@ -4,7 +4,10 @@ use std::{
     fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    time::{Duration, Instant},
 };
+
+use super::PATIENCE;
 
 /// A port that is free now. Another process could take it meanwhile, but none of these tests asks for it.
 pub fn free_port() -> u16 {
@@ -23,6 +26,27 @@ pub fn page(port: u16, path: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
+}
+
+/// Returns the value of a metric of the node at `port`, whatever its labels: their sum.
+pub fn metric(port: u16, name: &str) -> u64 {
+    let page = page(port, "/metrics");
+    let lines = page.lines().filter(|line| line.starts_with(name));
+    let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    values.sum::<f64>() as u64
+}
+
+/// Waits until that value is `least` or more.
+pub async fn wait_for_metric(port: u16, name: &str, least: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    while metric(port, name) < least {
+        assert!(
+            Instant::now() < deadline,
+            "no {least} of {name}\n{}",
+            page(port, "/metrics")
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Memory of process `id` that is in RAM, in bytes.

@@ -28,6 +28,39 @@ impl World {
         environment: &[(&str, &str)],
         absent: &[&str],
     ) -> Node {
+        let (mut command, file, log) = self.prepare(role, settings, environment);
+        command.stderr(fs::File::create(&log).unwrap());
+        for variable in absent {
+            command.env_remove(variable);
+        }
+        let child = command.spawn().unwrap();
+        Node { child, log, file }
+    }
+
+    /// Starts a node whose log goes elsewhere than into a file.
+    pub fn node_logging_to(
+        &self,
+        log: impl Into<Stdio>,
+        role: &str,
+        settings: &str,
+        environment: &[(&str, &str)],
+    ) -> Node {
+        let (mut command, file, no_log) = self.prepare(role, settings, environment);
+        let child = command.stderr(log).spawn().unwrap();
+        Node {
+            child,
+            log: no_log,
+            file,
+        }
+    }
+
+    /// Returns the command of a node, its settings file, and where its log may go.
+    fn prepare(
+        &self,
+        role: &str,
+        settings: &str,
+        environment: &[(&str, &str)],
+    ) -> (Command, PathBuf, PathBuf) {
         static NUMBER: AtomicU16 = AtomicU16::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let file = self.folder.path().join(format!("{role}-{number}.yaml"));
@@ -46,13 +79,8 @@ impl World {
             .env_remove("URL_CONFIG_FILE")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
-            .stdout(fs::File::create(log.with_extension("stdout.log")).unwrap())
-            .stderr(fs::File::create(&log).unwrap());
-        for variable in absent {
-            command.env_remove(variable);
-        }
-        let child = command.spawn().unwrap();
-        Node { child, log, file }
+            .stdout(fs::File::create(log.with_extension("stdout.log")).unwrap());
+        (command, file, log)
     }
 }
 

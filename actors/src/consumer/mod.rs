@@ -29,6 +29,7 @@ pub use self::{
     source::{Change, Source},
 };
 use crate::{
+    health::Pulse,
     intake::{Delivery, Intake},
     kafka::client_problem,
     metrics::Metrics,
@@ -43,16 +44,29 @@ pub enum ConsumerControl {
     Reconfigure(KafkaSettings, PostgresSettings),
 }
 
+/// What a consumer is made of.
+pub struct ConsumerParts {
+    /// The topic, and how to get to it.
+    pub kafka: KafkaSettings,
+    /// How batches are made.
+    pub postgres: PostgresSettings,
+    /// What the client calls itself to Kafka.
+    pub client_id: String,
+    /// How long stopping may take.
+    pub patience: Duration,
+    /// Where batches go.
+    pub writers: Vec<Intake<WriterOrder>>,
+    /// Beats with each turn of the reading thread.
+    pub pulse: Pulse,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Log.
+    pub log: Logger,
+}
+
 /// Reads Kafka.
 pub struct Consumer {
-    kafka: KafkaSettings,
-    postgres: PostgresSettings,
-    client_id: String,
-    /// How long stopping may take.
-    patience: Duration,
-    writers: Vec<Intake<WriterOrder>>,
-    metrics: Metrics,
-    log: Logger,
+    parts: ConsumerParts,
     fault: Fault,
     /// Ends the reading thread when it is dropped.
     reading: Option<Reading>,
@@ -69,29 +83,10 @@ impl Drop for Reading {
 }
 
 impl Consumer {
-    /// A consumer of the topic in `kafka` that hands batches as described in `postgres` to `writers`.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "each is a thing of its own, named at the only call"
-    )]
-    pub fn new(
-        kafka: KafkaSettings,
-        postgres: PostgresSettings,
-        client_id: String,
-        patience: Duration,
-        writers: Vec<Intake<WriterOrder>>,
-        metrics: Metrics,
-        log: Logger,
-        fault: Fault,
-    ) -> Self {
+    /// A consumer of these parts.
+    pub fn new(parts: ConsumerParts, fault: Fault) -> Self {
         Self {
-            kafka,
-            postgres,
-            client_id,
-            patience,
-            writers,
-            metrics,
-            log,
+            parts,
             fault,
             reading: None,
             stopping: false,
@@ -102,7 +97,9 @@ impl Consumer {
         let stop = Arc::new(AtomicBool::new(false));
         // A thread that outlived a failure of this actor is told to end here.
         self.reading = Some(Reading(Arc::clone(&stop)));
-        let source = KafkaSource::new(&self.kafka, &self.client_id, &self.metrics, &self.log);
+        let parts = &self.parts;
+        parts.pulse.beat();
+        let source = KafkaSource::new(&parts.kafka, &parts.client_id, &parts.metrics, &parts.log);
         let source = match source {
             Ok(source) => source,
             Err(problem) => {
@@ -113,14 +110,15 @@ impl Consumer {
         let reader = Reader::new(
             source,
             Parts {
-                topic: &self.kafka.topic,
-                postgres: &self.postgres,
-                patience: self.patience,
-                writers: self.writers.clone(),
+                topic: &parts.kafka.topic,
+                postgres: &parts.postgres,
+                patience: parts.patience,
+                writers: parts.writers.clone(),
                 stop: Arc::clone(&stop),
                 clock: wall_clock,
-                metrics: self.metrics.clone(),
-                log: self.log.clone(),
+                pulse: parts.pulse.clone(),
+                metrics: parts.metrics.clone(),
+                log: parts.log.clone(),
             },
         );
         // The runtime that drives the writer.
@@ -172,6 +170,10 @@ impl Actor for Consumer {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.begin(ctx);
     }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.parts.pulse.rest();
+    }
 }
 
 impl Supervised for Consumer {}
@@ -182,8 +184,11 @@ impl Handler<Delivery<ConsumerControl>> for Consumer {
     fn handle(&mut self, control: Delivery<ConsumerControl>, _: &mut Self::Context) {
         match control.message {
             ConsumerControl::Reconfigure(kafka, postgres) => {
-                info!(self.log, "Kafka or batch settings changed, reading anew");
-                (self.kafka, self.postgres) = (kafka, postgres);
+                info!(
+                    self.parts.log,
+                    "Kafka or batch settings changed, reading anew"
+                );
+                (self.parts.kafka, self.parts.postgres) = (kafka, postgres);
                 // The thread ends in order, and its end starts the next one.
                 self.reading = None;
             }

@@ -26,6 +26,7 @@ use super::{
     source::{Change, Source},
 };
 use crate::{
+    health::Pulse,
     intake::Intake,
     metrics::Metrics,
     model::{BatchEnd, Decoder, Slot, Watermarks, WriterOrder},
@@ -52,6 +53,7 @@ pub struct Reader<S> {
     lanes: Vec<Lane>,
     stop: Arc<AtomicBool>,
     clock: WallClock,
+    pulse: Pulse,
     metrics: Metrics,
     log: Logger,
     topic_missing: bool,
@@ -71,6 +73,8 @@ pub struct Parts<'a> {
     pub stop: Arc<AtomicBool>,
     /// By which slots are absurd.
     pub clock: WallClock,
+    /// Beats with each turn.
+    pub pulse: Pulse,
     /// Where what was read is counted.
     pub metrics: Metrics,
     /// Where it is told.
@@ -90,6 +94,7 @@ impl<S: Source> Reader<S> {
             lanes: parts.writers.into_iter().map(Lane::new).collect(),
             stop: parts.stop,
             clock: parts.clock,
+            pulse: parts.pulse,
             metrics: parts.metrics,
             log: parts.log,
             topic_missing: false,
@@ -119,6 +124,7 @@ impl<S: Source> Reader<S> {
 
     /// One turn of the loop: hears what has changed, hands over what is due, and reads what there is.
     async fn turn(&mut self) -> Result<(), String> {
+        self.pulse.beat();
         fail::fail_point!("consumer::turn");
         fail::fail_point!("consumer::fault", |_| Err("injected fault".to_owned()));
         self.apply_changes();
@@ -305,6 +311,7 @@ impl<S: Source> Reader<S> {
         let mut held = Vec::with_capacity(partitions.len());
         for partition in partitions {
             held.push(self.source.watermarks(*partition).await?);
+            self.pulse.beat();
         }
         Ok(held)
     }
@@ -319,6 +326,8 @@ impl<S: Source> Reader<S> {
             .iter()
             .filter(|(partition, _)| waiting.contains(partition))
         {
+            // Each may take seconds.
+            self.pulse.beat();
             match self.source.seek(*partition, *next).await {
                 Ok(()) => {
                     self.assignment.locate(*partition, *next);
@@ -363,6 +372,7 @@ impl<S: Source> Reader<S> {
         let deadline = Instant::now() + self.patience;
         self.pause(&self.assignment.located());
         loop {
+            self.pulse.beat();
             self.settle();
             for lane in &mut self.lanes {
                 lane.hand_over_rest(&self.topic);

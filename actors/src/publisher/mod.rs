@@ -47,6 +47,7 @@ pub use self::{
     real::Real,
 };
 use crate::{
+    health::{EVERY, Pulse},
     intake::{Delivery, Intake},
     metrics::Metrics,
     model::Report,
@@ -105,6 +106,7 @@ pub struct Publisher<O: Outside = Real> {
     /// The result that is being taken in, and whether an earlier life failed with it.
     in_hand: Option<(Delivery<Report>, bool)>,
     orders: Intake<PublisherOrder>,
+    pulse: Pulse,
     metrics: Metrics,
     log: Logger,
     fault: Fault,
@@ -124,6 +126,8 @@ pub struct PublisherParts<O> {
     pub outside: O,
     /// The way to this actor, for the Kafka client's threads.
     pub orders: Intake<PublisherOrder>,
+    /// Beats while this actor and its turns at the disk come round.
+    pub pulse: Pulse,
     /// Counters.
     pub metrics: Metrics,
     /// Log.
@@ -159,6 +163,7 @@ impl<O: Outside> Publisher<O> {
             start_over: false,
             in_hand: None,
             orders: parts.orders,
+            pulse: parts.pulse,
             metrics: parts.metrics,
             log: parts.log,
             fault,
@@ -254,6 +259,13 @@ impl<O: Outside> Actor for Publisher<O> {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.pulse.beat();
+        ctx.run_interval(EVERY, |me, _| {
+            // A turn at the disk beats when it ends.
+            if !me.turning {
+                me.pulse.beat();
+            }
+        });
         self.connect(ctx);
         // What an earlier life had begun is done again.
         self.arrivals.give_back();
@@ -261,6 +273,10 @@ impl<O: Outside> Actor for Publisher<O> {
         self.take_in_again();
         self.start_over = true;
         self.plan(ctx, Duration::ZERO);
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.pulse.rest();
     }
 }
 

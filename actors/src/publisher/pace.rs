@@ -92,12 +92,14 @@ impl<O: Outside> Publisher<O> {
             refused: std::mem::take(&mut self.refused),
             read: self.outbox.wants().filter(|_| may_send),
             now: self.outside.now().as_micros(),
+            pulse: self.pulse.clone(),
         };
         let kept = Arc::clone(&self.kept);
         self.turning = true;
         let done = self.outside.offload(move || turn.perform(&kept));
         ctx.spawn(done.into_actor(self).map(|done, me, ctx| {
             me.turning = false;
+            me.pulse.beat();
             match done {
                 Some(done) => me.after_turn(done, ctx),
                 None => {

@@ -16,7 +16,7 @@ use super::{
         CommitError, Damage, Disk, Dropped, Entry, Id, Limits, Most, OpenError, Opened, Spool,
     },
 };
-use crate::private;
+use crate::{health::Pulse, private};
 
 /// The file of messages that Kafka will never take.
 pub(super) const REFUSED: &str = "refused.jsonl";
@@ -53,6 +53,8 @@ pub(super) struct Turn<O> {
     pub(super) read: Option<(Span, Most)>,
     /// The time of day, in microseconds since 1970.
     pub(super) now: i64,
+    /// Rests while the spool is opened: one of many gigabytes is read for minutes.
+    pub(super) pulse: Pulse,
 }
 
 /// What has come of it.
@@ -109,13 +111,16 @@ where
                 spool.set_limits(self.limits);
                 spool
             }
-            None => match open(self.open, self.limits) {
-                Ok((spool, found)) => {
-                    opened = Some(found);
-                    spool
-                }
-                Err(problem) => return Done::without(problem),
-            },
+            None => {
+                self.pulse.rest();
+                let (spool, found) = match open(self.open, self.limits) {
+                    Ok(done) => done,
+                    Err(problem) => return Done::without(problem),
+                };
+                self.pulse.beat();
+                opened = Some(found);
+                spool
+            }
         };
         fail::fail_point!("publisher::turn");
         let mut refused = self.refused;

@@ -40,6 +40,7 @@ use self::{
 };
 use crate::{
     database::SessionError,
+    health::Pulse,
     intake::Delivery,
     metrics::Metrics,
     model::{Batch, BatchEnd, Locate, WriterOrder},
@@ -67,6 +68,7 @@ pub struct Writer<S: Store = Postgres> {
     /// Absent while a future of this actor works with it.
     worker: Option<Worker<S>>,
     store: S,
+    pulse: Pulse,
     metrics: Metrics,
     log: Logger,
     fault: Fault,
@@ -74,10 +76,11 @@ pub struct Writer<S: Store = Postgres> {
 
 impl<S: Store> Writer<S> {
     /// A writer to `store`.
-    pub fn new(store: S, metrics: Metrics, log: Logger, fault: Fault) -> Self {
+    pub fn new(store: S, pulse: Pulse, metrics: Metrics, log: Logger, fault: Fault) -> Self {
         Self {
             worker: None,
             store,
+            pulse,
             metrics,
             log,
             fault,
@@ -86,7 +89,9 @@ impl<S: Store> Writer<S> {
 
     fn begin(&mut self, ctx: &mut Context<Self>) {
         self.worker = Some(self.new_worker());
+        self.pulse.beat();
         ctx.run_interval(IDLE_LOOK, |me, ctx| {
+            me.pulse.beat();
             if me.worker.as_ref().is_some_and(Worker::is_disconnected) {
                 me.work(ctx, async |worker| worker.connect_once().await);
             }
@@ -113,8 +118,9 @@ impl<S: Store> Writer<S> {
         F: AsyncFnOnce(&mut Worker<S>) -> Result<(), SessionError> + 'static,
     {
         let mut worker = self.worker.take().unwrap_or_else(|| self.new_worker());
+        let pulse = self.pulse.clone();
         let done = async move {
-            let end = task(&mut worker).await;
+            let end = pulse.beat_while(task(&mut worker)).await;
             (worker, end)
         };
         ctx.wait(done.into_actor(self).map(|(worker, end), me, ctx| {
@@ -132,6 +138,10 @@ impl<S: Store> Actor for Writer<S> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.begin(ctx);
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.pulse.rest();
     }
 }
 

@@ -15,6 +15,7 @@ use std::{
 use futures_util::{FutureExt, future};
 use sitewatch_actors::{
     consumer::{Parts, Reader},
+    health::Pulse,
     intake::Intake,
     metrics::Metrics,
     supervision::{Supervision, Unborn},
@@ -89,7 +90,7 @@ impl Process {
             // Dropped with this life.
             let (alive, stop) = oneshot::channel();
             let life = unborn.live(
-                |fault| Writer::new(store, metrics, log, fault),
+                |fault| Writer::new(store, Pulse::default(), metrics, log, fault),
                 Arc::clone(&supervision),
                 stop,
             );
@@ -111,6 +112,7 @@ impl Process {
                         writers: intakes.clone(),
                         stop: Arc::clone(&stop),
                         clock: wall_clock,
+                        pulse: Pulse::default(),
                         metrics: self.metrics.clone(),
                         log: self.log.clone(),
                     },

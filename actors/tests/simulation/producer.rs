@@ -17,6 +17,7 @@ use std::{
 use actix_rt::Arbiter;
 use futures_util::future::{self, Either, LocalBoxFuture};
 use sitewatch_actors::{
+    health::Pulse,
     intake::Intake,
     metrics::Metrics,
     model::{CheckResult, ErrorKind, Report, Slot},
@@ -129,6 +130,7 @@ impl Producer {
                 alive: Arc::clone(alive),
             },
             orders: Intake::new(publisher.address().recipient(), 4),
+            pulse: Pulse::default(),
             metrics: metrics.clone(),
             log: self.log.clone(),
         };

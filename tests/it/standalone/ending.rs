@@ -74,3 +74,49 @@ async fn it_waits_for_the_end_of_a_server_that_starts() {
         assert_ended(&cluster, server);
     }
 }
+
+/// Ends the node by signals, though its server stands still; shows that the server was asked to end, too.
+async fn ends_at_once(mut node: Standalone, cluster: &Path, server: u32) {
+    signal("-STOP", server);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // Two that come before the first is taken are one.
+    while node.child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "it runs on\n{}", node.log());
+        signal("-TERM", node.child.id());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(node.ends().await, Some(143), "{}", node.log());
+    signal("-CONT", server);
+    let deadline = Instant::now() + PATIENCE;
+    while cluster.join("postmaster.pid").exists() {
+        assert!(Instant::now() < deadline, "the server runs on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_second_signal_waits_for_no_server() {
+    let (folder, web) = (folder(), Web::start());
+    let mut node = Standalone::start(folder.path(), &web, false, &[]);
+    node.rows(1).await;
+    let cluster = node.cluster().await;
+    let server = postmaster(&cluster);
+    ends_at_once(node, &cluster, server).await;
+
+    // While it starts.
+    make_start_endless(&cluster);
+    let node = Standalone::start(folder.path(), &web, false, &[]);
+    let server = begins(&cluster, None).await;
+    ends_at_once(node, &cluster, server).await;
+}
+
+#[actix_rt::test]
+async fn a_signal_ends_a_start_that_waits_for_a_database_of_others() {
+    let (folder, web) = (folder(), Web::start());
+    // It takes connections and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://a@{}/a", silent.local_addr().unwrap());
+    let mut node = Standalone::start(folder.path(), &web, false, &[("POSTGRES_URL", &url)]);
+    let _held = silent.accept().unwrap();
+    node.stop();
+}
