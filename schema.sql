@@ -119,13 +119,17 @@ CREATE TABLE IF NOT EXISTS kafka_offset (
     next       int8 NOT NULL,
     updated_at timestamptz NOT NULL DEFAULT now(),
     judged     int8,        -- the offset up to which checks were judged (see incident); behind next where an older program stored
+    last_hash  int8,        -- a hash of the message before hash_next: if Kafka holds another one there, the topic is not the one that was
+    hash_next  int8,        -- stored; of no use where an older program or a person has moved next
+    cluster_id text,        -- of the cluster from which it came
     PRIMARY KEY (topic, partition)
 );
--- Version 6.
-ALTER TABLE kafka_offset ADD COLUMN IF NOT EXISTS judged int8;
+-- Versions 6 and 10.
+ALTER TABLE kafka_offset ADD COLUMN IF NOT EXISTS judged int8, ADD COLUMN IF NOT EXISTS last_hash int8,
+    ADD COLUMN IF NOT EXISTS hash_next int8, ADD COLUMN IF NOT EXISTS cluster_id text;
 
--- Breaks in a topic's offsets. reason: 'recreated' (the topic ends before the stored offset: it was deleted and made
--- again), 'retention' (it begins after it: messages expired unread), 'absent' (Kafka skipped offsets, as compaction does).
+-- Breaks in a topic's offsets. reason: 'recreated' (the topic ends before the stored offset, or holds another message before it: it was
+-- deleted and made again, or is another cluster's; it is read from its beginning), 'retention' (it begins after it: messages expired unread), 'absent' (Kafka skipped offsets, as compaction does).
 CREATE TABLE IF NOT EXISTS kafka_gap (
     gap_id      int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     topic       text NOT NULL,
@@ -543,14 +547,21 @@ LANGUAGE sql STABLE ROWS 1000 AS $$
 $$;
 
 -- ---- Retention (version 4) ----
--- Partitions that are being dropped: noted before they are detached, so that one whose dropping was interrupted is dropped
--- later, and one that somebody has detached to keep it never is.
+-- Partitions on their way out: noted before they are detached, so that one whose dropping was interrupted is dropped later, and one that
+-- somebody has detached to keep it never is. One that was too old stays as a table of its own for postgres.retention.grace, and comes back
+-- if it is not too old after all.
 CREATE TABLE IF NOT EXISTS partition_drop (
-    name       text PRIMARY KEY,
-    parent     text NOT NULL,
-    reason     text NOT NULL, -- 'retention', or 'width': it was made ahead, is empty, and has not the width of new ones
-    begun_at   timestamptz NOT NULL DEFAULT now()
+    name        text PRIMARY KEY,
+    parent      text NOT NULL,
+    reason      text NOT NULL, -- 'retention', or 'width': it was made ahead, is empty, and has not the width of new ones
+    begun_at    timestamptz NOT NULL DEFAULT now(),
+    detached_at timestamptz,
+    from_slot   timestamptz,   -- what it was for: null if an earlier program has noted it
+    to_slot     timestamptz
 );
+-- Version 10.
+ALTER TABLE partition_drop ADD COLUMN IF NOT EXISTS detached_at timestamptz, ADD COLUMN IF NOT EXISTS from_slot timestamptz,
+    ADD COLUMN IF NOT EXISTS to_slot timestamptz;
 
 -- ---- Which rows must exist (version 3) ----
 -- What sites have announced: from the slot `since` on, and until the slot `until`, their slots are due. (site, location,
@@ -578,13 +589,15 @@ ALTER TABLE site_revision ADD COLUMN IF NOT EXISTS failure_threshold int2, ADD C
     ADD COLUMN IF NOT EXISTS flap_window_us int8;
 CREATE INDEX IF NOT EXISTS site_revision_cron ON site_revision (cron) WHERE cron IS NOT NULL;
 
--- Each revision with the instant at which it ends, `infinity` for one that stands.
+-- Each revision with the instant at which it ends, `infinity` for one that stands. One that ends where it begins is not there: nothing of it
+-- was due, and it ends no other.
 CREATE OR REPLACE VIEW due_span AS
 SELECT site_id, location_id, since,
        coalesce(least(until, lead(since) OVER following), 'infinity') AS due_until,
        coalesce(lead(since) OVER following, 'infinity') AS next_since,
        until, interval_us, cron, check_limit_us, run
   FROM site_revision
+ WHERE until IS NULL OR until > since
 WINDOW following AS (PARTITION BY site_id, location_id ORDER BY since);
 
 -- The slots of each announced calendar, by day (UTC): housekeeping writes them down, from the first announcement to two days ahead, since

@@ -9,7 +9,6 @@ use std::{
 use sitewatch_actors::{
     database::{self, SessionError},
     housekeeping::Keeper,
-    time::wall_clock,
 };
 use sitewatch_config::{ImportFormat, LogLevel, PostgresSettings, Sources};
 use slog::{Logger, info, warn};
@@ -51,36 +50,48 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes and drops partitions as due, and computes the rollups.
 pub(crate) fn housekeep(sources: &Sources) -> Result<(), Failure> {
-    let is_done = with_log(sources, "housekeep", async |settings, log| {
-        let mut keeper = Keeper::open(settings, SCHEMA, log.clone()).await?;
-        let (mut last, mut dropped, mut waits) = (Instant::now(), 0, false);
-        while last.elapsed() < PATIENCE {
-            if let Some(done) = keeper.pass(wall_clock()).await? {
-                dropped += done.dropped;
-                waits = done.waits;
-                if !done.more && !waits {
-                    info!(log, "done"; "dropped" => dropped);
-                    return Ok(true);
-                }
-                if done.more || done.dropped > 0 {
-                    last = Instant::now();
-                } else {
-                    actix_rt::time::sleep(Duration::from_secs(1)).await;
-                }
-            } else {
-                actix_rt::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-        if !waits {
-            warn!(log, "not done: others keep house all the time"; "dropped" => dropped);
-        }
-        Ok(!waits)
+    let obstacle = with_log(sources, "housekeep", async |settings, log| {
+        let keeper = Keeper::open(settings, SCHEMA, log.clone()).await?;
+        keep_house(keeper, &log).await
     })?;
-    is_done.then_some(()).ok_or_else(|| {
-        Failure::unavailable(
-            "not done: a partition that is to be dropped is read all the time: run it again when the dump or report has ended",
-        )
-    })
+    obstacle.map_or(Ok(()), |told| Err(Failure::unavailable(told)))
+}
+
+/// Makes passes until nothing is left to be done. Returns why something is, if it is.
+async fn keep_house(mut keeper: Keeper, log: &Logger) -> Result<Option<String>, SessionError> {
+    let (mut last, mut dropped, mut waits) = (Instant::now(), 0, false);
+    while last.elapsed() < PATIENCE {
+        let clocks = keeper.clocks().await?;
+        let Some(done) = keeper.pass(clocks).await? else {
+            actix_rt::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        dropped += done.dropped;
+        waits = done.waits;
+        if !done.clocks_agree {
+            return Ok(Some(format!(
+                "nothing was dropped: this machine's clock ({}) and the database's ({}) differ by more than an hour: set the one that \
+                 is wrong",
+                clocks.process, clocks.database
+            )));
+        }
+        if !done.more && !waits {
+            info!(log, "done"; "dropped" => dropped);
+            return Ok(None);
+        }
+        if done.more || done.dropped > 0 {
+            last = Instant::now();
+        } else {
+            actix_rt::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+    let who = if waits {
+        "a partition that is to be dropped is read all the time: run it again when the dump or report has ended"
+    } else {
+        "others keep house all the time"
+    };
+    warn!(log, "not done"; "dropped" => dropped);
+    Ok(Some(format!("not done: {who}")))
 }
 
 fn with_log<T>(

@@ -7,7 +7,11 @@ use std::{
 };
 
 use actix_web::{App, HttpResponse, HttpServer, dev::Server, http::header::ContentType, web};
-use sitewatch_actors::{health::Watchdog, metrics::Metrics, model::Slot};
+use sitewatch_actors::{
+    health::{Obstacles, Watchdog},
+    metrics::Metrics,
+    model::Slot,
+};
 use sitewatch_config::Role;
 
 use crate::exit::Failure;
@@ -22,6 +26,8 @@ pub(crate) struct Status {
     pub(crate) metrics: Metrics,
     /// The loops that must come round.
     pub(crate) watchdog: Watchdog,
+    /// What the actors know to keep them from their work.
+    pub(crate) obstacles: Obstacles,
     /// How full the intakes of the present actors are.
     pub(crate) intakes: Arc<Mutex<Vec<Gauge>>>,
 }
@@ -32,6 +38,7 @@ impl Status {
             role,
             metrics,
             watchdog: Watchdog::default(),
+            obstacles: Obstacles::default(),
             intakes: Arc::default(),
         }
     }
@@ -42,18 +49,18 @@ impl Status {
     }
 
     /// What keeps this node from doing its work, if anything.
-    fn obstacles(&self) -> Vec<&'static str> {
+    fn obstacles(&self) -> Vec<String> {
         let (produces, consumes) = (self.role != Role::Consumer, self.role != Role::Producer);
         let kafka = |role| self.metrics.kafka_up.with_label_values(&[role]).get() == 1;
-        let mut obstacles = Vec::new();
+        let mut obstacles = self.obstacles.all();
         if produces && !kafka("producer") {
-            obstacles.push("the publisher has no answer from Kafka");
+            obstacles.push("the publisher has no answer from Kafka".to_owned());
         }
         if consumes && !kafka("consumer") {
-            obstacles.push("the consumer has no answer from Kafka");
+            obstacles.push("the consumer has no answer from Kafka".to_owned());
         }
         if consumes && self.metrics.postgres_up.get() != 1 {
-            obstacles.push("no connection to PostgreSQL");
+            obstacles.push("no connection to PostgreSQL".to_owned());
         }
         obstacles
     }

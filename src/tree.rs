@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use actix_rt::{Arbiter, ArbiterHandle};
 use sitewatch_actors::{
     consumer::{Consumer, ConsumerParts},
-    health::Watchdog,
+    database::DatabaseClock,
+    health::{Obstacles, Watchdog},
     housekeeping::Housekeeper,
     intake::Intake,
     metrics::Metrics,
@@ -46,6 +47,7 @@ pub(crate) struct Tree {
     metrics: Metrics,
     status: Status,
     watchdog: Watchdog,
+    obstacles: Obstacles,
     log: Logger,
 }
 
@@ -93,6 +95,7 @@ impl Tree {
             log.clone(),
         ));
         let watchdog = status.watchdog.clone();
+        let obstacles = status.obstacles.clone();
         let worker = |number: usize| {
             let worker = Arbiter::new().handle();
             let pulse = watchdog.pulse(format!("worker {number}"));
@@ -114,6 +117,7 @@ impl Tree {
             metrics,
             status,
             watchdog,
+            obstacles,
             log,
         }
     }
@@ -246,6 +250,7 @@ impl Tree {
             "writer",
             Box::new(move || gauge.iter().map(Intake::in_use).sum()),
         ));
+        let database_clock = DatabaseClock::default();
         let parts = ConsumerParts {
             kafka: settings.kafka.clone(),
             postgres: settings.postgres.clone(),
@@ -253,6 +258,8 @@ impl Tree {
             patience: patience(settings),
             writers: batches,
             pulse: self.watchdog.pulse("reader of Kafka"),
+            database_clock: database_clock.clone(),
+            obstacles: self.obstacles.clone(),
             metrics: self.metrics.clone(),
             log: self.log.clone(),
         };
@@ -261,7 +268,9 @@ impl Tree {
                 Consumer::new(parts, fault)
             }));
         for (number, writer) in writers.into_iter().enumerate() {
-            plan.specs.push(self.writer(number, writer, settings));
+            let clock = database_clock.clone();
+            plan.specs
+                .push(self.writer(number, writer, clock, settings));
         }
         self.plan_housekeeping(settings, plan);
     }
@@ -270,6 +279,7 @@ impl Tree {
         &self,
         number: usize,
         writer: Unborn<Writer<Postgres>>,
+        clock: DatabaseClock,
         settings: &Settings,
     ) -> ChildSpec {
         let (postgres, metrics) = (settings.postgres.clone(), self.metrics.clone());
@@ -280,7 +290,7 @@ impl Tree {
         let id = format!("writer {}", number + 1);
         let pulse = self.watchdog.pulse(id);
         let spec = self.child("writer", settings, writer, move |fault| {
-            let store = Postgres::new(postgres, SCHEMA.into(), metrics.postgres_up.clone());
+            let store = Postgres::new(postgres, SCHEMA.into(), clock, metrics.postgres_up.clone());
             Writer::new(store, pulse, metrics, log, fault)
         });
         ChildSpec {

@@ -68,6 +68,27 @@ impl Watchdog {
     }
 }
 
+/// What keeps a process from doing its work, in words. Clones share it.
+#[derive(Clone, Default)]
+pub struct Obstacles(Arc<Mutex<BTreeMap<&'static str, String>>>);
+
+impl Obstacles {
+    /// Notes an obstacle, or that it is gone, under a name of its own.
+    pub fn set(&self, name: &'static str, obstacle: Option<String>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match obstacle {
+            Some(obstacle) => known.insert(name, obstacle),
+            None => known.remove(name),
+        };
+    }
+
+    /// Returns all of them.
+    pub fn all(&self) -> Vec<String> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().cloned().collect()
+    }
+}
+
 /// The pulse of one loop: when it last came round. Clones share it.
 #[derive(Clone)]
 pub struct Pulse(Arc<AtomicU64>);

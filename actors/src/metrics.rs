@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder, core::Collector,
+    GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, core::Collector,
 };
 
 use crate::model::{CheckResult, ErrorKind, Outcome};
@@ -43,6 +43,8 @@ pub struct Counters {
     pub kafka_topic_at_risk: IntGaugeVec,
     pub consumed: IntCounter,
     pub consumer_lag: IntGaugeVec,
+    pub clock_offset: GaugeVec,
+    pub consumer_stalled: IntGauge,
     pub rows_written: IntCounter,
     pub duplicates: IntCounter,
     pub placeholders_replaced: IntCounter,
@@ -140,6 +142,17 @@ impl Metrics {
                 "Messages in the partition that are not yet in the database.",
                 &["partition"],
             )?,
+            consumer_stalled: make.gauge(
+                "consumer_stalled",
+                "1 while Kafka answers and has messages, and none was stored for a minute.",
+            )?,
+            clock_offset: make.keep(GaugeVec::new(
+                Opts::new(
+                    "clock_offset_seconds",
+                    "By how much this machine's clock is ahead of another one, by whose it is: database, or broker.",
+                ),
+                &["against"],
+            )?)?,
             rows_written: make.counter("rows_written_total", "Rows committed to PostgreSQL.")?,
             duplicates: make.counter(
                 "duplicates_absorbed_total",

@@ -81,7 +81,7 @@ impl Default for PostgresSettings {
             partition_width: None,
             retention: Retention::default(),
             max_slot_age: 90 * DAY,
-            max_slot_ahead: DAY,
+            max_slot_ahead: HOUR / 12,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::item::Item;
 
 /// How long each class of rows is kept; `None` is for ever, which is the default: nothing is deleted that nobody said. Each
 /// class is kept at least as long as the one before, from which it is computed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Each check: `check_result` and `check_detail`.
     pub raw: Option<Duration>,
@@ -17,6 +17,19 @@ pub struct Retention {
     pub hourly: Option<Duration>,
     /// `rollup_day`.
     pub daily: Option<Duration>,
+    /// How long a partition that is too old stays as a table of its own before it is dropped.
+    pub grace: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            raw: None,
+            hourly: None,
+            daily: None,
+            grace: 7 * DAY,
+        }
+    }
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -31,8 +44,15 @@ pub(crate) fn read(postgres: &Fields<'_>, oldest: Duration) -> Retention {
     // What is unset is kept for ever, so it needs no longer one before it.
     let hourly = class(&section, "hourly", raw, "raw is kept so long");
     let daily = class(&section, "daily", hourly, "hourly is kept so long");
+    let grace = section.item("grace");
+    let grace = grace.and_then(|item| item.duration(Duration::ZERO..=366 * DAY));
     section.finish();
-    Retention { raw, hourly, daily }
+    Retention {
+        raw,
+        hourly,
+        daily,
+        grace: grace.unwrap_or(Retention::default().grace),
+    }
 }
 
 fn class(

@@ -14,7 +14,7 @@ use fastrand::Rng;
 use process::setting;
 use sitewatch_actors::{
     history::{self, ReportQuestion},
-    housekeeping::Keeper,
+    housekeeping::{Clocks, Keeper},
     model::{Slot, Whose, bucket},
     time::wall_clock,
 };
@@ -252,7 +252,7 @@ async fn fill(world: &World, sites: u64, days: u64, interval: u64) -> u64 {
 
     let begin = Instant::now();
     while keeper
-        .pass(wall_clock())
+        .pass(Clocks::agreeing(wall_clock()))
         .await
         .unwrap()
         .is_none_or(|done| done.more)

@@ -8,12 +8,12 @@ use std::{
 
 use crate::support::{World, message};
 use sitewatch_actors::{
-    housekeeping::{Done, Keeper},
+    housekeeping::{Clocks, Done, Keeper},
     model::Slot,
     time::wall_clock,
 };
 use sitewatch_config::{PartitionWidth, PostgresSettings, Retention, Sources, load_any};
-use sitewatch_node::SCHEMA;
+pub(crate) use sitewatch_node::SCHEMA;
 use slog::{Discard, Logger, o};
 
 const DAY: i64 = 86_400_000_000;
@@ -69,7 +69,7 @@ fn days(number: u64) -> Duration {
 }
 
 /// A world that has the tables, and the settings of its database.
-async fn migrated(name: &str) -> (World, PostgresSettings) {
+pub(crate) async fn migrated(name: &str) -> (World, PostgresSettings) {
     let world = World::new(name).await;
     let done = housekeeping(&world, &["migrate"]).output().unwrap();
     assert!(done.status.success(), "{done:?}");
@@ -89,6 +89,7 @@ fn housekeeping(world: &World, arguments: &[&str]) -> Command {
     command
         .env("SITEWATCH__POSTGRES__MAX_SLOT_AGE", "30d")
         .env("SITEWATCH__POSTGRES__RETENTION__RAW", "90d")
+        .env("SITEWATCH__POSTGRES__RETENTION__GRACE", "0s")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
@@ -107,7 +108,7 @@ async fn keeper(settings: &PostgresSettings) -> Keeper {
 async fn pass(keeper: &mut Keeper, now: Slot) -> u64 {
     let mut dropped = 0;
     loop {
-        let done: Done = keeper.pass(now).await.unwrap().unwrap();
+        let done: Done = keeper.pass(Clocks::agreeing(now)).await.unwrap().unwrap();
         dropped += done.dropped;
         if !done.more {
             return dropped;
@@ -134,6 +135,7 @@ async fn for_two_hundred_days_partitions_come_and_go_by_themselves() {
         raw: Some(days(45)),
         hourly: Some(days(100)),
         daily: None,
+        grace: Duration::ZERO,
     };
     let mut housekeeper = keeper(&settings).await;
     let (mut dropped, mut width) = (0, 31);
@@ -590,12 +592,12 @@ async fn a_percentile_of_merged_histograms_is_right_to_two_percent() {
 async fn before_any_site_is_announced_no_width_is_guessed_for_long() {
     let (world, settings) = migrated("unknown_load").await;
     let mut housekeeper = keeper(&settings).await;
-    housekeeper.pass(slot(0)).await.unwrap();
+    housekeeper.pass(Clocks::agreeing(slot(0))).await.unwrap();
     let now = slot(0).to_system_time();
     let ahead = world.db.query_one(AHEAD, &[&now]).await.unwrap();
     assert_eq!(ahead.get::<_, i64>(0), 1, "{ahead:?}");
     world.db.batch_execute(ANNOUNCED).await.unwrap();
-    housekeeper.pass(slot(0)).await.unwrap();
+    housekeeper.pass(Clocks::agreeing(slot(0))).await.unwrap();
     let months = format!("SELECT number, widest = '31 days' FROM ({AHEAD}) AS a(number, widest)");
     let ahead = world.db.query_one(&months, &[&now]).await.unwrap();
     assert_eq!((ahead.get(0), ahead.get(1)), (7i64, true));
@@ -669,6 +671,7 @@ async fn writers_go_on_while_a_reader_holds_up_a_drop_and_a_killed_one_is_finish
     // Nor does the rest of the housekeeping wait for it: hours are computed, and what was begun is only put off.
     settings.lock_timeout = Duration::from_millis(200);
     settings.retention.raw = Some(days(90));
+    settings.retention.grace = Duration::ZERO;
     let gone = "SELECT 1 - count(*) FROM pg_stat_activity WHERE query LIKE '%DETACH%' AND pid <> pg_backend_pid()";
     world.wait_for("the end of its session", gone, 1).await;
     let mut housekeeper = keeper(&settings).await;
@@ -748,7 +751,7 @@ async fn a_consumer_keeps_house_by_itself_also_after_a_panic_and_a_reload() {
     let keep = "postgres: { max_slot_age: 30d, retention: { raw: 90d } }\n";
     std::fs::write(&consumer.file, keep).unwrap();
     consumer.signal("HUP");
-    consumer.wait_for_log_times("partition dropped", 2).await;
+    consumer.wait_for_log_times("partition detached", 2).await;
     assert_eq!(world.number(old).await, 0);
     assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
 }

@@ -47,6 +47,7 @@ mod placeholders;
 mod pooler;
 mod private_files;
 mod restore;
+mod retention;
 mod room;
 mod rotation;
 mod secrets;

@@ -16,10 +16,14 @@ pub(super) enum Take {
     Surprise,
 }
 
-/// The assigned partitions, each with the offset that comes next, once that is known.
+/// Up to where a partition is stored: the offset that follows, and the fingerprint of the message before it, if that is known.
+pub(super) type Stored = (i64, Option<i64>);
+
+/// The assigned partitions, each with the offset that comes next, once that is known, and up to where they are stored.
 #[derive(Debug, Default)]
 pub(super) struct Assignment {
     partitions: BTreeMap<i32, Option<i64>>,
+    stored: BTreeMap<i32, Stored>,
 }
 
 impl Assignment {
@@ -33,6 +37,29 @@ impl Assignment {
     pub(super) fn revoke(&mut self, partitions: &[i32]) {
         self.partitions
             .retain(|partition, _| !partitions.contains(partition));
+        self.stored
+            .retain(|partition, _| !partitions.contains(partition));
+    }
+
+    /// Notes up to where `partition` is stored.
+    pub(super) fn store(&mut self, partition: i32, stored: Stored) {
+        if self.partitions.contains_key(&partition) {
+            self.stored.insert(partition, stored);
+        }
+    }
+
+    /// The offset that follows what was stored of a partition, as far as that is known.
+    pub(super) fn stored_next(&self, partition: i32) -> Option<i64> {
+        self.stored.get(&partition).map(|(next, _)| *next)
+    }
+
+    /// The messages that were stored last of the partitions that are being read: partition, offset and fingerprint.
+    pub(super) fn last_stored(&self) -> Vec<(i32, i64, i64)> {
+        let is_read = |partition: &i32| matches!(self.partitions.get(partition), Some(Some(_)));
+        let last = self.stored.iter().filter_map(|(partition, (next, last))| {
+            is_read(partition).then_some((*partition, next - 1, (*last)?))
+        });
+        last.collect()
     }
 
     /// Where to read on in `partition` must be found out anew. `false` if it is not assigned.
@@ -112,7 +139,11 @@ mod tests {
         let mut assignment = Assignment::default();
         assignment.assign(&[0]);
         assignment.locate(0, 5);
+        assignment.store(0, (5, Some(1)));
+        assignment.store(1, (5, Some(1)));
+        assert_eq!(assignment.last_stored(), [(0, 4, 1)]);
         assignment.revoke(&[0]);
+        assert_eq!(assignment.stored_next(0), None);
         assert!(!assignment.unlocate(0));
         assignment.locate(0, 7);
         assert_eq!(assignment.take(0, 7), Take::Ignore);

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use sitewatch_config::BatchSettings;
 use tokio::time::Instant;
 
-use crate::model::{Batch, Content, DeadLetter, OffsetRange, Receipt, Revision, Row};
+use crate::model::{
+    Batch, Content, DeadLetter, OffsetRange, Receipt, Revision, Row, Topic, fingerprint,
+};
 
 /// What was read and is not handed over yet.
 #[derive(Default)]
@@ -33,6 +35,7 @@ impl Buffer {
             from: expected,
             next: expected,
             absent: Vec::new(),
+            last: None,
         });
         if offset > expected {
             range.absent.push((expected, offset));
@@ -78,12 +81,30 @@ impl Buffer {
         self.since.is_none()
     }
 
+    /// The message at this place, which was added last of its partition.
+    fn last_payload(&self, place: (i32, i64)) -> Option<&[u8]> {
+        let rows = self.rows.iter().map(|row| (row.source, &*row.payload));
+        let revisions = self.revisions.iter().map(|it| (it.source, &*it.payload));
+        let dead = self.dead.iter().map(|it| (it.source, &*it.payload));
+        let is_it = |(source, _): &((i32, i64), &[u8])| *source == place;
+        let found = rows.rev().find(is_it);
+        let found = found.or_else(|| revisions.rev().find(is_it));
+        let found = found.or_else(|| dead.rev().find(is_it));
+        found.map(|(_, payload)| payload)
+    }
+
     /// Takes everything out as a batch. `None` if there is nothing.
-    pub(super) fn take(&mut self, topic: &Arc<str>, receipt: Receipt) -> Option<Batch> {
+    pub(super) fn take(&mut self, topic: &Topic, receipt: Receipt) -> Option<Batch> {
         self.since.take()?;
+        let mut ranges: Vec<_> = std::mem::take(&mut self.ranges).into_values().collect();
+        for range in &mut ranges {
+            let last = self.last_payload((range.partition, range.next - 1));
+            range.last = last.map(fingerprint);
+        }
         Some(Batch {
-            topic: Arc::clone(topic),
-            ranges: std::mem::take(&mut self.ranges).into_values().collect(),
+            topic: Arc::clone(&topic.name),
+            cluster: topic.cluster.clone(),
+            ranges,
             rows: std::mem::take(&mut self.rows),
             revisions: std::mem::take(&mut self.revisions),
             dead: std::mem::take(&mut self.dead),
@@ -98,6 +119,13 @@ mod tests {
     use super::*;
     use crate::model::DeadReason;
 
+    fn topic() -> Topic {
+        Topic {
+            name: "t".into(),
+            cluster: None,
+        }
+    }
+
     fn letter(partition: i32, offset: i64) -> Result<Content, DeadLetter> {
         let (reason, detail) = (DeadReason::Malformed, String::new());
         Err(DeadLetter {
@@ -105,7 +133,7 @@ mod tests {
             reason,
             detail,
             key: None,
-            payload: vec![],
+            payload: format!("{partition} {offset}").into_bytes(),
         })
     }
 
@@ -115,14 +143,15 @@ mod tests {
         buffer.add(0, 5, 5, letter(0, 5), now);
         buffer.add(0, 8, 6, letter(0, 8), now);
         buffer.add(1, 3, 1, letter(1, 3), now);
-        let batch = buffer.take(&"t".into(), Receipt::new().0).unwrap();
+        let batch = buffer.take(&topic(), Receipt::new().0).unwrap();
         assert_eq!(
             batch.ranges[0],
             OffsetRange {
                 partition: 0,
                 from: 5,
                 next: 9,
-                absent: vec![(6, 8)]
+                absent: vec![(6, 8)],
+                last: Some(fingerprint(b"0 8")),
             }
         );
         assert_eq!(
@@ -131,10 +160,11 @@ mod tests {
                 partition: 1,
                 from: 1,
                 next: 4,
-                absent: vec![(1, 3)]
+                absent: vec![(1, 3)],
+                last: Some(fingerprint(b"1 3")),
             }
         );
-        assert!(buffer.take(&"t".into(), Receipt::new().0).is_none());
+        assert!(buffer.take(&topic(), Receipt::new().0).is_none());
     }
 
     #[test]

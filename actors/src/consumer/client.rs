@@ -29,7 +29,8 @@ pub(super) fn properties(settings: &KafkaSettings, client_id: &str) -> ClientCon
         .set("enable.auto.offset.store", "false")
         // Positions come from the database. Were Kafka to move one by itself, messages would be passed over in silence.
         .set("auto.offset.reset", "error")
-        .set("allow.auto.create.topics", "true");
+        // A topic that somebody has deleted is not made again by who reads it.
+        .set("allow.auto.create.topics", "false");
     let defaults = [
         ("partition.assignment.strategy", "cooperative-sticky"),
         // Producers with a backlog look at what is committed, and send as much as is stored.

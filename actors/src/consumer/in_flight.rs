@@ -4,16 +4,21 @@ use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
 
-use crate::model::{BatchEnd, OffsetRange};
+use crate::model::{BatchEnd, OffsetRange, Position};
 
-/// The offsets of one batch: partition, and the offset that follows the batch in it.
-pub(super) type Reach = Vec<(i32, i64)>;
+/// Where each partition of a batch goes on after it.
+pub(super) type Reach = Vec<Position>;
 
 /// Where a batch reaches.
 pub(super) fn reach(ranges: &[OffsetRange]) -> Reach {
     ranges
         .iter()
-        .map(|range| (range.partition, range.next))
+        .map(|range| Position {
+            partition: range.partition,
+            next: range.next,
+            last: range.last,
+            is_moved: false,
+        })
         .collect()
 }
 

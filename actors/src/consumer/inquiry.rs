@@ -6,7 +6,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     intake::Intake,
-    model::{Locate, Watermarks, WriterOrder},
+    model::{Locate, Position, Topic, Watermarks, WriterOrder},
     retry::Retry,
 };
 
@@ -15,9 +15,19 @@ const NO_ROOM: Duration = Duration::from_millis(100);
 /// When to ask again if an answer was in doubt.
 const IN_DOUBT: Duration = Duration::from_secs(1);
 
+/// What the broker said of partitions.
+pub(super) struct Seen {
+    /// When it was asked.
+    pub(super) asked: Instant,
+    /// What it holds of each.
+    pub(super) held: Vec<Watermarks>,
+    /// Those in which it holds another message than was stored, each with the offset.
+    pub(super) others: Vec<(i32, i64)>,
+}
+
 /// The question that is open, or when the next one may be asked.
 pub(super) struct Inquiry {
-    answer: Option<oneshot::Receiver<Vec<(i32, i64)>>>,
+    answer: Option<oneshot::Receiver<Vec<Position>>>,
     not_before: Instant,
     retry: Retry,
 }
@@ -57,19 +67,15 @@ impl Inquiry {
         self.answer.is_none() && self.not_before <= Instant::now()
     }
 
-    /// Asks, told what the broker held when it was `asked`.
-    pub(super) fn ask(
-        &mut self,
-        writer: &Intake<WriterOrder>,
-        topic: &Arc<str>,
-        held: Vec<Watermarks>,
-        asked: Instant,
-    ) {
+    /// Asks, told what the broker has said.
+    pub(super) fn ask(&mut self, writer: &Intake<WriterOrder>, topic: &Topic, seen: Seen) {
         let (sender, answer) = oneshot::channel();
         let question = Locate {
-            topic: Arc::clone(topic),
-            held,
-            asked,
+            topic: Arc::clone(&topic.name),
+            cluster: topic.cluster.clone(),
+            held: seen.held,
+            others: seen.others,
+            asked: seen.asked,
             answer: sender,
         };
         match writer.try_offer(WriterOrder::Locate(question)) {
@@ -78,8 +84,8 @@ impl Inquiry {
         }
     }
 
-    /// The answer, once: partitions with the offset to read next in each.
-    pub(super) fn answer(&mut self) -> Option<Vec<(i32, i64)>> {
+    /// The answer, once.
+    pub(super) fn answer(&mut self) -> Option<Vec<Position>> {
         match self.answer.as_mut()?.try_recv() {
             Ok(positions) => {
                 self.answer = None;

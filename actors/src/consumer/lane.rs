@@ -2,7 +2,7 @@
 //!
 //! A partition never changes its lane, so its batches are stored in their order, and a question about it waits behind them.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use sitewatch_config::BatchSettings;
 use tokio::time::{Instant, timeout};
@@ -10,11 +10,11 @@ use tokio::time::{Instant, timeout};
 use super::{
     buffer::Buffer,
     in_flight::{InFlight, reach},
-    inquiry::Inquiry,
+    inquiry::{Inquiry, Seen},
 };
 use crate::{
     intake::{Intake, Room},
-    model::{Receipt, Watermarks, WriterOrder},
+    model::{Receipt, Topic, WriterOrder},
 };
 
 /// How long a full lane waits for room at its writer before its partitions are paused: pausing throws away what was fetched
@@ -48,14 +48,14 @@ impl Lane {
         self.buffer.is_empty() && self.in_flight.is_empty()
     }
 
-    /// Asks the writer where to read on, told what the broker held when it was `asked`.
-    pub(super) fn ask(&mut self, topic: &Arc<str>, held: Vec<Watermarks>, asked: Instant) {
-        self.inquiry.ask(&self.writer, topic, held, asked);
+    /// Asks the writer where to read on, told what the broker said when it was asked.
+    pub(super) fn ask(&mut self, topic: &Topic, seen: Seen) {
+        self.inquiry.ask(&self.writer, topic, seen);
     }
 
     /// Hands the buffer over if it is due and there is room. Whether it is stuck: full, and without room, also after a short
     /// wait unless it is paused already. One that is not full does not wait: it grows meanwhile.
-    pub(super) async fn hand_over(&mut self, topic: &Arc<str>, settings: &BatchSettings) -> bool {
+    pub(super) async fn hand_over(&mut self, topic: &Topic, settings: &BatchSettings) -> bool {
         if self.buffer.due_in(settings, Instant::now()) != Some(Duration::ZERO) {
             return false;
         }
@@ -75,7 +75,7 @@ impl Lane {
     }
 
     /// Hands over what there is, due or not, if there is room.
-    pub(super) fn hand_over_rest(&mut self, topic: &Arc<str>) {
+    pub(super) fn hand_over_rest(&mut self, topic: &Topic) {
         if !self.buffer.is_empty()
             && let Some(room) = self.writer.try_reserve()
         {
@@ -84,12 +84,7 @@ impl Lane {
     }
 }
 
-fn fill(
-    room: Room<'_, WriterOrder>,
-    buffer: &mut Buffer,
-    in_flight: &mut InFlight,
-    topic: &Arc<str>,
-) {
+fn fill(room: Room<'_, WriterOrder>, buffer: &mut Buffer, in_flight: &mut InFlight, topic: &Topic) {
     let (receipt, end) = Receipt::new();
     if let Some(batch) = buffer.take(topic, receipt) {
         in_flight.push(reach(&batch.ranges), end);

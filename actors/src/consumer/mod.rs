@@ -3,12 +3,16 @@
 mod assignment;
 mod buffer;
 mod client;
+mod clocks;
 mod in_flight;
 mod inquiry;
+mod inspector;
 mod kafka_source;
 mod lane;
+mod locating;
 mod reader;
 mod source;
+mod standstill;
 
 use std::{
     sync::{
@@ -29,7 +33,8 @@ pub use self::{
     source::{Change, Source},
 };
 use crate::{
-    health::Pulse,
+    database::DatabaseClock,
+    health::{Obstacles, Pulse},
     intake::{Delivery, Intake},
     kafka::client_problem,
     metrics::Metrics,
@@ -58,6 +63,10 @@ pub struct ConsumerParts {
     pub writers: Vec<Intake<WriterOrder>>,
     /// Beats with each turn of the reading thread.
     pub pulse: Pulse,
+    /// What time it is for the database.
+    pub database_clock: DatabaseClock,
+    /// Where it is noted what keeps this consumer from storing.
+    pub obstacles: Obstacles,
     /// Counters.
     pub metrics: Metrics,
     /// Log.
@@ -117,6 +126,8 @@ impl Consumer {
                 stop: Arc::clone(&stop),
                 clock: wall_clock,
                 pulse: parts.pulse.clone(),
+                database_clock: parts.database_clock.clone(),
+                obstacles: parts.obstacles.clone(),
                 metrics: parts.metrics.clone(),
                 log: parts.log.clone(),
             },

@@ -5,6 +5,7 @@
 //! located anew.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -22,14 +23,17 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     assignment::{Assignment, Take},
+    clocks::ClockWatch,
     lane::Lane,
     source::{Change, Source},
+    standstill::Standstill,
 };
 use crate::{
-    health::Pulse,
+    database::DatabaseClock,
+    health::{Obstacles, Pulse},
     intake::Intake,
     metrics::Metrics,
-    model::{BatchEnd, Decoder, Slot, Watermarks, WriterOrder},
+    model::{BatchEnd, Decoder, Position, Slot, Topic, WriterOrder},
     time::WallClock,
 };
 
@@ -40,22 +44,31 @@ const OFFER_AGAIN: Duration = Duration::from_millis(5);
 /// The most messages that are read in one turn: the loop's other work, and two looks at the clock, are shared by so many.
 const BURST: usize = 256;
 
+/// How often it is looked whether the messages that were stored are still there: a topic that was made again, and has grown since, looks
+/// like the one before in all but these.
+pub(super) const INSPECTION: Duration = Duration::from_secs(30);
+
 /// Reads the topic until it is told to stop.
 pub struct Reader<S> {
     /// Shared with the message in work, which borrows it.
-    source: Arc<S>,
-    topic: Arc<str>,
+    pub(super) source: Arc<S>,
+    pub(super) topic: Topic,
     settings: BatchSettings,
     patience: Duration,
     decoder: Decoder,
-    assignment: Assignment,
+    pub(super) assignment: Assignment,
     /// One a writer; partition p has lane p modulo their number.
-    lanes: Vec<Lane>,
+    pub(super) lanes: Vec<Lane>,
     stop: Arc<AtomicBool>,
-    clock: WallClock,
+    pub(super) clocks: ClockWatch,
+    pub(super) standstill: Standstill,
+    /// When it is looked next whether the messages that were stored are still there.
+    pub(super) next_inspection: Instant,
+    /// Partitions in which they are not: each with the offset at which the broker holds another message.
+    pub(super) others: BTreeMap<i32, i64>,
     pulse: Pulse,
     metrics: Metrics,
-    log: Logger,
+    pub(super) log: Logger,
     topic_missing: bool,
 }
 
@@ -71,8 +84,12 @@ pub struct Parts<'a> {
     pub writers: Vec<Intake<WriterOrder>>,
     /// Tells the reader to end.
     pub stop: Arc<AtomicBool>,
-    /// By which slots are absurd.
+    /// This process's clock.
     pub clock: WallClock,
+    /// The database's, by which slots are absurd.
+    pub database_clock: DatabaseClock,
+    /// Where it is noted what keeps this consumer from storing.
+    pub obstacles: Obstacles,
     /// Beats with each turn.
     pub pulse: Pulse,
     /// Where what was read is counted.
@@ -86,14 +103,20 @@ impl<S: Source> Reader<S> {
     pub fn new(source: S, parts: Parts<'_>) -> Self {
         Self {
             source: Arc::new(source),
-            topic: parts.topic.into(),
+            topic: Topic {
+                name: parts.topic.into(),
+                cluster: None,
+            },
             settings: parts.postgres.batch.clone(),
             patience: parts.patience,
             decoder: Decoder::new(parts.postgres.max_slot_age, parts.postgres.max_slot_ahead),
             assignment: Assignment::default(),
             lanes: parts.writers.into_iter().map(Lane::new).collect(),
             stop: parts.stop,
-            clock: parts.clock,
+            clocks: ClockWatch::new(parts.database_clock, parts.clock, parts.obstacles.clone()),
+            standstill: Standstill::new(parts.obstacles, parts.metrics.clone()),
+            next_inspection: Instant::now() + INSPECTION,
+            others: BTreeMap::new(),
             pulse: parts.pulse,
             metrics: parts.metrics,
             log: parts.log,
@@ -129,8 +152,11 @@ impl<S: Source> Reader<S> {
         fail::fail_point!("consumer::fault", |_| Err("injected fault".to_owned()));
         self.apply_changes();
         self.settle();
+        self.heed_clocks();
         self.find_positions().await;
+        self.inspect().await;
         self.hand_over().await;
+        self.look_for_standstill().await;
         self.read_some().await
     }
 
@@ -143,7 +169,7 @@ impl<S: Source> Reader<S> {
                 None => break,
                 Some(Ok(message)) => {
                     let (now, wall) =
-                        *read_at.get_or_insert_with(|| (Instant::now(), (self.clock)()));
+                        *read_at.get_or_insert_with(|| (Instant::now(), self.clocks.now()));
                     if self.read(&message, now, wall) {
                         break;
                     }
@@ -214,11 +240,11 @@ impl<S: Source> Reader<S> {
         }
     }
 
-    fn complain(&mut self, problem: &KafkaError) {
+    pub(super) fn complain(&mut self, problem: &KafkaError) {
         match problem.rdkafka_error_code() {
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
                 if !self.topic_missing {
-                    warn!(self.log, "the topic does not exist (yet)"; "topic" => &*self.topic);
+                    warn!(self.log, "the topic does not exist (yet)"; "topic" => &*self.topic.name);
                     self.topic_missing = true;
                 }
             }
@@ -236,7 +262,7 @@ impl<S: Source> Reader<S> {
     }
 
     /// Where to read on in `partition` is in doubt: what was buffered of it goes, and the database is asked.
-    fn lose_place(&mut self, partition: i32) {
+    pub(super) fn lose_place(&mut self, partition: i32) {
         self.lane(partition).buffer.forget(partition);
         if self.assignment.unlocate(partition) {
             self.pause(&[partition]);
@@ -248,11 +274,23 @@ impl<S: Source> Reader<S> {
         for place in 0..self.lanes.len() {
             while let Some((reach, end)) = self.lanes[place].in_flight.next_settled() {
                 match end {
-                    BatchEnd::Stored => self.hint(&reach),
+                    BatchEnd::Stored => {
+                        for Position {
+                            partition,
+                            next,
+                            last,
+                            ..
+                        } in &reach
+                        {
+                            self.assignment.store(*partition, (*next, *last));
+                        }
+                        self.standstill.goes_on(&self.log);
+                        self.hint(&reach);
+                    }
                     BatchEnd::Fenced | BatchEnd::Lost => {
                         info!(self.log, "a batch was not stored, reading it again"; "end" => ?end, "up_to" => ?reach);
-                        for (partition, _) in reach {
-                            self.lose_place(partition);
+                        for position in reach {
+                            self.lose_place(position.partition);
                         }
                     }
                 }
@@ -261,89 +299,30 @@ impl<S: Source> Reader<S> {
     }
 
     /// Tells Kafka how far the database is. Only a hint, for people and for lag monitors.
-    fn hint(&self, positions: &[(i32, i64)]) {
+    pub(super) fn hint(&self, positions: &[Position]) {
         let owned = self.assignment.all();
         let positions: Vec<_> = positions
             .iter()
-            .filter(|(partition, _)| owned.contains(partition))
-            .copied()
+            .filter(|position| owned.contains(&position.partition))
+            .map(|position| (position.partition, position.next))
             .collect();
         if let Err(problem) = self.source.hint(&positions) {
             slog::debug!(self.log, "offsets not stored at the client"; "error" => %problem);
         }
     }
 
-    /// Finds out where to read on in the partitions for which that is not known: asks the broker what it holds and the
-    /// database what it has.
-    async fn find_positions(&mut self) {
-        for place in 0..self.lanes.len() {
-            if let Some(positions) = self.lanes[place].inquiry.answer() {
-                self.go_on(place, &positions).await;
-            }
-            if !self.lanes[place].inquiry.may_ask() {
-                continue;
-            }
-            let partitions = self.in_lane(place, self.assignment.unlocated());
-            if partitions.is_empty() {
-                continue;
-            }
-            let asked = Instant::now();
-            match self.watermarks(&partitions).await {
-                Ok(held) => {
-                    self.source.seen_up();
-                    self.lanes[place].ask(&self.topic, held, asked);
-                }
-                Err(problem) => {
-                    self.complain(&problem);
-                    self.lanes[place].inquiry.back_off();
-                }
-            }
+    /// Stands still while this machine's clock and the database's are far apart. What was read before is judged by the database's.
+    fn heed_clocks(&mut self) {
+        if !self.clocks.look(&self.metrics, &self.log) {
+            return;
         }
-    }
-
-    /// Those of the partitions that have the lane at `place`.
-    fn in_lane(&self, place: usize, mut partitions: Vec<i32>) -> Vec<i32> {
-        partitions.retain(|partition| lane_of(*partition, self.lanes.len()) == place);
-        partitions
-    }
-
-    async fn watermarks(&self, partitions: &[i32]) -> Result<Vec<Watermarks>, KafkaError> {
-        let mut held = Vec::with_capacity(partitions.len());
-        for partition in partitions {
-            held.push(self.source.watermarks(*partition).await?);
-            self.pulse.beat();
+        if self.clocks.are_apart() {
+            self.pause(&self.assignment.located());
+        } else {
+            let resumed = self.assignment.located().into_iter();
+            let has_room = |it: &i32| !self.lanes[lane_of(*it, self.lanes.len())].paused;
+            self.resume(&resumed.filter(has_room).collect::<Vec<_>>());
         }
-        Ok(held)
-    }
-
-    async fn go_on(&mut self, place: usize, positions: &[(i32, i64)]) {
-        let waiting = self.in_lane(place, self.assignment.unlocated());
-        let answered = |wanted| positions.iter().any(|(partition, _)| partition == wanted);
-        if !waiting.iter().all(answered) {
-            self.lanes[place].inquiry.in_doubt();
-        }
-        for (partition, next) in positions
-            .iter()
-            .filter(|(partition, _)| waiting.contains(partition))
-        {
-            // Each may take seconds.
-            self.pulse.beat();
-            match self.source.seek(*partition, *next).await {
-                Ok(()) => {
-                    self.assignment.locate(*partition, *next);
-                    if !self.lanes[place].paused {
-                        self.resume(&[*partition]);
-                    }
-                    self.lanes[place].inquiry.succeeded();
-                    info!(self.log, "reading"; "partition" => partition, "from" => next);
-                }
-                Err(problem) => {
-                    slog::debug!(self.log, "can't go to an offset yet"; "partition" => partition, "error" => %problem);
-                    self.lanes[place].inquiry.back_off();
-                }
-            }
-        }
-        self.hint(positions);
     }
 
     /// Hands what is due to the writers. While a full lane finds no room at its writer its partitions are paused, and
@@ -362,7 +341,9 @@ impl<S: Source> Reader<S> {
                 self.pause(&partitions);
             } else {
                 info!(self.log, "the writer has room again"; "partitions" => ?partitions);
-                self.resume(&partitions);
+                if !self.clocks.are_apart() {
+                    self.resume(&partitions);
+                }
             }
         }
     }
@@ -387,11 +368,11 @@ impl<S: Source> Reader<S> {
         }
     }
 
-    fn pause(&self, partitions: &[i32]) {
+    pub(super) fn pause(&self, partitions: &[i32]) {
         self.tell(self.source.pause(partitions), "pause");
     }
 
-    fn resume(&self, partitions: &[i32]) {
+    pub(super) fn resume(&self, partitions: &[i32]) {
         self.tell(self.source.resume(partitions), "resume");
     }
 
@@ -403,6 +384,6 @@ impl<S: Source> Reader<S> {
 }
 
 /// Which of so many lanes a partition has.
-fn lane_of(partition: i32, lanes: usize) -> usize {
+pub(super) fn lane_of(partition: i32, lanes: usize) -> usize {
     partition.unsigned_abs() as usize % lanes.max(1)
 }

@@ -3,7 +3,7 @@
 //! Kafka's own client is behind it in production; the simulation (actors/tests/simulation) puts a broker there that moves
 //! partitions, delays and fails at will. Messages and errors are the client's own types.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rdkafka::{Message, error::KafkaError};
 
@@ -42,11 +42,25 @@ pub trait Source: 'static {
     /// What the client says.
     async fn watermarks(&self, partition: i32) -> Result<Watermarks, KafkaError>;
 
-    /// Reads on at `next`. A message that was read ahead before does not come any more.
+    /// The id of the cluster, once a broker has said it.
+    fn cluster(&self) -> Option<Arc<str>>;
+
+    /// Returns the [fingerprint](crate::model::fingerprint) of the message at each of these places, partition and offset; `None` where the
+    /// broker holds none.
     ///
     /// # Errors
     /// What the client says; it may work later.
-    async fn seek(&self, partition: i32, next: i64) -> Result<(), KafkaError>;
+    async fn fingerprints(
+        &self,
+        places: &[(i32, i64)],
+    ) -> Result<Vec<(i32, Option<i64>)>, KafkaError>;
+
+    /// Reads these partitions on, each from an offset, whatever it has done with them before, once they are resumed. A message that was
+    /// read ahead before does not come any more.
+    ///
+    /// # Errors
+    /// What the client says; it may work later.
+    async fn go_to(&self, places: &[(i32, i64)]) -> Result<(), KafkaError>;
 
     /// Reads no more from these partitions.
     ///

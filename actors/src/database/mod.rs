@@ -2,6 +2,7 @@
 
 mod ask;
 mod calendars;
+mod clock;
 mod error;
 mod expected;
 pub(crate) mod incidents;
@@ -23,6 +24,7 @@ pub(crate) const ROLLUP_LOCK: i64 = 0x7369_7465_0004;
 
 pub use self::{
     ask::{AskError, ask},
+    clock::DatabaseClock,
     error::{SessionError, StoreError},
     expected::Difference,
     server::Unfit,

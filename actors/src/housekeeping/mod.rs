@@ -4,6 +4,8 @@
 //! partitions are attached and detached without a lock that one waits for.
 //! Nothing depends on its being in time: a writer makes for itself a partition that is missing.
 
+mod clocks;
+mod dropper;
 mod judging;
 mod keeper;
 mod months;
@@ -14,11 +16,14 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use sitewatch_config::PostgresSettings;
-use slog::{Logger, debug, info, warn};
+use slog::{Logger, debug, error, info, warn};
 use tokio::time::Instant;
 use tokio_postgres::{Row, Transaction, error::SqlState};
 
-pub use self::keeper::{Done, Keeper};
+pub use self::{
+    clocks::{Clocks, MOST_APART},
+    keeper::{Done, Keeper},
+};
 use crate::{
     database::{ROLLUP_LOCK, SchemaText, SessionError},
     intake::Delivery,
@@ -33,6 +38,9 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// The same, as a multiple of what the pass took, where it has left work: most of the time is the writers'.
 const REST: u32 = 9;
+
+/// By how much two clocks may differ before it is told, in seconds.
+const MOST_OFFSET_S: f64 = 2.0;
 
 /// How long one kind of work goes on in a pass, about. The rest after it is as much longer as [`REST`] says.
 const LONGEST: Duration = Duration::from_millis(200);
@@ -81,6 +89,8 @@ pub struct Housekeeper {
     retry: Retry,
     /// Whether the last pass failed: one log line for each change.
     failing: bool,
+    /// Whether the clocks differed at the last look: one log line for each change.
+    clocks_differ: bool,
     /// Counts the settings: a pass that began under others keeps no session.
     generation: u64,
     metrics: Metrics,
@@ -104,6 +114,7 @@ impl Housekeeper {
             next: None,
             retry: Retry::for_connections(),
             failing: false,
+            clocks_differ: false,
             generation: 0,
             metrics,
             log,
@@ -115,7 +126,7 @@ impl Housekeeper {
     fn work(&mut self, ctx: &mut Context<Self>) {
         fail::fail_point!("housekeeping::work");
         self.next = None;
-        let (keeper, generation, now) = (self.keeper.take(), self.generation, wall_clock());
+        let (keeper, generation) = (self.keeper.take(), self.generation);
         let (settings, schema) = (self.settings.clone(), SchemaText::clone(&self.schema));
         let (log, begin) = (self.log.clone(), Instant::now());
         let pass = async move {
@@ -123,12 +134,14 @@ impl Housekeeper {
                 Some(keeper) => keeper,
                 None => Keeper::open(settings, &schema, log).await?,
             };
-            let done = keeper.pass(now).await?;
-            Ok::<_, SessionError>((keeper, done))
+            let clocks = keeper.clocks().await?;
+            let done = keeper.pass(clocks).await?;
+            Ok::<_, SessionError>((keeper, done, clocks))
         };
         ctx.spawn(pass.into_actor(self).map(move |end, me, ctx| {
             let after = match end {
-                Ok((keeper, done)) => {
+                Ok((keeper, done, clocks)) => {
+                    me.hear(clocks);
                     me.keeper = Some(keeper).filter(|_| generation == me.generation);
                     let more = done.is_some_and(|done| done.more);
                     me.told(done);
@@ -159,6 +172,24 @@ impl Housekeeper {
         self.metrics
             .housekeeping_last_pass
             .set(wall_clock().as_micros() / 1_000_000);
+    }
+
+    /// Tells by how much the clocks differ, when that has become too much.
+    fn hear(&mut self, clocks: Clocks) {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+        let ahead_s = clocks.ahead_us() as f64 / 1e6;
+        let gauge = self.metrics.clock_offset.with_label_values(&["database"]);
+        gauge.set(ahead_s);
+        let differ = ahead_s.abs() > MOST_OFFSET_S;
+        if differ && !self.clocks_differ {
+            warn!(self.log, "this machine's clock and the database's differ: is one of them not synchronised?"; "ahead_s" => ahead_s,
+                "here" => %clocks.process, "database" => %clocks.database);
+        }
+        if !clocks.agree() {
+            error!(self.log, "nothing is dropped: this machine's clock and the database's differ by more than an hour";
+                "ahead_s" => ahead_s, "here" => %clocks.process, "database" => %clocks.database);
+        }
+        self.clocks_differ = differ;
     }
 
     fn failed(&mut self, problem: &SessionError) -> Duration {

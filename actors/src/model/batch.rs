@@ -1,6 +1,8 @@
 //! What the consumer hands to the writer, and what it hears back.
 
-use std::sync::Arc;
+use std::{hash::Hasher as _, sync::Arc};
+
+use siphasher::sip::SipHasher13;
 
 use tokio::{sync::oneshot, time::Instant};
 
@@ -105,6 +107,15 @@ pub struct DeadLetter {
     pub payload: Vec<u8>,
 }
 
+/// A topic, as the reader knows it.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The id of the cluster that has it, once a broker has said it.
+    pub cluster: Option<Arc<str>>,
+}
+
 /// A run of offsets of one partition that a batch covers: `from` inclusive, `next` exclusive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OffsetRange {
@@ -116,12 +127,23 @@ pub struct OffsetRange {
     pub next: i64,
     /// Offsets inside the run that Kafka did not hold, each as first inclusive and end exclusive.
     pub absent: Vec<(i64, i64)>,
+    /// The [`fingerprint`] of its last message.
+    pub last: Option<i64>,
+}
+
+/// Returns a short name of a message, by which it is known again: an offset alone may be that of another topic of the same name.
+pub fn fingerprint(payload: &[u8]) -> i64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(payload);
+    hasher.finish().cast_signed()
 }
 
 /// What the consumer read, to be stored in one transaction.
 pub struct Batch {
     /// The topic of all ranges.
     pub topic: Arc<str>,
+    /// The cluster that has it, as far as that is known.
+    pub cluster: Option<Arc<str>>,
     /// One range a partition.
     pub ranges: Vec<OffsetRange>,
     /// Checks.
@@ -195,12 +217,29 @@ impl Drop for Receipt {
 pub struct Locate {
     /// The topic.
     pub topic: Arc<str>,
+    /// The cluster that was asked, as far as that is known.
+    pub cluster: Option<Arc<str>>,
     /// What the broker holds of each partition.
     pub held: Vec<Watermarks>,
+    /// Partitions that are another topic's than the stored ones: each with an offset at which the broker holds another message.
+    pub others: Vec<(i32, i64)>,
     /// When the broker was asked: the answer may wait long for PostgreSQL, and others go on storing meanwhile.
     pub asked: Instant,
-    /// Where the answer goes: for each partition the offset to read next, unless that is in doubt.
-    pub answer: oneshot::Sender<Vec<(i32, i64)>>,
+    /// Where the answer goes: for each partition where to read on, unless that is in doubt.
+    pub answer: oneshot::Sender<Vec<Position>>,
+}
+
+/// Where to read on in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Which partition.
+    pub partition: i32,
+    /// The offset to read next.
+    pub next: i64,
+    /// The [`fingerprint`] of the message before it, which was stored last, if that is known.
+    pub last: Option<i64>,
+    /// Whether what was stored came from another cluster than the one that was asked.
+    pub is_moved: bool,
 }
 
 /// What the broker holds of a partition: `low` inclusive, `high` exclusive.

@@ -18,8 +18,8 @@ mod whose;
 
 pub use about::About;
 pub use batch::{
-    Batch, BatchEnd, Content, DeadLetter, DeadReason, Locate, OffsetRange, Origin, Receipt, Row,
-    Watermarks, WriterOrder,
+    Batch, BatchEnd, Content, DeadLetter, DeadReason, Locate, OffsetRange, Origin, Position,
+    Receipt, Row, Topic, Watermarks, WriterOrder, fingerprint,
 };
 pub use bucket::bucket;
 pub use detail::Detail;

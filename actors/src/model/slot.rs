@@ -57,6 +57,13 @@ impl Slot {
         Self(self.0 - self.0.rem_euclid(micros))
     }
 
+    /// The instant so long after this one.
+    #[must_use]
+    pub fn later(self, by: Duration) -> Self {
+        let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(by))
+    }
+
     /// How far `self` is after `earlier`, in microseconds; negative if it is before.
     pub fn micros_since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)

@@ -136,7 +136,9 @@ impl Clock {
         }
         state.steps.push_back(step);
         if let Some(log) = &self.log {
-            let by_s = step.to.micros_since(step.from) / 1_000_000;
+            let by_us = step.to.micros_since(step.from);
+            // To the nearest second: between the two readings a moment has passed.
+            let by_s = (by_us + 500_000 * by_us.signum()) / 1_000_000;
             error!(log, "the clock was set: slots in between are not due, going on at the new time"; "by_s" => by_s,
                 "from" => %step.from, "to" => %step.to);
         }

@@ -222,6 +222,7 @@ mod tests {
             from,
             next,
             absent: Vec::new(),
+            last: None,
         }
     }
 

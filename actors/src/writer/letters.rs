@@ -18,7 +18,7 @@ use super::{
     store::{End, Try},
 };
 use crate::{
-    database::{AskError, ask, untold},
+    database::{AskError, DatabaseClock, ask, untold},
     model::{Batch, Content, DeadLetter, Decoder, Receipt, Slot},
 };
 
@@ -256,7 +256,7 @@ pub async fn replay(
 ) -> Result<Replayed, AskError> {
     drop(Letters::open(settings).await?);
     let up = untold();
-    let mut session = Session::open(settings, schema, &up, log).await?;
+    let mut session = Session::open(settings, schema, DatabaseClock::default(), &up, log).await?;
     let mut decoder = Decoder::new(order.max_slot_age, settings.max_slot_ahead);
     let mut replayed = Replayed::default();
     let mut after = i64::MIN;
@@ -316,6 +316,7 @@ fn batches(
                     .entry(letter.topic.clone())
                     .or_insert_with(|| Batch {
                         topic: Arc::from(letter.topic.as_str()),
+                        cluster: None,
                         ranges: Vec::new(),
                         rows: Vec::new(),
                         revisions: Vec::new(),

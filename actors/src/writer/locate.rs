@@ -5,9 +5,13 @@ use tokio::time::Instant;
 
 use super::{
     position::{Break, Doubts, reconcile},
-    seam::{StoreSession, StoreTransaction},
+    seam::{FoundBreak, StoreSession, StoreTransaction},
 };
-use crate::{database::StoreError, metrics::Metrics, model::Locate};
+use crate::{
+    database::StoreError,
+    metrics::Metrics,
+    model::{Locate, Position},
+};
 
 /// What answering a question needs.
 pub(super) struct Locating<'a, S> {
@@ -18,40 +22,71 @@ pub(super) struct Locating<'a, S> {
 }
 
 impl<S: StoreSession> Locating<'_, S> {
-    /// The offset to read next of each partition. One that is in doubt is left out, to be asked about again.
-    pub(super) async fn answer(self, question: &Locate) -> Result<Vec<(i32, i64)>, StoreError> {
+    /// Where to read on in each partition. One that is in doubt is left out, to be asked about again.
+    pub(super) async fn answer(self, question: &Locate) -> Result<Vec<Position>, StoreError> {
         let topic = &*question.topic;
         let mut transaction = self.session.begin().await?;
         let mut positions = Vec::with_capacity(question.held.len());
         for held in &question.held {
             let stored = transaction.stored_or_begin(topic, *held).await?;
-            let (next, gap) = reconcile(stored, *held);
+            let is_other = is_other(question, held.partition, stored.next);
+            let (next, gap) = if is_other {
+                (held.low, Some(Break::Recreated))
+            } else {
+                reconcile(stored.next, *held)
+            };
             if gap == Some(Break::Recreated)
+                && !is_other
                 && !self.doubts.confirm(
                     topic,
                     held.partition,
-                    stored,
+                    stored.next,
                     question.asked,
                     Instant::now(),
                 )
             {
                 warn!(self.log, "the broker's end is before the stored offset: looking again before the topic counts as made again";
-                    "topic" => topic, "partition" => held.partition, "stored_next" => stored, "broker_high" => held.high);
+                    "topic" => topic, "partition" => held.partition, "stored_next" => stored.next, "broker_high" => held.high);
                 continue;
             }
             self.doubts.forget(topic, held.partition);
-            if let Some(gap) = gap {
-                error!(self.log, "the topic's offsets do not go on where the database left off";
-                    "topic" => topic, "partition" => held.partition, "reason" => gap.as_str(),
-                    "stored_next" => stored, "broker_low" => held.low, "broker_high" => held.high, "reading_from" => next);
-                self.metrics.gaps.with_label_values(&[gap.as_str()]).inc();
-                transaction
-                    .record_break(topic, held.partition, gap.as_str(), stored, next)
-                    .await?;
-            }
-            positions.push((held.partition, next));
+            let Some(gap) = gap else {
+                let known = stored.cluster.as_deref().zip(question.cluster.as_deref());
+                positions.push(Position {
+                    partition: held.partition,
+                    next,
+                    last: stored.last,
+                    is_moved: known.is_some_and(|(stored, asked)| stored != asked),
+                });
+                continue;
+            };
+            error!(self.log, "the topic's offsets do not go on where the database left off";
+                "topic" => topic, "partition" => held.partition, "reason" => gap.as_str(),
+                "stored_next" => stored.next, "broker_low" => held.low, "broker_high" => held.high, "reading_from" => next);
+            self.metrics.gaps.with_label_values(&[gap.as_str()]).inc();
+            let found = FoundBreak {
+                topic,
+                partition: held.partition,
+                reason: gap.as_str(),
+                from: stored.next,
+                to: next,
+                cluster: question.cluster.as_deref(),
+            };
+            transaction.record_break(found).await?;
+            positions.push(Position {
+                partition: held.partition,
+                next,
+                last: None,
+                is_moved: false,
+            });
         }
         transaction.commit().await?;
         Ok(positions)
     }
+}
+
+/// Whether the broker was seen to hold another message at an offset of `partition` that was stored.
+fn is_other(question: &Locate, partition: i32, stored_next: i64) -> bool {
+    let mut others = question.others.iter();
+    others.any(|(other, offset)| *other == partition && *offset < stored_next)
 }

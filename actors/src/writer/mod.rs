@@ -30,7 +30,10 @@ use tokio::time::Instant;
 pub use self::{
     letters::{LetterFilter, Letters, ReplayOrder, Replayed, StoredLetter, replay},
     postgres::{Postgres, PostgresTransaction},
-    seam::{Absorbed, Store, StoreSession, StoreTransaction, ToldIncident, ToldRevision},
+    seam::{
+        Absorbed, FoundBreak, Store, StoreSession, StoreTransaction, StoredOffset, ToldIncident,
+        ToldRevision,
+    },
     session::Session,
 };
 use self::{
@@ -43,7 +46,7 @@ use crate::{
     health::Pulse,
     intake::Delivery,
     metrics::Metrics,
-    model::{Batch, BatchEnd, Locate, WriterOrder},
+    model::{Batch, BatchEnd, Locate, Position, WriterOrder},
     retry::Retry,
     supervision::{Fault, Stop},
 };
@@ -94,6 +97,11 @@ impl<S: Store> Writer<S> {
             me.pulse.beat();
             if me.worker.as_ref().is_some_and(Worker::is_disconnected) {
                 me.work(ctx, async |worker| worker.connect_once().await);
+            } else {
+                me.work(ctx, async |worker| {
+                    worker.keep_time().await;
+                    Ok(())
+                });
             }
         });
     }
@@ -231,6 +239,15 @@ impl<S: Store> Worker<S> {
                 self.failed(&problem);
                 Ok(())
             }
+        }
+    }
+
+    /// Learns what time it is for the database.
+    async fn keep_time(&mut self) {
+        if let Some(session) = &mut self.session
+            && let Err(problem) = session.keep_time().await
+        {
+            self.failed(&problem);
         }
     }
 
@@ -380,7 +397,7 @@ impl<S: Store> Worker<S> {
         Ok(())
     }
 
-    async fn try_locate(&mut self, question: &Locate) -> Result<Vec<(i32, i64)>, SessionError> {
+    async fn try_locate(&mut self, question: &Locate) -> Result<Vec<Position>, SessionError> {
         let (log, metrics) = (self.log.clone(), self.metrics.clone());
         let mut doubts = std::mem::take(&mut self.doubts);
         let session = self.session().await?;

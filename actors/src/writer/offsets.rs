@@ -1,7 +1,8 @@
 //! The stored offsets: moved with a batch, or read to know where to go on.
 
-use tokio_postgres::{Error, Transaction};
+use tokio_postgres::{Error, Row, Transaction};
 
+use super::seam::{FoundBreak, StoredOffset};
 use crate::model::{Batch, Watermarks};
 
 /// A program that knows no incidents stored checks of these partitions, while one version was being replaced by the next, or for longer,
@@ -19,15 +20,17 @@ pub(super) async fn move_offsets(
     batch: &Batch,
 ) -> Result<bool, Error> {
     let (partitions, expected, next) = columns(batch);
+    let last: Vec<_> = batch.ranges.iter().map(|range| range.last).collect();
     let moved = transaction
         .query(
-            "UPDATE kafka_offset AS stored SET next = batch.next, judged = batch.next, updated_at = now()
+            "UPDATE kafka_offset AS stored SET next = batch.next, judged = batch.next, updated_at = now(), last_hash = batch.last,
+                    hash_next = batch.next,                    cluster_id = coalesce($6, cluster_id)
                FROM (SELECT b.*, before.judged
-                       FROM unnest($2::int4[], $3::int8[], $4::int8[]) AS b(partition, expected, next)
+                       FROM unnest($2::int4[], $3::int8[], $4::int8[], $5::int8[]) AS b(partition, expected, next, last)
                        JOIN kafka_offset AS before ON before.topic = $1 AND before.partition = b.partition) AS batch
               WHERE stored.topic = $1 AND stored.partition = batch.partition AND stored.next = batch.expected
              RETURNING stored.partition, batch.judged IS DISTINCT FROM batch.expected",
-            &[&&*batch.topic, &partitions, &expected, &next],
+            &[&&*batch.topic, &partitions, &expected, &next, &last, &batch.cluster.as_deref()],
         )
         .await?;
     let unjudged = moved.iter().filter(|row| row.get(1));
@@ -81,13 +84,18 @@ pub(super) async fn stored_or_begin(
     transaction: &Transaction<'_>,
     topic: &str,
     held: Watermarks,
-) -> Result<i64, Error> {
-    let stored = "SELECT next FROM kafka_offset WHERE topic = $1 AND partition = $2 FOR UPDATE";
+) -> Result<StoredOffset, Error> {
+    let stored = "SELECT next, CASE WHEN hash_next = next THEN last_hash END, cluster_id FROM kafka_offset WHERE topic = $1 AND partition = $2 FOR UPDATE";
+    let offset = |row: &Row| StoredOffset {
+        next: row.get(0),
+        last: row.get(1),
+        cluster: row.get(2),
+    };
     if let Some(row) = transaction
         .query_opt(stored, &[&topic, &held.partition])
         .await?
     {
-        return Ok(row.get(0));
+        return Ok(offset(&row));
     }
     transaction
         .execute(
@@ -98,18 +106,22 @@ pub(super) async fn stored_or_begin(
     let row = transaction
         .query_one(stored, &[&topic, &held.partition])
         .await?;
-    Ok(row.get(0))
+    Ok(offset(&row))
 }
 
 /// Records a break and moves behind it.
 pub(super) async fn record_break(
     transaction: &Transaction<'_>,
-    topic: &str,
-    partition: i32,
-    reason: &str,
-    from: i64,
-    to: i64,
+    found: FoundBreak<'_>,
 ) -> Result<(), Error> {
+    let FoundBreak {
+        topic,
+        partition,
+        reason,
+        from,
+        to,
+        cluster,
+    } = found;
     transaction
         .execute(
             "INSERT INTO kafka_gap (topic, partition, reason, from_offset, to_offset) VALUES ($1, $2, $3, $4, $5)",
@@ -118,9 +130,11 @@ pub(super) async fn record_break(
         .await?;
     transaction
         .execute(
-            "UPDATE kafka_offset SET next = $3, judged = CASE WHEN judged = next THEN $3 ELSE judged END, updated_at = now() WHERE topic = $1 AND partition = $2",
-            &[&topic, &partition, &to],
+            "UPDATE kafka_offset SET next = $3, judged = CASE WHEN judged = next THEN $3 ELSE judged END, updated_at = now(),
+                    last_hash = NULL, cluster_id = $4
+              WHERE topic = $1 AND partition = $2",
+            &[&topic, &partition, &to, &cluster],
         )
-        .await?;
-    Ok(())
+        .await
+        .map(drop)
 }

@@ -12,12 +12,15 @@ use super::{
     late, letters, offsets,
     origins::Origins,
     revisions, rows,
-    seam::{Absorbed, Store, StoreSession, StoreTransaction, ToldIncident, ToldRevision},
+    seam::{
+        Absorbed, FoundBreak, Store, StoreSession, StoreTransaction, StoredOffset, ToldIncident,
+        ToldRevision,
+    },
     session::Session,
     stage,
 };
 use crate::{
-    database::{Remedy, SchemaText, SessionError, StoreError},
+    database::{DatabaseClock, Remedy, SchemaText, SessionError, StoreError},
     model::{Batch, DeadLetter, Row, Slot, Watermarks},
 };
 
@@ -26,15 +29,23 @@ use crate::{
 pub struct Postgres {
     settings: PostgresSettings,
     schema: SchemaText,
+    clock: DatabaseClock,
     up: IntGauge,
 }
 
 impl Postgres {
-    /// The PostgreSQL of `settings`, which is brought to `schema` at each connection; `up` tells whether it can be used.
-    pub fn new(settings: PostgresSettings, schema: SchemaText, up: IntGauge) -> Self {
+    /// The PostgreSQL of `settings`, which is brought to `schema` at each connection; `up` tells whether it can be used, and `clock` what
+    /// time it is there.
+    pub fn new(
+        settings: PostgresSettings,
+        schema: SchemaText,
+        clock: DatabaseClock,
+        up: IntGauge,
+    ) -> Self {
         Self {
             settings,
             schema,
+            clock,
             up,
         }
     }
@@ -48,7 +59,8 @@ impl Store for Postgres {
     }
 
     async fn connect(&mut self, log: &Logger) -> Result<Session, SessionError> {
-        Session::open(&self.settings, &self.schema, &self.up, log).await
+        let (settings, clock) = (&self.settings, self.clock.clone());
+        Session::open(settings, &self.schema, clock, &self.up, log).await
     }
 }
 
@@ -60,11 +72,16 @@ impl StoreSession for Session {
     }
 
     async fn prepare(&mut self, batch: &Batch, log: &Logger) -> Result<(), SessionError> {
+        self.keep_time().await?;
         self.origins
             .learn(&mut self.client, batch.origins(), &batch.revisions, log)
             .await?;
         let slots = batch.rows.iter().map(|row| row.slot);
         self.partitions.cover(&mut self.client, log, slots).await
+    }
+
+    async fn keep_time(&mut self) -> Result<(), SessionError> {
+        Ok(self.clock.ask(&self.client).await?)
     }
 
     fn forget_partitions(&mut self) {
@@ -184,19 +201,16 @@ impl StoreTransaction for PostgresTransaction<'_> {
         Ok(letters::set_aside(&self.transaction, topic, letter).await?)
     }
 
-    async fn stored_or_begin(&mut self, topic: &str, held: Watermarks) -> Result<i64, StoreError> {
+    async fn stored_or_begin(
+        &mut self,
+        topic: &str,
+        held: Watermarks,
+    ) -> Result<StoredOffset, StoreError> {
         Ok(offsets::stored_or_begin(&self.transaction, topic, held).await?)
     }
 
-    async fn record_break(
-        &mut self,
-        topic: &str,
-        partition: i32,
-        reason: &'static str,
-        from: i64,
-        to: i64,
-    ) -> Result<(), StoreError> {
-        Ok(offsets::record_break(&self.transaction, topic, partition, reason, from, to).await?)
+    async fn record_break(&mut self, found: FoundBreak<'_>) -> Result<(), StoreError> {
+        Ok(offsets::record_break(&self.transaction, found).await?)
     }
 
     async fn commit(self) -> Result<(), StoreError> {

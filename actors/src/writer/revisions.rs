@@ -53,6 +53,9 @@ pub(super) async fn upsert(
         .map(|it| it.map(|it| it.flap_window_us))
         .collect();
     transaction
+        .execute(RETRACT, &[&sites, &locations, &since])
+        .await?;
+    transaction
         .execute(
             "INSERT INTO site_revision AS stored (site_id, location_id, since, until, interval_us, phase_us, cron, check_limit_us,
                     config_hash, labels, run, failure_threshold, success_threshold, flap_window_us)
@@ -94,6 +97,16 @@ pub(super) async fn upsert(
         .map(drop)
 }
 
+/// What an earlier life of a producer has announced for a time that has not come yet, because its clock was ahead or its interval is long,
+/// is void when a new announcement begins before it. A site announces at most one interval ahead: what is told again changes nothing.
+const RETRACT: &str = "
+    UPDATE site_revision AS ahead SET until = ahead.since
+      FROM unnest($1::int4[], $2::int4[], $3::timestamptz[]) AS told (site_id, location_id, since)
+     WHERE ahead.site_id = told.site_id AND ahead.location_id = told.location_id
+       AND ahead.since > told.since AND ahead.since > now() AND ahead.until IS DISTINCT FROM ahead.since
+       AND NOT EXISTS (SELECT FROM site_revision AS known WHERE known.site_id = told.site_id AND known.location_id = told.location_id
+                          AND known.since = told.since)";
+
 /// What the announcements `$3` of slots from `$2` on say about the sites `$1`, where that is new.
 const ABOUT: &str = "
     UPDATE site SET group_name = told.group_name, tags = told.tags, sla_target = told.sla_target, sla_window = told.sla_window,
@@ -104,6 +117,6 @@ const ABOUT: &str = "
                    justify_hours((about ->> 'sla_window_us')::int8 * interval '1 microsecond') AS sla_window
               FROM unnest($1::int4[], $2::timestamptz[], $3::text[]) AS told (site_id, since, json)
              CROSS JOIN LATERAL (SELECT json::jsonb AS about) AS about) AS told
-     WHERE site.site_id = told.site_id AND (site.told_since IS NULL OR site.told_since <= told.since)
+     WHERE site.site_id = told.site_id AND (site.told_since IS NULL OR site.told_since <= told.since OR site.told_since > now()) -- by a clock that was ahead
        AND (site.group_name, site.tags, site.sla_target, site.sla_window, site.told_since)
            IS DISTINCT FROM (told.group_name, told.tags, told.sla_target, told.sla_window, told.since)";

@@ -36,6 +36,34 @@ pub struct ToldIncident {
     pub detail: Option<String>,
 }
 
+/// Offsets of a partition that do not go on where the database left off.
+#[derive(Clone, Copy, Debug)]
+pub struct FoundBreak<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// Which partition.
+    pub partition: i32,
+    /// The word in the column `kafka_gap.reason`.
+    pub reason: &'static str,
+    /// The offset up to which is stored.
+    pub from: i64,
+    /// The offset to read next.
+    pub to: i64,
+    /// The id of the cluster that holds it, if it is known.
+    pub cluster: Option<&'a str>,
+}
+
+/// Where the database stands in a partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredOffset {
+    /// The offset to read next.
+    pub next: i64,
+    /// The fingerprint of the message before it, if it is known.
+    pub last: Option<i64>,
+    /// The id of the cluster from which it came, if it is known.
+    pub cluster: Option<String>,
+}
+
 /// What has become of rows whose slots might have had one. The rest of them said what was there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Absorbed {
@@ -85,6 +113,12 @@ pub trait StoreSession: Unpin + 'static {
     /// # Errors
     /// What the database says.
     async fn prepare(&mut self, batch: &Batch, log: &Logger) -> Result<(), SessionError>;
+
+    /// Learns what time it is for the database, if that is not known from lately.
+    ///
+    /// # Errors
+    /// What the database says.
+    async fn keep_time(&mut self) -> Result<(), SessionError>;
 
     /// Forgets what is known of the partitions, after the database has contradicted it.
     fn forget_partitions(&mut self);
@@ -167,20 +201,17 @@ pub trait StoreTransaction {
     ///
     /// # Errors
     /// What the database says.
-    async fn stored_or_begin(&mut self, topic: &str, held: Watermarks) -> Result<i64, StoreError>;
+    async fn stored_or_begin(
+        &mut self,
+        topic: &str,
+        held: Watermarks,
+    ) -> Result<StoredOffset, StoreError>;
 
     /// Records that the offsets of a partition do not go on, and moves to where they do.
     ///
     /// # Errors
     /// What the database says.
-    async fn record_break(
-        &mut self,
-        topic: &str,
-        partition: i32,
-        reason: &'static str,
-        from: i64,
-        to: i64,
-    ) -> Result<(), StoreError>;
+    async fn record_break(&mut self, found: FoundBreak<'_>) -> Result<(), StoreError>;
 
     /// Makes all of it visible at once.
     ///

@@ -11,7 +11,10 @@ use std::{
 use sitewatch_actors::{
     database::{Remedy, SessionError, StoreError},
     model::{Batch, DeadLetter, ErrorKind, Outcome, Row, Watermarks},
-    writer::{Absorbed, Store, StoreSession, StoreTransaction, ToldIncident, ToldRevision},
+    writer::{
+        Absorbed, FoundBreak, Store, StoreSession, StoreTransaction, StoredOffset, ToldIncident,
+        ToldRevision,
+    },
 };
 use sitewatch_config::PostgresSettings;
 use slog::Logger;
@@ -75,6 +78,8 @@ impl Said {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tables {
     pub(crate) offsets: BTreeMap<i32, i64>,
+    /// Fingerprints of the messages before these offsets.
+    hashes: BTreeMap<i32, Option<i64>>,
     /// Each check: what it says, as often as it is there.
     pub(crate) rows: BTreeMap<Key, Vec<Said>>,
     /// Slots of which a result was dropped that says something else.
@@ -156,6 +161,7 @@ impl Database {
     fn apply(&self, writes: &Writes) {
         let mut tables = self.tables.borrow_mut();
         tables.offsets.extend(writes.offsets.clone());
+        tables.hashes.extend(writes.hashes.clone());
         for (key, said) in &writes.rows {
             let there = tables.rows.entry(key.clone()).or_default();
             if self.mutation != Mutation::NoKey {
@@ -268,6 +274,10 @@ impl StoreSession for Session {
         Ok(())
     }
 
+    async fn keep_time(&mut self) -> Result<(), SessionError> {
+        Ok(())
+    }
+
     fn forget_partitions(&mut self) {
         self.prepared = false;
     }
@@ -295,6 +305,7 @@ impl StoreSession for Session {
 #[derive(Default)]
 struct Writes {
     offsets: BTreeMap<i32, i64>,
+    hashes: BTreeMap<i32, Option<i64>>,
     rows: Vec<(Key, Said)>,
     conflicts: Vec<Key>,
     letters: Vec<(i32, i64)>,
@@ -346,8 +357,9 @@ impl Transaction<'_> {
         })
     }
 
-    fn set_offset(&mut self, partition: i32, next: i64) {
+    fn set_offset(&mut self, partition: i32, next: i64, last: Option<i64>) {
         self.writes.offsets.insert(partition, next);
+        self.writes.hashes.insert(partition, last);
     }
 
     /// What the slot has.
@@ -440,7 +452,7 @@ impl StoreTransaction for Transaction<'_> {
                 let mut tables = self.database.tables.borrow_mut();
                 tables.offsets.insert(range.partition, range.next);
             } else {
-                self.set_offset(range.partition, range.next);
+                self.set_offset(range.partition, range.next, range.last);
             }
             for (from, to) in &range.absent {
                 self.writes
@@ -502,27 +514,41 @@ impl StoreTransaction for Transaction<'_> {
         Ok(())
     }
 
-    async fn stored_or_begin(&mut self, _: &str, held: Watermarks) -> Result<i64, StoreError> {
-        self.statement("stored_or_begin").await?;
-        self.lock(Lock::Offset(held.partition)).await?;
-        if let Some(next) = self.offset(held.partition) {
-            return Ok(next);
-        }
-        self.set_offset(held.partition, held.low);
-        Ok(held.low)
-    }
-
-    async fn record_break(
+    async fn stored_or_begin(
         &mut self,
         _: &str,
-        partition: i32,
-        reason: &'static str,
-        from: i64,
-        to: i64,
-    ) -> Result<(), StoreError> {
+        held: Watermarks,
+    ) -> Result<StoredOffset, StoreError> {
+        self.statement("stored_or_begin").await?;
+        self.lock(Lock::Offset(held.partition)).await?;
+        let known = self.offset(held.partition);
+        if known.is_none() {
+            self.set_offset(held.partition, held.low, None);
+        }
+        let hash = |hashes: &BTreeMap<_, _>| hashes.get(&held.partition).copied();
+        let own = hash(&self.writes.hashes);
+        let last = own.or_else(|| hash(&self.database.tables.borrow().hashes));
+        Ok(StoredOffset {
+            next: known.unwrap_or(held.low),
+            // With this mutation offsets go without their fingerprints.
+            last: last
+                .flatten()
+                .filter(|_| self.database.mutation != Mutation::OffsetsOutside),
+            cluster: None,
+        })
+    }
+
+    async fn record_break(&mut self, found: FoundBreak<'_>) -> Result<(), StoreError> {
         self.statement("record_break").await?;
+        let FoundBreak {
+            partition,
+            reason,
+            from,
+            to,
+            ..
+        } = found;
         self.writes.gaps.push((partition, reason, from, to));
-        self.set_offset(partition, to);
+        self.set_offset(partition, to, None);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet, VecDeque},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use rdkafka::{
 };
 use sitewatch_actors::{
     consumer::{Change, Source},
-    model::{Slot, Watermarks},
+    model::{Slot, Watermarks, fingerprint},
     publisher::PartitionLag,
 };
 use tokio::time::{Instant, sleep};
@@ -427,16 +428,42 @@ impl Source for Member {
         })
     }
 
-    async fn seek(&self, partition: i32, next: i64) -> Result<(), KafkaError> {
+    fn cluster(&self) -> Option<Arc<str>> {
+        None
+    }
+
+    async fn fingerprints(
+        &self,
+        places: &[(i32, i64)],
+    ) -> Result<Vec<(i32, Option<i64>)>, KafkaError> {
+        let world = &self.kafka.world;
+        world.step().await;
+        if world.chance(50) {
+            return Err(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::OperationTimedOut,
+            ));
+        }
+        let partitions = self.kafka.partitions.borrow();
+        let held = |(partition, offset): &(i32, i64)| {
+            let (at, record) = partitions[*partition as usize].at(*offset)?;
+            (at == *offset).then(|| fingerprint(record))
+        };
+        Ok(places.iter().map(|place| (place.0, held(place))).collect())
+    }
+
+    async fn go_to(&self, places: &[(i32, i64)]) -> Result<(), KafkaError> {
         self.kafka.world.step().await;
         let mut owned = self.owned.borrow_mut();
-        match owned.get_mut(&partition) {
-            Some(fetch) if !self.kafka.world.chance(50) => {
-                fetch.position = next;
-                Ok(())
+        for (partition, next) in places {
+            match owned.get_mut(partition) {
+                Some(fetch) if !self.kafka.world.chance(50) => {
+                    fetch.position = *next;
+                    fetch.paused = true;
+                }
+                _ => return Err(KafkaError::Seek("erroneous state".to_owned())),
             }
-            _ => Err(KafkaError::Seek("erroneous state".to_owned())),
         }
+        Ok(())
     }
 
     fn pause(&self, partitions: &[i32]) -> Result<(), KafkaError> {

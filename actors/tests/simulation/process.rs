@@ -15,7 +15,8 @@ use std::{
 use futures_util::{FutureExt, future};
 use sitewatch_actors::{
     consumer::{Parts, Reader},
-    health::Pulse,
+    database::DatabaseClock,
+    health::{Obstacles, Pulse},
     intake::Intake,
     metrics::Metrics,
     supervision::{Supervision, Unborn},
@@ -112,6 +113,8 @@ impl Process {
                         writers: intakes.clone(),
                         stop: Arc::clone(&stop),
                         clock: wall_clock,
+                        database_clock: DatabaseClock::default(),
+                        obstacles: Obstacles::default(),
                         pulse: Pulse::default(),
                         metrics: self.metrics.clone(),
                         log: self.log.clone(),

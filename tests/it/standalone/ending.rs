@@ -77,16 +77,16 @@ async fn it_waits_for_the_end_of_a_server_that_starts() {
 
 /// Ends the node by signals, though its server stands still; shows that the server was asked to end, too.
 async fn ends_at_once(mut node: Standalone, cluster: &Path, server: u32) {
-    signal("-STOP", server);
+    signals::send(server, "STOP").unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     // Two that come before the first is taken are one.
     while node.child.try_wait().unwrap().is_none() {
         assert!(Instant::now() < deadline, "it runs on\n{}", node.log());
-        signal("-TERM", node.child.id());
+        signals::send(node.child.id(), "TERM").unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(node.ends().await, Some(143), "{}", node.log());
-    signal("-CONT", server);
+    signals::send(server, "CONT").unwrap();
     let deadline = Instant::now() + PATIENCE;
     while cluster.join("postmaster.pid").exists() {
         assert!(Instant::now() < deadline, "the server runs on");
