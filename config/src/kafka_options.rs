@@ -8,56 +8,12 @@ use config::{Map, Value, ValueKind};
 
 use crate::fields::Fields;
 use crate::item::Item;
+use crate::kafka_owned::{first_name, owned, refused};
 use crate::mask::{MASK, is_sensitive};
 use crate::pem;
 use crate::reference;
 use crate::request::FileContent;
 use crate::secret::Secret;
-
-/// The properties that the node sets itself, and why, or where they are set instead.
-const OWNED: [(&str, &str); 13] = [
-    ("bootstrap.servers", "kafka.brokers instead"),
-    ("metadata.broker.list", "kafka.brokers instead"),
-    ("group.id", "kafka.group instead"),
-    // Here it would turn encryption off in silence.
-    (
-        "security.protocol",
-        "kafka.tls, kafka.ca and kafka.sasl instead",
-    ),
-    (
-        "enable.auto.offset.store",
-        "none: the node stores an offset when its rows are in the database",
-    ),
-    (
-        "enable.auto.commit",
-        "none: the node decides when an offset is committed",
-    ),
-    (
-        "auto.offset.reset",
-        "none: the node starts at the offset that is in the database",
-    ),
-    (
-        "group.protocol",
-        "none: the node needs the classic protocol",
-    ),
-    (
-        "enable.idempotence",
-        "none: the node always sends idempotently",
-    ),
-    ("acks", "none: the node always waits for all replicas"),
-    (
-        "request.required.acks",
-        "none: the node always waits for all replicas",
-    ),
-    (
-        "message.timeout.ms",
-        "none: the node decides how long a message is retried",
-    ),
-    (
-        "delivery.timeout.ms",
-        "none: the node decides how long a message is retried",
-    ),
-];
 
 /// The properties that name a file which librdkafka reads when a client is made.
 const FILES: [&str; 5] = [
@@ -77,9 +33,15 @@ pub struct KafkaOptions {
 }
 
 impl KafkaOptions {
-    /// Whether a property is set.
+    /// Returns true if a property is set, under whichever of its names.
     pub fn contains_key(&self, name: &str) -> bool {
-        self.values.contains_key(name)
+        self.other_name(name).is_some()
+    }
+
+    /// Returns the name under which a property is set.
+    fn other_name(&self, name: &str) -> Option<&str> {
+        let mut names = self.values.keys().map(String::as_str);
+        names.find(|set| first_name(set) == first_name(name))
     }
 
     /// The value of a property.
@@ -146,8 +108,12 @@ fn collect(name: String, item: &Item<'_>, options: &mut KafkaOptions) {
     if let ValueKind::Table(table) = &item.value.kind {
         return collect_table(&name, item, table, options);
     }
-    if let Some((_, instead)) = OWNED.iter().find(|(owned, _)| *owned == name) {
-        item.found::<()>("a property that the node sets itself", *instead);
+    if let Some(instead) = owned(&name) {
+        item.found::<()>("a property that the node sets itself", instead);
+        return;
+    }
+    if let Some(other) = options.other_name(&name) {
+        item.found::<()>(format!("another name of {other}"), "one of both");
         return;
     }
     let value = match &item.value.kind {
@@ -158,6 +124,10 @@ fn collect(name: String, item: &Item<'_>, options: &mut KafkaOptions) {
         number_or_bool => Some(Secret::new(number_or_bool.to_string())),
     };
     let Some(value) = value else { return };
+    if let Some(right) = refused(&name, value.reveal()) {
+        item.found::<()>("a value with which the node can't work", right);
+        return;
+    }
     if name == "sasl.oauthbearer.method" && value.reveal().eq_ignore_ascii_case("oidc") {
         item.found::<()>(
             "oidc, which this build of librdkafka does not have",

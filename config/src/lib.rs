@@ -27,6 +27,7 @@ mod incident;
 mod item;
 mod kafka;
 mod kafka_options;
+mod kafka_owned;
 mod kafka_sasl;
 mod kafka_security;
 mod limits;

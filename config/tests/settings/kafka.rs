@@ -196,3 +196,88 @@ fn a_producer_does_not_look_at_the_database_s_url() {
     assert_eq!((settings.postgres.url, settings.unused.len()), (None, 1));
     assert!(folder.load_for(Role::Consumer).is_err());
 }
+
+/// Reads one option; returns why it is refused, if it is.
+fn refusal(option: &str, value: &str) -> Option<String> {
+    let settings = format!("kafka: {{ options: {{ {option}: '{value}' }} }}");
+    let problems = folder()
+        .file("sitewatch.yaml", &settings)
+        .try_load()
+        .err()?;
+    Some(problems.to_string())
+}
+
+#[test]
+fn an_option_with_which_the_node_can_not_work_is_refused_under_each_of_its_names() {
+    for (option, value, says) in [
+        ("max.in.flight", "10", "1 to 5"),
+        ("max.in.flight.requests.per.connection", "6", "1 to 5"),
+        ("message.send.max.retries", "0", "1 or more"),
+        ("retries", "0", "1 or more"),
+        (
+            "partition.assignment.strategy",
+            "range",
+            "cooperative-sticky",
+        ),
+        (
+            "partition.assignment.strategy",
+            "range,cooperative-sticky",
+            "cooperative-sticky",
+        ),
+        ("group.protocol", "consumer", "needs that protocol"),
+        ("transactional.id", "t", "nothing would be sent"),
+        ("acks", "1", "all replicas"),
+        ("topic.acks", "1", "all replicas"),
+        ("topic.request.required.acks", "0", "all replicas"),
+        (
+            "topic.message.timeout.ms",
+            "5000",
+            "how long a message is retried",
+        ),
+        ("auto.commit.enable", "false", "an offset is committed"),
+        ("delivery.report.only.error", "true", "each delivery"),
+        (
+            "queue.buffering.max.messages",
+            "10",
+            "kafka.queue.max_messages",
+        ),
+        ("queue.buffering.max.kbytes", "10", "kafka.queue.max_kbytes"),
+        (
+            "queue.buffering.backpressure.threshold",
+            "5",
+            "idempotently",
+        ),
+        ("queuing.strategy", "lifo", "fifo"),
+        ("partitioner", "random", "by the key"),
+        ("plugin.library.paths", "x.so", "loads no library"),
+        ("statistics.interval.ms", "0", "whether Kafka answers"),
+        ("enable.partition.eof", "true", "an error"),
+        ("offset.store.path", "/tmp/o", "in the database"),
+        ("topic.blacklist", ".*", "kafka.topic"),
+        ("api.version.request", "false", "idempotently"),
+    ] {
+        let told = refusal(option, value).unwrap_or_else(|| panic!("{option}: {value}"));
+        let start = format!("kafka.options.{option}: found ");
+        assert!(
+            told.contains(&start) && told.contains(says),
+            "{option}: {told}"
+        );
+    }
+    for (option, value) in [
+        ("max.in.flight", "5"),
+        ("retries", "1000"),
+        ("partition.assignment.strategy", "cooperative-sticky"),
+        ("group.protocol", "classic"),
+        ("enable.gapless.guarantee", "true"),
+        ("partitioner", "murmur2_random"),
+        ("topic.metadata.refresh.interval.ms", "20000"),
+        ("queue.buffering.max.ms", "5"),
+        ("isolation.level", "read_uncommitted"),
+        ("client.rack", "a"),
+    ] {
+        assert_eq!(refusal(option, value), None, "{option}: {value}");
+    }
+    let twice = "kafka: { options: { linger.ms: 5, queue.buffering.max.ms: 6 } }";
+    let problems = folder().file("sitewatch.yaml", twice).problems().join(" ");
+    assert!(problems.contains("another name of linger.ms"), "{problems}");
+}
