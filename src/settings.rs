@@ -1,23 +1,24 @@
-//! The settings actor: on SIGHUP loads, validates, compares, and tells each actor what has changed for it.
+//! The settings actor: on SIGHUP loads, validates, compares, offers each actor what has changed for it, and waits for its answer.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use actix::prelude::*;
+use futures_util::future::join_all;
 use sitewatch_actors::{
-    consumer::ConsumerControl,
-    housekeeping::HousekeepingControl,
-    intake::Intake,
-    kafka,
+    consumer::ConsumerSettings,
+    database, kafka,
     metrics::Metrics,
-    publisher::PublisherOrder,
-    site::SitesOrder,
+    publisher::PublisherSettings,
+    site::SiteList,
     supervision::{Fault, Stop},
-    writer::WriterControl,
+    wanted::{Answer, Offer},
 };
-use sitewatch_config::{KafkaSettings, NodeSettings, Problem, Role, Settings, Sources, load};
+use sitewatch_config::{
+    KafkaSettings, NodeSettings, PostgresSettings, Problem, Role, Settings, Sources, load,
+};
 use slog::{Logger, error, info, warn};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -44,21 +45,78 @@ impl InForce {
     }
 }
 
-/// The actors that a reload may concern; none where the role has none.
-#[derive(Clone, Default)]
-pub(crate) struct Concerned {
-    pub(crate) sites: Option<Intake<SitesOrder>>,
-    pub(crate) publisher: Option<Intake<PublisherOrder>>,
-    pub(crate) consumer: Option<Intake<ConsumerControl>>,
-    pub(crate) writers: Vec<Intake<WriterControl>>,
-    pub(crate) housekeeper: Option<Intake<HousekeepingControl>>,
+/// The ways for reloaded settings to the actors; none where the role has none.
+#[derive(Default)]
+pub(crate) struct Offers {
+    pub(crate) sites: Option<Offer<SiteList>>,
+    pub(crate) publisher: Option<Offer<PublisherSettings>>,
+    pub(crate) consumer: Option<Offer<ConsumerSettings>>,
+    pub(crate) writers: Vec<Offer<PostgresSettings>>,
+    pub(crate) housekeeper: Option<Offer<PostgresSettings>>,
+}
+
+impl Offers {
+    /// Offers to each actor what has changed for it, and what it has refused before.
+    fn send(&self, old: &Settings, new: &Settings) {
+        offer(&self.sites, old, new, |of| of.sites.clone());
+        offer(&self.publisher, old, new, PublisherSettings::of);
+        offer(&self.consumer, old, new, ConsumerSettings::of);
+        offer(&self.writers, old, new, |of| of.postgres.clone());
+        offer(&self.housekeeper, old, new, |of| of.postgres.clone());
+    }
+
+    /// Returns what each actor will say to the latest settings, by its name.
+    fn answers(&self) -> Vec<(&'static str, Answer)> {
+        let mut answers = Vec::new();
+        answers.extend(self.sites.iter().map(|it| ("sites", it.answer())));
+        answers.extend(self.publisher.iter().map(|it| ("publisher", it.answer())));
+        answers.extend(self.consumer.iter().map(|it| ("consumer", it.answer())));
+        answers.extend(self.writers.iter().map(|it| ("writer", it.answer())));
+        let housekeeper = self.housekeeper.iter();
+        answers.extend(housekeeper.map(|it| ("housekeeping", it.answer())));
+        answers
+    }
+}
+
+fn offer<'a, T: PartialEq + 'static>(
+    offers: impl IntoIterator<Item = &'a Offer<T>>,
+    old: &Settings,
+    new: &Settings,
+    part: impl Fn(&Settings) -> T,
+) {
+    let has_changed = part(old) != part(new);
+    for offer in offers {
+        if has_changed || offer.was_refused() {
+            offer.send(part(new));
+        }
+    }
+}
+
+/// Waits for the answer of an actor. One that takes long is named.
+async fn heard(
+    (actor, answer): (&'static str, Answer),
+    log: Logger,
+) -> Result<(), (&'static str, String)> {
+    let mut answer = std::pin::pin!(answer.comes());
+    let heard = match tokio::time::timeout(CONFIRMED, &mut answer).await {
+        Ok(heard) => heard,
+        Err(_) => {
+            warn!(log, "an actor does not use the reloaded settings yet, waiting for it"; "actor" => actor,
+                "waited_s" => CONFIRMED.as_secs());
+            answer.await
+        }
+    };
+    heard.map_err(|reason| (actor, reason))
 }
 
 /// What standalone lays over the settings that it reads: where its embedded parts are.
 pub(crate) type Overlay = Arc<dyn Fn(&mut Settings) + Send + Sync>;
 
-/// Reads the settings, and tries out what only the Kafka client can tell: what it does not take must not end the one that
-/// works. What is `in_use` was tried out before: a trial takes a tenth of a second.
+/// How long an actor may take to use reloaded settings before it is named.
+const CONFIRMED: Duration = Duration::from_secs(10);
+
+/// Reads the settings, and tries out what only the clients can tell: what they do not take must not end those that work. What
+/// is `in_use` of Kafka was tried out before: a trial takes some tenths of a second.
 fn read(role: Role, sources: &Sources, in_use: &KafkaSettings) -> Result<Settings, Vec<String>> {
     let lines = |problem: &Problem| problem.to_string();
     let settings =
@@ -73,6 +131,8 @@ fn read(role: Role, sources: &Sources, in_use: &KafkaSettings) -> Result<Setting
     if comparable != *in_use {
         kafka::try_out(&settings.kafka).map_err(|problem| vec![problem])?;
     }
+    database::try_out(&settings.postgres)
+        .map_err(|problem| vec![format!("postgres.url: {problem}")])?;
     Ok(settings)
 }
 
@@ -92,7 +152,9 @@ pub(crate) struct SettingsActor {
     pub(crate) sources: Sources,
     pub(crate) overlay: Overlay,
     pub(crate) in_force: InForce,
-    pub(crate) concerned: Concerned,
+    pub(crate) offers: Offers,
+    /// The wait for the actors' answers to the last reload.
+    pub(crate) confirming: Option<SpawnHandle>,
     pub(crate) logging: LogControl,
     pub(crate) metrics: Metrics,
     pub(crate) log: Logger,
@@ -130,7 +192,7 @@ impl SettingsActor {
             loading
                 .into_actor(self)
                 .map(move |loaded, me, ctx| match loaded {
-                    Ok(loaded) => me.take_over(loaded, begun),
+                    Ok(loaded) => me.take_over(loaded, begun, ctx),
                     Err(problem) => {
                         me.fault.raise(format!("reading the settings: {problem}"));
                         ctx.stop();
@@ -139,7 +201,12 @@ impl SettingsActor {
         );
     }
 
-    fn take_over(&self, loaded: Result<Settings, Vec<String>>, begun: Instant) {
+    fn take_over(
+        &mut self,
+        loaded: Result<Settings, Vec<String>>,
+        begun: Instant,
+        ctx: &mut Context<Self>,
+    ) {
         match loaded {
             Err(problems) => {
                 self.metrics.reloads.with_label_values(&["invalid"]).inc();
@@ -153,17 +220,39 @@ impl SettingsActor {
                 (self.overlay)(&mut new);
                 let old = self.in_force.get();
                 self.in_force.set(new.clone());
-                let sites = new.sites.len();
-                self.apply(&old, new);
-                info!(self.log, "settings reloaded"; "sites" => sites, "took_ms" => begun.elapsed().as_millis());
-                self.metrics.reloads.with_label_values(&["ok"]).inc();
+                self.logging.set(&new.node.log);
+                self.warn_of_fixed(&old, &new);
+                self.offers.send(&old, &new);
+                self.confirm(new.sites.len(), begun, ctx);
             }
         }
     }
 
-    fn apply(&self, old: &Settings, new: Settings) {
-        self.logging.set(&new.node.log);
-        let (was, is) = (&old.node, &new.node);
+    /// Waits until each actor uses the settings, or says why it does not. A later reload takes the place of this wait, and waits
+    /// for all that this one has offered.
+    fn confirm(&mut self, sites: usize, begun: Instant, ctx: &mut Context<Self>) {
+        if let Some(earlier) = self.confirming.take() {
+            ctx.cancel_future(earlier);
+        }
+        let answers = self.offers.answers().into_iter();
+        let answers = join_all(answers.map(|answer| heard(answer, self.log.clone())));
+        let told = answers.into_actor(self).map(move |answers, me, _| {
+            me.confirming = None;
+            let refusals: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+            for (actor, reason) in &refusals {
+                error!(me.log, "settings not reloaded in whole: an actor goes on with those before"; "actor" => actor, "reason" => reason);
+            }
+            if refusals.is_empty() {
+                info!(me.log, "settings reloaded"; "sites" => sites, "took_ms" => begun.elapsed().as_millis());
+            }
+            let result = if refusals.is_empty() { "ok" } else { "refused" };
+            me.metrics.reloads.with_label_values(&[result]).inc();
+        });
+        self.confirming = Some(ctx.spawn(told));
+    }
+
+    /// Names what has changed and applies at the next start only.
+    fn warn_of_fixed(&self, old: &Settings, new: &Settings) {
         let fixed = |node: &NodeSettings| {
             (
                 node.location.clone(),
@@ -172,59 +261,17 @@ impl SettingsActor {
                 node.data_dir.clone(),
             )
         };
-        if fixed(was) != fixed(is) {
+        if fixed(&old.node) != fixed(&new.node) {
             warn!(
                 self.log,
                 "node.location, listen, workers, max_checks, max_checks_per_host and data_dir apply at the next start only"
             );
         }
-        if new.kafka != old.kafka {
-            self.tell(
-                self.concerned.publisher.as_ref(),
-                "publisher",
-                PublisherOrder::Reconfigure(Box::new(new.kafka.clone())),
-            );
-        }
         if new.spool.dir != old.spool.dir {
             warn!(self.log, "spool.dir applies at the next start only");
         }
-        if new.spool != old.spool {
-            self.tell(
-                self.concerned.publisher.as_ref(),
-                "publisher",
-                PublisherOrder::Respool(new.spool),
-            );
-        }
         if new.postgres.writers != old.postgres.writers {
             warn!(self.log, "postgres.writers applies at the next start only");
-        }
-        if new.postgres != old.postgres {
-            for writer in &self.concerned.writers {
-                let order = WriterControl::Reconfigure(new.postgres.clone());
-                self.tell(Some(writer), "writer", order);
-            }
-            self.tell(
-                self.concerned.housekeeper.as_ref(),
-                "housekeeping",
-                HousekeepingControl::Reconfigure(Box::new(new.postgres.clone())),
-            );
-        }
-        if new.kafka != old.kafka || new.postgres != old.postgres {
-            let order = ConsumerControl::Reconfigure(new.kafka, new.postgres);
-            self.tell(self.concerned.consumer.as_ref(), "consumer", order);
-        }
-        if new.sites != old.sites {
-            self.tell(
-                self.concerned.sites.as_ref(),
-                "sites",
-                SitesOrder::Replace(new.sites),
-            );
-        }
-    }
-
-    fn tell<M: Send + 'static>(&self, intake: Option<&Intake<M>>, actor: &str, order: M) {
-        if intake.is_some_and(|intake| intake.try_offer(order).is_err()) {
-            error!(self.log, "an actor is still busy with earlier reloads, send SIGHUP again later"; "actor" => actor);
         }
     }
 }

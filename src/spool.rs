@@ -10,10 +10,11 @@ use sitewatch_actors::{
     metrics::Metrics,
     model::{Slot, printable, printable_json},
     publisher::{
-        Publisher, PublisherParts, Real,
+        Publisher, PublisherParts, PublisherSettings, Real,
         spool::{Inspected, inspect},
     },
     supervision::{Exit, Supervision, Unborn},
+    wanted::Wanted,
 };
 use sitewatch_config::{LogLevel, Settings, Sources, load_any};
 use slog::info;
@@ -136,8 +137,10 @@ fn drain(settings: Settings) -> Result<(), Failure> {
         let metrics = Metrics::new().map_err(Failure::software)?;
         let publisher = Unborn::<Publisher>::default();
         let parts = PublisherParts {
-            kafka: settings.kafka.clone(),
-            spool: settings.spool.clone(),
+            settings: Wanted::fixed(PublisherSettings {
+                kafka: settings.kafka.clone(),
+                spool: settings.spool.clone(),
+            }),
             patience: settings.node.drain_timeout,
             yields: false,
             outside: Real {

@@ -4,15 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use actix_rt::{Arbiter, ArbiterHandle};
 use sitewatch_actors::{
-    consumer::{Consumer, ConsumerParts},
+    consumer::{Consumer, ConsumerParts, ConsumerSettings},
     database::DatabaseClock,
     health::{Obstacles, Watchdog},
     housekeeping::Housekeeper,
     intake::Intake,
     metrics::Metrics,
-    publisher::{Publisher, PublisherParts, Real},
+    publisher::{Publisher, PublisherParts, PublisherSettings, Real},
     site::{Sites, Surroundings},
     supervision::{ChildSpec, Exit, Fault, Group, LocalLife, SupervisedActor, Supervision, Unborn},
+    wanted::way,
     writer::{Postgres, Writer},
 };
 use sitewatch_config::{RestartSettings, Role, Settings, Sources};
@@ -25,15 +26,15 @@ use crate::{
     exit::Failure,
     http::{Gauge, Status},
     logging::LogControl,
-    settings::{Concerned, InForce, Overlay, SettingsActor},
+    settings::{InForce, Offers, Overlay, SettingsActor},
 };
 
 /// Results that may wait for the publisher, or be in its hands.
 const PUBLISHER_INTAKE: usize = 4096;
 /// Batches that may wait for the writer, or be in its hands: one in work and one behind it.
 const WRITER_INTAKE: usize = 2;
-/// Orders from a reload that may wait.
-const CONTROL_INTAKE: usize = 4;
+/// News of the Kafka client that may wait for the publisher.
+const ORDERS_INTAKE: usize = 4;
 
 /// The parts of which the actors of a role are made.
 pub(crate) struct Tree {
@@ -68,8 +69,8 @@ struct Plan {
     specs: Vec<ChildSpec>,
     /// The use of each intake, for `/metrics`.
     gauges: Vec<Gauge>,
-    /// The actors that a reload concerns.
-    concerned: Concerned,
+    /// The ways for reloaded settings to the actors.
+    offers: Offers,
 }
 
 impl Tree {
@@ -192,26 +193,23 @@ impl Tree {
     fn plan_checks(&self, settings: &Settings, plan: &mut Plan) {
         let (publisher, sites) = (Unborn::<Publisher>::default(), Unborn::<Sites>::default());
         let results = Intake::new(publisher.address().recipient(), PUBLISHER_INTAKE);
-        let orders = Intake::new(publisher.address().recipient(), CONTROL_INTAKE);
-        plan.concerned.publisher = Some(orders.clone());
-        plan.concerned.sites = Some(Intake::new(sites.address().recipient(), CONTROL_INTAKE));
+        let orders = Intake::new(publisher.address().recipient(), ORDERS_INTAKE);
         let gauge = results.clone();
         plan.gauges
             .push(("publisher", Box::new(move || gauge.in_use())));
-        let (around, workers, list) = (
-            Arc::clone(&self.around),
-            self.workers.clone(),
-            settings.sites.clone(),
-        );
+        let (around, workers) = (Arc::clone(&self.around), self.workers.clone());
+        let (offer, list) = way(settings.sites.clone());
+        plan.offers.sites = Some(offer);
         let restart = settings.node.restart.clone();
         plan.specs
             .push(self.child("sites", settings, sites, move |fault| {
                 Sites::new(list, around, results, workers, restart, fault)
             }));
         let (metrics, log) = (self.metrics.clone(), self.log.clone());
+        let (offer, wanted) = way(PublisherSettings::of(settings));
+        plan.offers.publisher = Some(offer);
         let parts = PublisherParts {
-            kafka: settings.kafka.clone(),
-            spool: settings.spool.clone(),
+            settings: wanted,
             patience: patience(settings),
             yields: true,
             outside: Real {
@@ -240,20 +238,16 @@ impl Tree {
             Intake::new(writer.address().recipient(), WRITER_INTAKE)
         };
         let batches: Vec<_> = writers.iter().map(intakes).collect();
-        plan.concerned.writers = writers
-            .iter()
-            .map(|writer| Intake::new(writer.address().recipient(), CONTROL_INTAKE))
-            .collect();
-        plan.concerned.consumer = Some(Intake::new(consumer.address().recipient(), CONTROL_INTAKE));
         let gauge = batches.clone();
         plan.gauges.push((
             "writer",
             Box::new(move || gauge.iter().map(Intake::in_use).sum()),
         ));
         let database_clock = DatabaseClock::default();
+        let (offer, wanted) = way(ConsumerSettings::of(settings));
+        plan.offers.consumer = Some(offer);
         let parts = ConsumerParts {
-            kafka: settings.kafka.clone(),
-            postgres: settings.postgres.clone(),
+            settings: wanted,
             client_id: client_id(settings, "consumer"),
             patience: patience(settings),
             writers: batches,
@@ -269,19 +263,21 @@ impl Tree {
             }));
         for (number, writer) in writers.into_iter().enumerate() {
             let clock = database_clock.clone();
-            plan.specs
-                .push(self.writer(number, writer, clock, settings));
+            self.plan_writer(number, writer, clock, settings, plan);
         }
         self.plan_housekeeping(settings, plan);
     }
 
-    fn writer(
+    fn plan_writer(
         &self,
         number: usize,
         writer: Unborn<Writer<Postgres>>,
         clock: DatabaseClock,
         settings: &Settings,
-    ) -> ChildSpec {
+        plan: &mut Plan,
+    ) {
+        let (offer, wanted) = way(settings.postgres.clone());
+        plan.offers.writers.push(offer);
         let (postgres, metrics) = (settings.postgres.clone(), self.metrics.clone());
         let log = match number {
             0 => self.log.clone(),
@@ -291,30 +287,30 @@ impl Tree {
         let pulse = self.watchdog.pulse(id);
         let spec = self.child("writer", settings, writer, move |fault| {
             let store = Postgres::new(postgres, SCHEMA.into(), clock, metrics.postgres_up.clone());
-            Writer::new(store, pulse, metrics, log, fault)
+            Writer::new(store, wanted, pulse, metrics, log, fault)
         });
-        ChildSpec {
+        plan.specs.push(ChildSpec {
             id: format!("writer-{number}"),
             ..spec
-        }
+        });
     }
 
     fn plan_housekeeping(&self, settings: &Settings, plan: &mut Plan) {
         let housekeeper = Unborn::<Housekeeper>::default();
-        let controls = Intake::new(housekeeper.address().recipient(), CONTROL_INTAKE);
-        plan.concerned.housekeeper = Some(controls);
-        let (postgres, metrics) = (settings.postgres.clone(), self.metrics.clone());
+        let (offer, wanted) = way(settings.postgres.clone());
+        plan.offers.housekeeper = Some(offer);
+        let metrics = self.metrics.clone();
         let log = self.log.new(o!("actor" => "housekeeping"));
         plan.specs.push(
             self.child("housekeeping", settings, housekeeper, move |fault| {
-                Housekeeper::new(postgres, SCHEMA.into(), metrics, log, fault)
+                Housekeeper::new(wanted, SCHEMA.into(), metrics, log, fault)
             }),
         );
     }
 
     /// Adds the actor that reloads the settings, and hands changes to the actors of the plan.
     fn plan_settings(&self, settings: &Settings, plan: &mut Plan) {
-        let concerned = std::mem::take(&mut plan.concerned);
+        let offers = std::mem::take(&mut plan.offers);
         let (role, sources, overlay) = (self.role, self.sources.clone(), Arc::clone(&self.overlay));
         let (in_force, logging) = (self.in_force.clone(), self.logging.clone());
         let (metrics, log) = (self.metrics.clone(), self.log.clone());
@@ -325,7 +321,8 @@ impl Tree {
                     sources,
                     overlay,
                     in_force,
-                    concerned,
+                    offers,
+                    confirming: None,
                     logging,
                     metrics,
                     log,

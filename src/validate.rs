@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf, time::SystemTime};
 
-use sitewatch_actors::kafka;
+use sitewatch_actors::{database, kafka};
 use sitewatch_config::{Role, Settings, Site, Sources, diff_sites, explain_site, load, load_any};
 
 use crate::exit::Failure;
@@ -44,6 +44,8 @@ fn read(sources: &Sources, role: Option<Role>) -> Result<Settings, Failure> {
         .map_or_else(|| load_any(sources), |role| load(role, sources))
         .map_err(Failure::config)?;
     kafka::try_out(&settings.kafka).map_err(Failure::config)?;
+    database::try_out(&settings.postgres)
+        .map_err(|problem| Failure::config(format!("postgres.url: {problem}")))?;
     Ok(settings)
 }
 

@@ -23,4 +23,5 @@ pub mod site;
 pub mod supervision;
 pub mod time;
 pub mod tls;
+pub mod wanted;
 pub mod writer;

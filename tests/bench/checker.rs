@@ -31,6 +31,7 @@ use sitewatch_actors::{
     model::Report,
     site::{Sites, Surroundings},
     supervision::{Supervision, Unborn},
+    wanted::Wanted,
 };
 use sitewatch_config::{RestartSettings, Site, SiteOptions, Url};
 use slog::Logger;
@@ -288,7 +289,16 @@ async fn actors_alone(sites: u64) {
     let (_stop, stopped) = oneshot::channel();
     let (before, begun) = (resident(std::process::id()), Instant::now());
     actix_rt::spawn(Unborn::default().live(
-        move |fault| Sites::new(list, around, results, workers, restart, fault),
+        move |fault| {
+            Sites::new(
+                Wanted::fixed(list),
+                around,
+                results,
+                workers,
+                restart,
+                fault,
+            )
+        },
         supervision,
         stopped,
     ));

@@ -46,6 +46,7 @@ mod path;
 mod placeholders;
 mod pooler;
 mod private_files;
+mod reload;
 mod restore;
 mod retention;
 mod room;

@@ -1,57 +1,20 @@
-//! The Kafka client of the consumer: its properties and what it hears from Kafka.
+//! What the Kafka client of the consumer hears.
 
 use std::error::Error;
 use std::sync::{Mutex, PoisonError};
 
 use rdkafka::{
-    ClientConfig, ClientContext, Offset, Statistics, TopicPartitionList,
+    ClientContext, Offset, Statistics, TopicPartitionList,
     client::OAuthToken,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
     types::RDKafkaRespErr,
 };
-use sitewatch_config::KafkaSettings;
 use slog::{info, warn};
 
 use super::source::Change;
-use crate::{
-    kafka::{Client, client_config},
-    metrics::Metrics,
-};
-
-/// The properties of the consumer. What the node relies on can't be overridden: the settings refuse it.
-pub(super) fn properties(settings: &KafkaSettings, client_id: &str) -> ClientConfig {
-    let mut config = client_config(settings, client_id);
-    config
-        .set("group.id", &settings.group)
-        .set("enable.auto.commit", "true")
-        .set("enable.auto.offset.store", "false")
-        // Positions come from the database. Were Kafka to move one by itself, messages would be passed over in silence.
-        .set("auto.offset.reset", "error")
-        // A topic that somebody has deleted is not made again by who reads it.
-        .set("allow.auto.create.topics", "false");
-    let defaults = [
-        ("partition.assignment.strategy", "cooperative-sticky"),
-        // Producers with a backlog look at what is committed, and send as much as is stored.
-        ("auto.commit.interval.ms", "200"),
-        ("queued.max.messages.kbytes", "8192"),
-        // What one answer holds of a partition, compressed; unpacked it is five to ten times as much, beside the queue.
-        // With the default of 1 MiB a consumer of a backlog takes 250 MB, with this half of it, at the same speed.
-        ("max.partition.fetch.bytes", "262144"),
-        // How long a full queue is left alone before more is fetched. The default of a second is longer than the queue
-        // lasts: with it, half the time of a backlog is spent waiting.
-        ("fetch.queue.backoff.ms", "20"),
-        // A topic that is made, or made again, is noticed within seconds instead of five minutes.
-        ("topic.metadata.refresh.interval.ms", "10000"),
-    ];
-    for (property, value) in defaults {
-        if !settings.options.contains_key(property) {
-            config.set(property, value);
-        }
-    }
-    config
-}
+use crate::{kafka::Client, metrics::Metrics};
 
 /// Hears of rebalances, statistics and errors.
 pub(super) struct Context {

@@ -19,7 +19,7 @@ use slog::{Discard, Logger, debug, o};
 
 use crate::{
     database::untold,
-    kafka::{Client, Reachability, client_config},
+    kafka::{self, Client, Reachability},
     model::{fingerprint, printable},
 };
 
@@ -49,23 +49,7 @@ impl Inspector {
         if let Some(made) = self.consumer.get() {
             return Ok(made);
         }
-        let mut config = client_config(&self.settings, &self.client_id);
-        config
-            // It joins no group, but without one the client takes no partitions.
-            .set("group.id", &self.settings.group)
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "error")
-            .set("allow.auto.create.topics", "false")
-            .set("enable.partition.eof", "true")
-            .set("statistics.interval.ms", "0")
-            // Between two looks nobody polls it.
-            .set("max.poll.interval.ms", "86400000")
-            // One message of each partition is looked at.
-            .set("queued.min.messages", "1")
-            .set("queued.max.messages.kbytes", "1024")
-            .set("max.partition.fetch.bytes", "65536")
-            .set("fetch.wait.max.ms", "100");
+        let config = kafka::inspector(&self.settings, &self.client_id);
         // The client that reads tells whether Kafka answers.
         let unheard = Reachability::new(Logger::root(Discard, o!()), untold());
         let client = Client::new(&self.settings, unheard, &self.log);

@@ -15,12 +15,12 @@ use sitewatch_config::KafkaSettings;
 use slog::Logger;
 
 use super::{
-    client::{Context, properties},
+    client::Context,
     inspector::Inspector,
     source::{Change, Source},
 };
 use crate::{
-    kafka::{Client, Reachability, RiskGauge, Watch},
+    kafka::{self, Client, Reachability, RiskGauge, Watch},
     metrics::Metrics,
     model::Watermarks,
 };
@@ -42,7 +42,7 @@ pub(super) struct KafkaSource {
 }
 
 impl KafkaSource {
-    /// Makes the client and subscribes.
+    /// Makes the client. It reads nothing before it has subscribed.
     ///
     /// # Errors
     /// If a property or a certificate is not usable; an absent broker is no error.
@@ -57,8 +57,7 @@ impl KafkaSource {
         let client = Client::new(settings, Arc::clone(&reachability), log);
         let context = Context::new(client, metrics.clone(), settings.topic.clone());
         let consumer: BaseConsumer<_> =
-            properties(settings, client_id).create_with_context(context)?;
-        consumer.subscribe(&[&settings.topic])?;
+            kafka::consumer(settings, client_id).create_with_context(context)?;
         let at_risk = RiskGauge::new(&metrics.kafka_topic_at_risk, "consumer");
         Ok(Self {
             consumer,
@@ -67,6 +66,15 @@ impl KafkaSource {
             cluster: OnceLock::new(),
             _watch: Watch::start(settings, client_id, &reachability, at_risk, log),
         })
+    }
+
+    /// Joins the group, in the place of an earlier client.
+    ///
+    /// # Errors
+    /// If the topic's name is not usable.
+    pub(super) fn subscribe(&self) -> Result<(), KafkaError> {
+        self.consumer.context().client.reachability.show();
+        self.consumer.subscribe(&[&self.topic])
     }
 
     fn list(&self, partitions: impl IntoIterator<Item = i32>) -> TopicPartitionList {

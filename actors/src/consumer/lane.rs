@@ -91,3 +91,8 @@ fn fill(room: Room<'_, WriterOrder>, buffer: &mut Buffer, in_flight: &mut InFlig
         room.fill(WriterOrder::Store(batch));
     }
 }
+
+/// Which of so many lanes a partition has.
+pub(super) fn lane_of(partition: i32, lanes: usize) -> usize {
+    partition.unsigned_abs() as usize % lanes.max(1)
+}

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::{
     inquiry::Seen,
-    reader::{INSPECTION, Reader, lane_of},
+    lane::lane_of,
+    reader::{INSPECTION, Reader},
     source::Source,
 };
 use crate::model::{Position, Watermarks};

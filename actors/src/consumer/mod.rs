@@ -23,8 +23,8 @@ use std::{
 };
 
 use actix::prelude::*;
-use sitewatch_config::{KafkaSettings, PostgresSettings};
-use slog::{Logger, info};
+use sitewatch_config::{KafkaSettings, PostgresSettings, Settings};
+use slog::{Logger, error, info};
 use tokio::{runtime::Handle, sync::oneshot};
 
 use self::kafka_source::KafkaSource;
@@ -35,26 +35,44 @@ pub use self::{
 use crate::{
     database::DatabaseClock,
     health::{Obstacles, Pulse},
-    intake::{Delivery, Intake},
+    intake::Intake,
     kafka::client_problem,
     metrics::Metrics,
     model::WriterOrder,
     supervision::{Fault, Stop},
     time::wall_clock,
+    wanted::{Changed, Renewal, Wanted},
 };
 
-/// What the settings actor tells the consumer.
-pub enum ConsumerControl {
-    /// Use these settings from now on: what was read is stored first.
-    Reconfigure(KafkaSettings, PostgresSettings),
+/// The settings of a consumer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConsumerSettings {
+    /// The topic, and how to get to it.
+    pub kafka: KafkaSettings,
+    /// How batches are made, and which slots are absurd. Nothing else of it is set: where PostgreSQL is concerns the writers.
+    pub postgres: PostgresSettings,
+}
+
+impl ConsumerSettings {
+    /// Those among the settings of a node.
+    pub fn of(settings: &Settings) -> Self {
+        let postgres = &settings.postgres;
+        Self {
+            kafka: settings.kafka.clone(),
+            postgres: PostgresSettings {
+                batch: postgres.batch.clone(),
+                max_slot_age: postgres.max_slot_age,
+                max_slot_ahead: postgres.max_slot_ahead,
+                ..PostgresSettings::default()
+            },
+        }
+    }
 }
 
 /// What a consumer is made of.
 pub struct ConsumerParts {
-    /// The topic, and how to get to it.
-    pub kafka: KafkaSettings,
-    /// How batches are made.
-    pub postgres: PostgresSettings,
+    /// The settings, which a reload may change.
+    pub settings: Wanted<ConsumerSettings>,
     /// What the client calls itself to Kafka.
     pub client_id: String,
     /// How long stopping may take.
@@ -77,9 +95,21 @@ pub struct ConsumerParts {
 pub struct Consumer {
     parts: ConsumerParts,
     fault: Fault,
+    /// In use: what is wanted may be refused.
+    settings: Arc<ConsumerSettings>,
+    /// What is used as soon as the thread that reads has ended.
+    next: Option<Next>,
+    /// Whether there ever was a client: a failure to make another one ends no process that works.
+    has_worked: bool,
     /// Ends the reading thread when it is dropped.
     reading: Option<Reading>,
     stopping: bool,
+}
+
+/// Settings that were taken, with the client that is made of them.
+struct Next {
+    source: KafkaSource,
+    renewal: Renewal<ConsumerSettings>,
 }
 
 /// A running thread; dropped, it is told to end.
@@ -95,32 +125,85 @@ impl Consumer {
     /// A consumer of these parts.
     pub fn new(parts: ConsumerParts, fault: Fault) -> Self {
         Self {
+            settings: parts.settings.latest(),
             parts,
             fault,
+            next: None,
+            has_worked: false,
             reading: None,
             stopping: false,
         }
+    }
+
+    fn new_source(&self, kafka: &KafkaSettings) -> Result<KafkaSource, String> {
+        let parts = &self.parts;
+        KafkaSource::new(kafka, &parts.client_id, &parts.metrics, &parts.log)
+            .map_err(|problem| client_problem(&problem))
+    }
+
+    /// Takes over what a reload wants, after what was read is stored. The new client is made before the old one is let go.
+    fn reconfigure(&mut self) {
+        let Some(renewal) = self.parts.settings.take() else {
+            return;
+        };
+        match self.new_source(&renewal.settings.kafka) {
+            Ok(source) => {
+                info!(
+                    self.parts.log,
+                    "Kafka or batch settings changed, reading anew"
+                );
+                self.next = Some(Next { source, renewal });
+                // The thread ends in order, and its end starts the next one.
+                self.reading = None;
+            }
+            Err(problem) => {
+                error!(self.parts.log, "Kafka settings can't be used, reading goes on with those before; see kafka.* and send SIGHUP again";
+                    "reason" => &problem);
+                renewal.refuse(problem);
+            }
+        }
+    }
+
+    /// Returns the client to read with, subscribed.
+    fn next_source(&mut self) -> Result<KafkaSource, String> {
+        let (source, renewal) = match self.next.take() {
+            Some(Next { source, renewal }) => (source, Some(renewal)),
+            None => (self.new_source(&self.settings.kafka)?, None),
+        };
+        source
+            .subscribe()
+            .map_err(|problem| client_problem(&problem))?;
+        if let Some(renewal) = renewal {
+            self.settings = Arc::clone(&renewal.settings);
+            renewal.confirm();
+        }
+        Ok(source)
     }
 
     fn begin(&mut self, ctx: &mut Context<Self>) {
         let stop = Arc::new(AtomicBool::new(false));
         // A thread that outlived a failure of this actor is told to end here.
         self.reading = Some(Reading(Arc::clone(&stop)));
-        let parts = &self.parts;
-        parts.pulse.beat();
-        let source = KafkaSource::new(&parts.kafka, &parts.client_id, &parts.metrics, &parts.log);
-        let source = match source {
+        self.parts.pulse.beat();
+        let source = match self.next_source() {
             Ok(source) => source,
             Err(problem) => {
-                self.fault.refuse(client_problem(&problem));
+                // As when a file that kafka.options name is being replaced.
+                if self.has_worked {
+                    self.fault.raise(problem);
+                } else {
+                    self.fault.refuse(problem);
+                }
                 return ctx.stop();
             }
         };
+        self.has_worked = true;
+        let parts = &self.parts;
         let reader = Reader::new(
             source,
             Parts {
-                topic: &parts.kafka.topic,
-                postgres: &parts.postgres,
+                topic: &self.settings.kafka.topic,
+                postgres: &self.settings.postgres,
                 patience: parts.patience,
                 writers: parts.writers.clone(),
                 stop: Arc::clone(&stop),
@@ -179,6 +262,7 @@ impl Actor for Consumer {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.add_stream(self.parts.settings.changes());
         self.begin(ctx);
     }
 
@@ -189,20 +273,10 @@ impl Actor for Consumer {
 
 impl Supervised for Consumer {}
 
-impl Handler<Delivery<ConsumerControl>> for Consumer {
-    type Result = ();
-
-    fn handle(&mut self, control: Delivery<ConsumerControl>, _: &mut Self::Context) {
-        match control.message {
-            ConsumerControl::Reconfigure(kafka, postgres) => {
-                info!(
-                    self.parts.log,
-                    "Kafka or batch settings changed, reading anew"
-                );
-                (self.parts.kafka, self.parts.postgres) = (kafka, postgres);
-                // The thread ends in order, and its end starts the next one.
-                self.reading = None;
-            }
+impl StreamHandler<Changed> for Consumer {
+    fn handle(&mut self, _: Changed, _: &mut Self::Context) {
+        if !self.stopping {
+            self.reconfigure();
         }
     }
 }

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     assignment::{Assignment, Take},
     clocks::ClockWatch,
-    lane::Lane,
+    lane::{Lane, lane_of},
     source::{Change, Source},
     standstill::Standstill,
 };
@@ -129,15 +129,11 @@ impl<S: Source> Reader<S> {
     /// # Errors
     /// If the Kafka client has failed for good.
     pub async fn run(mut self) -> Result<(), String> {
-        while !self.stopping() {
+        while !self.stop.load(Ordering::Relaxed) {
             self.turn().await?;
         }
         self.finish().await;
         Ok(())
-    }
-
-    fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
     }
 
     fn lane(&mut self, partition: i32) -> &mut Lane {
@@ -381,9 +377,4 @@ impl<S: Source> Reader<S> {
             warn!(self.log, "the Kafka client refused an order"; "order" => what, "error" => %problem);
         }
     }
-}
-
-/// Which of so many lanes a partition has.
-pub(super) fn lane_of(partition: i32, lanes: usize) -> usize {
-    partition.unsigned_abs() as usize % lanes.max(1)
 }

@@ -28,7 +28,7 @@ pub use self::{
     error::{SessionError, StoreError},
     expected::Difference,
     server::Unfit,
-    session::{SchemaText, migrate},
+    session::{SchemaText, migrate, try_out},
     sqlstate::Remedy,
 };
 pub(crate) use self::{

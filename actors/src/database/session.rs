@@ -82,6 +82,21 @@ pub async fn migrate(
     Ok(())
 }
 
+/// Reads what a session needs from disk, without a connection: what can't be used is known before anything is changed.
+///
+/// # Errors
+/// If a certificate or a key can't be used, or the URL is none that the driver takes.
+pub fn try_out(settings: &PostgresSettings) -> Result<(), SessionError> {
+    let Some(url) = &settings.url else {
+        return Ok(());
+    };
+    secure::connector(url)?;
+    for server in url.servers() {
+        configure(&server.url, url.ssl_mode())?;
+    }
+    Ok(())
+}
+
 /// Connects to the first server that takes writes, each in its turn, and gives its name.
 pub(super) async fn connect(
     settings: &PostgresSettings,

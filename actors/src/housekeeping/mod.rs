@@ -26,11 +26,11 @@ pub use self::{
 };
 use crate::{
     database::{ROLLUP_LOCK, SchemaText, SessionError},
-    intake::Delivery,
     metrics::Metrics,
     retry::Retry,
     supervision::{Fault, Stop},
     time::wall_clock,
+    wanted::{Changed, Wanted},
 };
 
 /// From the end of one pass to the next.
@@ -72,50 +72,41 @@ fn sites_of(notes: &[Row]) -> Option<Vec<i32>> {
     Some(sites)
 }
 
-/// What the settings actor tells the housekeeper.
-pub enum HousekeepingControl {
-    /// Use these settings from now on, with a new connection.
-    Reconfigure(Box<PostgresSettings>),
-}
-
 /// Keeps the tables in order.
 pub struct Housekeeper {
-    settings: PostgresSettings,
+    wanted: Wanted<PostgresSettings>,
     schema: SchemaText,
     /// Absent while a pass is under way, and without a session.
     keeper: Option<Keeper>,
-    /// The next pass; absent while one is under way.
+    /// The next pass, or the one that is under way.
     next: Option<SpawnHandle>,
     retry: Retry,
     /// Whether the last pass failed: one log line for each change.
     failing: bool,
     /// Whether the clocks differed at the last look: one log line for each change.
     clocks_differ: bool,
-    /// Counts the settings: a pass that began under others keeps no session.
-    generation: u64,
     metrics: Metrics,
     log: Logger,
     fault: Fault,
 }
 
 impl Housekeeper {
-    /// A housekeeper of the database of `settings`.
+    /// A housekeeper of the database of these settings.
     pub fn new(
-        settings: PostgresSettings,
+        wanted: Wanted<PostgresSettings>,
         schema: SchemaText,
         metrics: Metrics,
         log: Logger,
         fault: Fault,
     ) -> Self {
         Self {
-            settings,
+            wanted,
             schema,
             keeper: None,
             next: None,
             retry: Retry::for_connections(),
             failing: false,
             clocks_differ: false,
-            generation: 0,
             metrics,
             log,
             fault,
@@ -126,8 +117,9 @@ impl Housekeeper {
     fn work(&mut self, ctx: &mut Context<Self>) {
         fail::fail_point!("housekeeping::work");
         self.next = None;
-        let (keeper, generation) = (self.keeper.take(), self.generation);
-        let (settings, schema) = (self.settings.clone(), SchemaText::clone(&self.schema));
+        let keeper = self.keeper.take();
+        let settings = (*self.wanted.latest()).clone();
+        let schema = SchemaText::clone(&self.schema);
         let (log, begin) = (self.log.clone(), Instant::now());
         let pass = async move {
             let mut keeper = match keeper {
@@ -138,27 +130,29 @@ impl Housekeeper {
             let done = keeper.pass(clocks).await?;
             Ok::<_, SessionError>((keeper, done, clocks))
         };
-        ctx.spawn(pass.into_actor(self).map(move |end, me, ctx| {
+        let pass = pass.into_actor(self).map(move |end, me: &mut Self, ctx| {
             let after = match end {
                 Ok((keeper, done, clocks)) => {
                     me.hear(clocks);
-                    me.keeper = Some(keeper).filter(|_| generation == me.generation);
+                    me.keeper = Some(keeper);
                     let more = done.is_some_and(|done| done.more);
                     me.told(done);
-                    match (generation == me.generation, more) {
-                        (false, _) => Duration::ZERO,
-                        (true, true) => (begin.elapsed() * REST).min(PAUSE),
-                        (true, false) => PAUSE,
+                    if more {
+                        (begin.elapsed() * REST).min(PAUSE)
+                    } else {
+                        PAUSE
                     }
                 }
-                Err(problem) if problem.is_final() => {
+                // Where a reload has led to this database, the process goes on with the rest of its work.
+                Err(problem) if problem.is_final() && !me.wanted.has_changed_ever() => {
                     me.fault.refuse(problem);
                     return ctx.stop();
                 }
                 Err(problem) => me.failed(&problem),
             };
             me.next = Some(ctx.run_later(after, Self::work));
-        }));
+        });
+        self.next = Some(ctx.spawn(pass));
     }
 
     fn told(&mut self, done: Option<Done>) {
@@ -207,27 +201,26 @@ impl Actor for Housekeeper {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         (self.keeper, self.next) = (None, None);
+        ctx.add_stream(self.wanted.changes());
         self.work(ctx);
     }
 }
 
 impl Supervised for Housekeeper {}
 
-impl Handler<Delivery<HousekeepingControl>> for Housekeeper {
-    type Result = ();
-
-    fn handle(&mut self, control: Delivery<HousekeepingControl>, ctx: &mut Self::Context) {
-        match control.message {
-            HousekeepingControl::Reconfigure(settings) => {
-                self.settings = *settings;
-                self.generation += 1;
-                self.keeper = None;
-                if let Some(next) = self.next.take() {
-                    ctx.cancel_future(next);
-                    self.work(ctx);
-                }
-            }
+impl StreamHandler<Changed> for Housekeeper {
+    /// What is under way is rolled back, and begun anew with the new settings.
+    fn handle(&mut self, _: Changed, ctx: &mut Self::Context) {
+        let Some(renewal) = self.wanted.take() else {
+            return;
+        };
+        self.keeper = None;
+        if let Some(next) = self.next.take() {
+            ctx.cancel_future(next);
         }
+        self.retry.reset();
+        self.work(ctx);
+        renewal.confirm();
     }
 }
 

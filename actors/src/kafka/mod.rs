@@ -1,6 +1,7 @@
-//! What the publisher and the consumer share: the client's properties, and knowing whether Kafka answers.
+//! What the publisher and the consumer share: the clients' properties, and knowing whether Kafka answers.
 
 mod durability;
+mod properties;
 mod token;
 
 use std::error::Error;
@@ -13,99 +14,21 @@ use std::time::{Duration, Instant};
 
 use prometheus::IntGauge;
 use rdkafka::{
-    ClientConfig, ClientContext, Statistics,
+    ClientContext, Statistics,
     client::OAuthToken,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{BaseProducer, DeliveryResult, ProducerContext},
     types::RDKafkaConfRes,
 };
-use sitewatch_config::{KafkaSettings, Sasl};
+use sitewatch_config::KafkaSettings;
 use slog::{Logger, debug, info, warn};
 
 pub use self::durability::{RiskGauge, Watch};
+use self::properties::admin;
+pub use self::properties::try_out;
+pub(crate) use self::properties::{consumer, inspector, lookout, producer};
 use self::token::Tokens;
 use crate::model::printable;
-
-/// The properties that every client has: where the brokers are, how to get in, and what the user passes through.
-pub fn client_config(settings: &KafkaSettings, client_id: &str) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config
-        .set(
-            "bootstrap.servers",
-            settings.brokers.as_deref().unwrap_or_default(),
-        )
-        .set("client.id", client_id)
-        .set("log.connection.close", "false")
-        // Brokers close idle connections and DNS names of managed brokers move: come back soon, but not all at once.
-        .set("reconnect.backoff.ms", "100")
-        .set("reconnect.backoff.max.ms", "10000")
-        .set("socket.keepalive.enable", "true")
-        .set("statistics.interval.ms", "2000");
-    let protocol = match (&settings.tls, &settings.sasl) {
-        (None, None) => "plaintext",
-        (Some(_), None) => "ssl",
-        (None, Some(_)) => "sasl_plaintext",
-        (Some(_), Some(_)) => "sasl_ssl",
-    };
-    config.set("security.protocol", protocol);
-    if let Some(tls) = &settings.tls {
-        // What the files held when they were looked at: a client that is made later, after a failure, must not meet files
-        // that somebody is just about to replace.
-        if let Some(ca) = &tls.ca {
-            config.set("ssl.ca.pem", String::from_utf8_lossy(&ca.bytes));
-        }
-        if let Some(identity) = &tls.identity {
-            let pem = |bytes| String::from_utf8_lossy(bytes).into_owned();
-            config
-                .set("ssl.certificate.pem", pem(&identity.cert.bytes))
-                .set("ssl.key.pem", pem(&identity.key.bytes));
-            if let Some(password) = &identity.key_password {
-                config.set("ssl.key.password", password.reveal());
-            }
-        }
-    }
-    match &settings.sasl {
-        Some(Sasl::Password {
-            mechanism,
-            username,
-            password,
-        }) => {
-            config
-                .set("sasl.mechanisms", mechanism.as_str())
-                .set("sasl.username", username)
-                .set("sasl.password", password.reveal());
-        }
-        Some(Sasl::Token(_)) => {
-            config.set("sasl.mechanisms", "OAUTHBEARER");
-        }
-        None => {}
-    }
-    for (property, value) in settings.options.iter() {
-        config.set(property, value.reveal());
-    }
-    config
-}
-
-/// Makes clients from the settings and throws them away, without a connection: what librdkafka does not take is known before
-/// anything is changed.
-///
-/// # Errors
-/// What it does not take, without a value: any may be a secret.
-pub fn try_out(settings: &KafkaSettings) -> Result<(), String> {
-    let mut config = client_config(settings, "sitewatch-trial");
-    config
-        .remove("bootstrap.servers")
-        .set_log_level(RDKafkaLogLevel::Emerg);
-    let producer: Result<BaseProducer<Silent>, _> = config.create_with_context(Silent);
-    producer.map_err(|problem| client_problem(&problem))?;
-    config.set("group.id", &settings.group);
-    let consumer: Result<BaseConsumer<Silent>, _> = config.create_with_context(Silent);
-    consumer
-        .map(drop)
-        .map_err(|problem| client_problem(&problem))
-}
 
 /// Why there is no client, in words that hold no value of a setting.
 pub fn client_problem(problem: &KafkaError) -> String {
@@ -125,25 +48,6 @@ pub fn client_problem(problem: &KafkaError) -> String {
     format!(
         "the Kafka client can't be made from these settings (see kafka.* and kafka.options): {what}"
     )
-}
-
-/// Hears nothing: a trial is told by its end.
-struct Silent;
-
-impl ClientContext for Silent {
-    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
-
-    fn stats(&self, _: Statistics) {}
-
-    fn error(&self, _: KafkaError, _: &str) {}
-}
-
-impl ConsumerContext for Silent {}
-
-impl ProducerContext for Silent {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
 /// How librdkafka begins when it has asked in vain for a token.
@@ -172,7 +76,6 @@ pub struct Reachability {
 impl Reachability {
     /// Not known yet.
     pub fn new(log: Logger, gauge: IntGauge) -> Arc<Self> {
-        gauge.set(0);
         Arc::new(Self {
             state: AtomicU8::new(UNKNOWN),
             last_complaint: Mutex::default(),
@@ -181,6 +84,12 @@ impl Reachability {
             gauge,
             log,
         })
+    }
+
+    /// Shows what is known in the gauge from now on, in the place of an earlier client.
+    pub fn show(&self) {
+        let up = self.state.load(Ordering::Acquire) == UP;
+        self.gauge.set(up.into());
     }
 
     /// Kafka has answered.

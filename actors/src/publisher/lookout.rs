@@ -19,7 +19,7 @@ use sitewatch_config::KafkaSettings;
 use slog::debug;
 
 use super::outside::PartitionLag;
-use crate::kafka::{Client, client_config, client_problem};
+use crate::kafka::{self, Client, client_problem};
 
 /// How long an answer may take. Nobody waits for it but the backlog.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -109,12 +109,8 @@ impl Lookout {
     }
 
     fn connect(&self) -> Result<BaseConsumer<Asking>, KafkaError> {
-        let mut config = client_config(&self.settings, &format!("{}-lookout", self.client_id));
-        config
-            .set("group.id", &self.settings.group)
-            .set("enable.auto.commit", "false")
-            .set("statistics.interval.ms", "0");
-        config.create_with_context(Asking(self.context.clone()))
+        let client_id = format!("{}-lookout", self.client_id);
+        kafka::lookout(&self.settings, &client_id).create_with_context(Asking(self.context.clone()))
     }
 }
 

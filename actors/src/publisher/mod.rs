@@ -13,6 +13,7 @@
 
 mod arrivals;
 mod disk_state;
+mod linking;
 mod lookout;
 mod outbox;
 mod outside;
@@ -28,8 +29,8 @@ mod yielding;
 use std::time::Duration;
 
 use actix::prelude::*;
-use sitewatch_config::{KafkaSettings, SpoolSettings};
-use slog::{Logger, error, info};
+use sitewatch_config::{KafkaSettings, Settings, SpoolSettings};
+use slog::{Logger, error};
 use tokio::time::Instant;
 
 use self::{
@@ -53,23 +54,38 @@ use crate::{
     model::Report,
     retry::Retry,
     supervision::{Fault, Stop},
+    wanted::{Changed, Wanted},
 };
+
+/// The settings of a publisher.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PublisherSettings {
+    /// The Kafka client's.
+    pub kafka: KafkaSettings,
+    /// The spool's. Its folder stays while the publisher lives.
+    pub spool: SpoolSettings,
+}
+
+impl PublisherSettings {
+    /// Those among the settings of a node.
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            kafka: settings.kafka.clone(),
+            spool: settings.spool.clone(),
+        }
+    }
+}
 
 /// What others tell the publisher.
 pub enum PublisherOrder {
-    /// Use these settings of Kafka from now on, with a new client.
-    Reconfigure(Box<KafkaSettings>),
-    /// Use these settings of the spool from now on; its folder stays.
-    Respool(SpoolSettings),
     /// The Kafka client has failed for good and must be replaced.
     ClientFailed(String),
 }
 
-/// How long an orderly end waits for a Kafka that does not answer: what it does not take stays in the spool.
-const DEAF_KAFKA: Duration = Duration::from_secs(1);
-
 /// Makes results durable and publishes them.
 pub struct Publisher<O: Outside = Real> {
+    wanted: Wanted<PublisherSettings>,
+    /// In use, as is the spool's: what is wanted may be refused.
     kafka: KafkaSettings,
     spool: SpoolSettings,
     /// How long an orderly end may take.
@@ -78,6 +94,8 @@ pub struct Publisher<O: Outside = Real> {
     kept: Kept<O::Disk>,
     link: Option<O::Link>,
     ends: Option<Ends>,
+    /// Whether there ever was a client: a failure to make another one ends no process that works.
+    has_worked: bool,
     arrivals: Arrivals,
     outbox: Outbox,
     /// Counts the openings of the spool: the id of a record is valid within one opening only.
@@ -114,10 +132,8 @@ pub struct Publisher<O: Outside = Real> {
 
 /// What a publisher is made of.
 pub struct PublisherParts<O> {
-    /// The Kafka client's settings.
-    pub kafka: KafkaSettings,
-    /// The spool's settings.
-    pub spool: SpoolSettings,
+    /// The settings, which a reload may change.
+    pub settings: Wanted<PublisherSettings>,
     /// How long an orderly end may take.
     pub patience: Duration,
     /// Whether a backlog goes to Kafka no faster than it is stored. Without fresh results there is no reason to wait.
@@ -137,19 +153,22 @@ pub struct PublisherParts<O> {
 impl<O: Outside> Publisher<O> {
     /// A publisher of these parts.
     pub fn new(parts: PublisherParts<O>, fault: Fault) -> Self {
+        let PublisherSettings { kafka, spool } = (*parts.settings.latest()).clone();
         Self {
-            outbox: Outbox::new(window(&parts.kafka)),
+            outbox: Outbox::new(window(&kafka)),
             yields: parts.yields,
             yielding: Yielding::default(),
-            throttle: throttle(&parts.kafka),
+            throttle: throttle(&kafka),
             looking: false,
-            kafka: parts.kafka,
-            spool: parts.spool,
+            wanted: parts.settings,
+            kafka,
+            spool,
             patience: parts.patience,
             outside: parts.outside,
             kept: Kept::default(),
             link: None,
             ends: None,
+            has_worked: false,
             arrivals: Arrivals::default(),
             opening: 0,
             delivered: Vec::new(),
@@ -168,36 +187,6 @@ impl<O: Outside> Publisher<O> {
             log: parts.log,
             fault,
         }
-    }
-
-    /// Makes the Kafka client, unless it outlived a failure of this actor.
-    fn connect(&mut self, ctx: &mut Context<Self>) {
-        if self.link.is_some() {
-            return;
-        }
-        let orders = self.orders.clone();
-        let ends = Ends::new(ctx.address().recipient(), move |reason| {
-            // A full intake holds the same news already.
-            let _ = orders.try_offer(PublisherOrder::ClientFailed(reason));
-        });
-        match self.outside.connect(&self.kafka, ends.clone()) {
-            Ok(link) => (self.link, self.ends) = (Some(link), Some(ends)),
-            Err(problem) => {
-                self.fault.refuse(problem);
-                ctx.stop();
-            }
-        }
-    }
-
-    /// Lets go of the client, soon: what it still had is told as failed, and sent again from the spool.
-    fn disconnect(&mut self) -> impl ActorFuture<Self, Output = ()> + use<O> {
-        let (link, patience) = (self.link.take(), DEAF_KAFKA.min(self.patience));
-        let closed = self.outside.offload(move || {
-            if let Some(link) = link {
-                link.close(patience);
-            }
-        });
-        closed.into_actor(self).map(|_, me: &mut Self, _| me.hear())
     }
 
     /// Takes in the result in hand. It stays in hand until that is done: the next life tries once more.
@@ -266,6 +255,7 @@ impl<O: Outside> Actor for Publisher<O> {
                 me.pulse.beat();
             }
         });
+        ctx.add_stream(self.wanted.changes());
         self.connect(ctx);
         // What an earlier life had begun is done again.
         self.arrivals.give_back();
@@ -306,28 +296,17 @@ impl<O: Outside> Handler<Wake> for Publisher<O> {
     }
 }
 
+impl<O: Outside> StreamHandler<Changed> for Publisher<O> {
+    fn handle(&mut self, _: Changed, ctx: &mut Self::Context) {
+        self.reconfigure(ctx);
+    }
+}
+
 impl<O: Outside> Handler<Delivery<PublisherOrder>> for Publisher<O> {
     type Result = ();
 
     fn handle(&mut self, order: Delivery<PublisherOrder>, ctx: &mut Self::Context) {
         match order.message {
-            PublisherOrder::Reconfigure(settings) => {
-                info!(self.log, "Kafka settings changed, connecting anew");
-                self.kafka = *settings;
-                self.outbox.set_window(window(&self.kafka));
-                self.throttle = throttle(&self.kafka);
-                let closed = self
-                    .disconnect()
-                    .map(|(), me: &mut Self, ctx: &mut Context<Self>| {
-                        me.connect(ctx);
-                        me.plan_next(ctx);
-                    });
-                ctx.wait(closed);
-            }
-            PublisherOrder::Respool(settings) => {
-                let dir = std::mem::take(&mut self.spool.dir);
-                self.spool = SpoolSettings { dir, ..settings };
-            }
             PublisherOrder::ClientFailed(reason) => {
                 self.fault.raise(format!("Kafka client: {reason}"));
                 let closed = self

@@ -7,7 +7,8 @@ use slog::{debug, error, info, warn};
 use tokio::time::Instant;
 
 use super::{
-    DEAF_KAFKA, Publisher,
+    Publisher,
+    linking::DEAF_KAFKA,
     outbox::Lane,
     outside::{Link as _, Outside, What},
     spool::{Id, Limits},

@@ -21,7 +21,7 @@ use sitewatch_config::KafkaSettings;
 use slog::{Logger, warn};
 
 use crate::{
-    kafka::{Client, Reachability, RiskGauge, Watch, client_config},
+    kafka::{self, Client, Reachability, RiskGauge, Watch},
     metrics::Metrics,
 };
 
@@ -52,32 +52,6 @@ impl Producer {
         log: &Logger,
         ends: Ends,
     ) -> Result<Self, KafkaError> {
-        let mut config = client_config(settings, client_id);
-        config
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            // Never: librdkafka's default drops messages after five minutes of outage.
-            .set("message.timeout.ms", "0")
-            // Above the publisher's own window, which counts payloads only: that one is the bound.
-            .set(
-                "queue.buffering.max.messages",
-                settings
-                    .queue
-                    .max_messages
-                    .saturating_add(10_000)
-                    .to_string(),
-            )
-            .set(
-                "queue.buffering.max.kbytes",
-                (i64::from(settings.queue.max_kbytes) * 2)
-                    .min(i64::from(i32::MAX))
-                    .to_string(),
-            );
-        for (property, value) in [("linger.ms", "50"), ("compression.type", "zstd")] {
-            if !settings.options.contains_key(property) {
-                config.set(property, value);
-            }
-        }
         let reachability = Reachability::new(
             log.clone(),
             metrics.kafka_up.with_label_values(&["producer"]),
@@ -91,7 +65,8 @@ impl Producer {
             failing: AtomicBool::new(false),
             ends,
         };
-        let client = config.create_with_context(deliveries)?;
+        let client = kafka::producer(settings, client_id).create_with_context(deliveries)?;
+        reachability.show();
         let at_risk = RiskGauge::new(&metrics.kafka_topic_at_risk, "producer");
         let watch = Watch::start(settings, client_id, &reachability, at_risk, log);
         Ok(Self {

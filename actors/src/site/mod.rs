@@ -45,7 +45,7 @@ pub use self::{
     parts::Parts,
     prober::{Part, Prober},
     schedule::{Passed, Schedule},
-    sites::{Sites, SitesOrder},
+    sites::{SiteList, Sites},
     surroundings::Surroundings,
     trial::Checked,
 };

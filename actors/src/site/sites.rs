@@ -9,20 +9,19 @@ use slog::{Logger, debug, info};
 
 use super::{Site, Surroundings};
 use crate::{
-    intake::{Delivery, Intake},
+    intake::Intake,
     model::Report,
     supervision::{Children, Ended, Exit, Fault, Life, Stop, Supervision, Unborn},
+    wanted::{Changed, Wanted},
 };
 
-/// What the settings actor tells the sites.
-pub enum SitesOrder {
-    /// These are the sites from now on. Those that did not change are left alone.
-    Replace(Vec<Arc<SiteSettings>>),
-}
+/// The sites to be checked.
+pub type SiteList = Vec<Arc<SiteSettings>>;
 
 /// Starts, stops and replaces site actors.
 pub struct Sites {
-    sites: Vec<Arc<SiteSettings>>,
+    wanted: Wanted<SiteList>,
+    sites: SiteList,
     around: Arc<Surroundings>,
     results: Intake<Report>,
     workers: Vec<ArbiterHandle>,
@@ -39,7 +38,7 @@ pub struct Sites {
 impl Sites {
     /// The group of these sites on these worker threads (at least one).
     pub fn new(
-        sites: Vec<Arc<SiteSettings>>,
+        wanted: Wanted<SiteList>,
         around: Arc<Surroundings>,
         results: Intake<Report>,
         workers: Vec<ArbiterHandle>,
@@ -56,7 +55,8 @@ impl Sites {
             metrics: around.metrics.clone(),
         });
         Self {
-            sites,
+            sites: (*wanted.latest()).clone(),
+            wanted,
             around,
             results,
             workers,
@@ -79,6 +79,7 @@ impl Sites {
         self.load.fill(0);
         self.places.clear();
         ctx.add_stream(ends);
+        ctx.add_stream(self.wanted.changes());
         for site in self.sites.clone() {
             self.start(&site);
         }
@@ -112,7 +113,8 @@ impl Sites {
         }
     }
 
-    fn replace(&mut self, sites: Vec<Arc<SiteSettings>>) {
+    /// Takes over what a reload wants. Sites that did not change are left alone.
+    fn replace(&mut self, sites: SiteList) {
         // First of all, so that a life after a failure in the middle starts with these too.
         let old = std::mem::replace(&mut self.sites, sites);
         fail::fail_point!("sites::reload");
@@ -161,13 +163,14 @@ impl StreamHandler<Ended> for Sites {
     }
 }
 
-impl Handler<Delivery<SitesOrder>> for Sites {
-    type Result = ();
-
-    fn handle(&mut self, order: Delivery<SitesOrder>, _: &mut Self::Context) {
-        match order.message {
-            SitesOrder::Replace(sites) if !self.stopping => self.replace(sites),
-            SitesOrder::Replace(_) => {}
+impl StreamHandler<Changed> for Sites {
+    fn handle(&mut self, _: Changed, _: &mut Self::Context) {
+        if self.stopping {
+            return;
+        }
+        if let Some(renewal) = self.wanted.take() {
+            self.replace((*renewal.settings).clone());
+            renewal.confirm();
         }
     }
 }

@@ -160,6 +160,7 @@ fn the_faults_do_happen() {
         ("a check is interrupted", 30),
         ("a result is accepted", 5_000),
         ("a site is replaced", 100),
+        ("settings are reloaded", 100),
         ("a slot is missed", 1000),
         ("a turn at a disk panics", 50),
         ("a turn at a disk panics at its end", 30),

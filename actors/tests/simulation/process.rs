@@ -20,6 +20,7 @@ use sitewatch_actors::{
     intake::Intake,
     metrics::Metrics,
     supervision::{Supervision, Unborn},
+    wanted::{Offer, way},
     writer::Writer,
 };
 use sitewatch_config::{BatchSettings, PostgresSettings, RestartSettings};
@@ -82,16 +83,18 @@ impl Process {
             },
             metrics: self.metrics.clone(),
         });
-        let (mut intakes, mut writers) = (Vec::new(), Vec::new());
+        let (mut intakes, mut writers, mut offers) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..1 + world.below(3) {
             let unborn = Unborn::<Writer<FakeStore>>::default();
             intakes.push(Intake::new(unborn.address().recipient(), 2));
             let store = FakeStore(Rc::clone(&self.database));
+            let (offer, settings) = way(PostgresSettings::default());
+            offers.push(offer);
             let (metrics, log) = (self.metrics.clone(), self.log.clone());
             // Dropped with this life.
             let (alive, stop) = oneshot::channel();
             let life = unborn.live(
-                |fault| Writer::new(store, Pulse::default(), metrics, log, fault),
+                |fault| Writer::new(store, settings, Pulse::default(), metrics, log, fault),
                 Arc::clone(&supervision),
                 stop,
             );
@@ -127,7 +130,22 @@ impl Process {
                 sleep(world.millis(500)).await;
             }
         };
-        future::select(future::select_all(writers), pin!(reading)).await;
+        let (reading, reloading) = (pin!(reading), pin!(self.reload(&offers)));
+        let living = future::select(future::select_all(writers), reading);
+        future::select(living, reloading).await;
+    }
+
+    /// Gives the writers other settings now and then, whatever they are doing: each lets go of its session.
+    async fn reload(&self, offers: &[Offer<PostgresSettings>]) {
+        loop {
+            sleep(self.world.millis(20_000)).await;
+            if self.world.has_faults() {
+                self.world.count("settings are reloaded");
+                for offer in offers {
+                    offer.send(PostgresSettings::default());
+                }
+            }
+        }
     }
 
     /// Some lives end in order.

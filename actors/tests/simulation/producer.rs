@@ -22,11 +22,12 @@ use sitewatch_actors::{
     metrics::Metrics,
     model::{CheckResult, ErrorKind, Report, Slot},
     publisher::{
-        Ends, OpenDisk, Outside, Publisher, PublisherParts,
+        Ends, OpenDisk, Outside, Publisher, PublisherParts, PublisherSettings,
         spool::{DiskFault, Limits, MemoryDisk, Spool},
     },
-    site::{Clock, Sites, SitesOrder, Surroundings},
+    site::{Clock, Sites, Surroundings},
     supervision::{Exit, Supervision, Unborn},
+    wanted::{Wanted, way},
 };
 use sitewatch_config::{KafkaSettings, QueueSettings, RestartSettings, SpoolSettings, WhenFull};
 use slog::Logger;
@@ -110,19 +111,21 @@ impl Producer {
         let publisher = Unborn::<Publisher<Machine>>::default();
         let results = Intake::<Report>::new(publisher.address().recipient(), 8);
         let parts = PublisherParts {
-            kafka: KafkaSettings {
-                queue: QueueSettings {
-                    max_messages: 20,
-                    max_kbytes: 64,
+            settings: Wanted::fixed(PublisherSettings {
+                kafka: KafkaSettings {
+                    queue: QueueSettings {
+                        max_messages: 20,
+                        max_kbytes: 64,
+                    },
+                    ..KafkaSettings::default()
                 },
-                ..KafkaSettings::default()
-            },
-            spool: SpoolSettings {
-                dir: "simulated".into(),
-                max_bytes: 30_000 + world.below(200_000),
-                when_full: WhenFull::Block,
-                sync_interval: world.millis(60),
-            },
+                spool: SpoolSettings {
+                    dir: "simulated".into(),
+                    max_bytes: 30_000 + world.below(200_000),
+                    when_full: WhenFull::Block,
+                    sync_interval: world.millis(60),
+                },
+            }),
             patience: Duration::from_secs(300),
             yields: true,
             outside: Machine {
@@ -180,13 +183,13 @@ impl Producer {
         ));
         let mut known = sites(self.number, world);
         let group = Unborn::<Sites>::default();
-        let orders = Intake::new(group.address().recipient(), 4);
+        let (offer, wanted) = way(known.clone());
         let (stop, stopped) = oneshot::channel();
-        let (first, shared) = (known.clone(), Arc::clone(&around));
+        let shared = Arc::clone(&around);
         let group = group.live(
             move |fault| {
                 let workers = vec![Arbiter::current()];
-                Sites::new(first, shared, results, workers, restart, fault)
+                Sites::new(wanted, shared, results, workers, restart, fault)
             },
             supervision,
             stopped,
@@ -204,7 +207,7 @@ impl Producer {
                         .borrow_mut()
                         .begin(life, &known[one], around.clock.now());
                     world.count("a site is replaced");
-                    orders.offer(SitesOrder::Replace(known.clone())).await;
+                    offer.send(known.clone());
                 }
             }
             let end = if world.has_faults() {

@@ -18,7 +18,7 @@ use slog::{Logger, debug};
 use thiserror::Error;
 
 use super::{
-    super::{client_config, client_problem},
+    super::{admin, client_problem},
     finding::{Configs, Seen, Unread},
 };
 use crate::model::printable;
@@ -58,9 +58,7 @@ pub(super) fn look(
     is_over: &dyn Fn() -> bool,
     log: &Logger,
 ) -> Result<Seen, LookError> {
-    let mut config = client_config(settings, client_id);
-    config.set("statistics.interval.ms", "0");
-    let admin: AdminClient<Quiet> = config
+    let admin: AdminClient<Quiet> = admin(settings, client_id)
         .create_with_context(Quiet(log.clone()))
         .map_err(LookError::Client)?;
     let topic = &settings.topic;
