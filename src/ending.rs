@@ -129,8 +129,9 @@ impl Interruption {
 
 /// Ends the process without a look at anything that could wait: no destructor, no `atexit`, no flush.
 fn end_at_once(signal: SignalKind) -> ! {
-    // It ends in order by itself, with nobody waiting.
+    // They end in order by themselves, with nobody waiting.
     standalone::ask_servers_to_end();
+    standalone::give_terminal_back();
     signal_hook::low_level::exit(Failure::interrupted(signal).code().into())
 }
 

@@ -22,7 +22,11 @@ use sitewatch_actors::{
 use sitewatch_config::{Migrate, PostgresSettings, Settings};
 use slog::{Logger, info, warn};
 
-pub(crate) use self::{command::with_database, running::ask_servers_to_end, watch::ResultsView};
+pub(crate) use self::{
+    command::with_database,
+    running::ask_servers_to_end,
+    watch::{ResultsView, give_terminal_back},
+};
 use self::{
     folder::{DataDir, STANDALONE, Taken},
     keeper::Kept,

@@ -167,7 +167,7 @@ impl<S: Store> Handler<Delivery<WriterOrder>> for Writer<S> {
 impl<S: Store> StreamHandler<Changed> for Writer<S> {
     /// Wakes an idle worker. One at work hears of the change in each of its waits.
     fn handle(&mut self, _: Changed, ctx: &mut Self::Context) {
-        self.work(ctx, async |worker| worker.connect_once().await);
+        self.work(ctx, async |worker| worker.follow().await);
     }
 }
 

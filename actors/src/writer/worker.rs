@@ -87,6 +87,18 @@ impl<S: Store> Worker<S> {
         renewal.confirm();
     }
 
+    /// Goes over to what a reload wants, unless that was done before, and tries to connect.
+    ///
+    /// # Errors
+    /// As of [`Worker::connect_once`].
+    pub(super) async fn follow(&mut self) -> Result<(), SessionError> {
+        self.renew();
+        if self.session.is_none() && self.not_before.is_none() {
+            return self.connect_once().await;
+        }
+        Ok(())
+    }
+
     /// One try to connect. It ends early when other settings are wanted.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 
+pub(crate) use self::screen::give_terminal_back;
 use self::{
     feed::Feed,
     screen::{Screen, is_table_possible},

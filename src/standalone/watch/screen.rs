@@ -1,6 +1,14 @@
 //! The terminal: the table has the alternate screen, so that what was there before comes back at the end.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
 
 use super::table::{Size, Table};
 
@@ -12,6 +20,27 @@ const USUAL: Size = Size {
     columns: 80,
     rows: 24,
 };
+
+/// Whether the terminal shows the table, for an end that runs no destructor.
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+/// How long such an end waits for a terminal that takes nothing.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// Gives the terminal back as it was, if the table is shown.
+pub(crate) fn give_terminal_back() {
+    if !IS_TAKEN.load(Ordering::Relaxed) {
+        return;
+    }
+    let (written, end) = mpsc::channel();
+    // Past the lock of standard output, which a thread may hold that waits for the terminal.
+    let writing = thread::Builder::new().spawn(move || {
+        let _ = rustix::io::write(io::stdout(), LEAVE.as_bytes());
+        let _ = written.send(());
+    });
+    if writing.is_ok() {
+        let _ = end.recv_timeout(FAREWELL);
+    }
+}
 
 /// Whether standard output is a terminal on which text can be put in a place.
 pub(super) fn is_table_possible() -> bool {
@@ -29,6 +58,7 @@ impl Screen {
         // https://no-color.org: any value but an empty one.
         let has_colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let screen = Self { has_colours };
+        IS_TAKEN.store(true, Ordering::Relaxed);
         write(ENTER)?;
         Ok(screen)
     }
@@ -44,6 +74,7 @@ impl Drop for Screen {
     fn drop(&mut self) {
         // A terminal that is gone needs no more.
         let _ = write(LEAVE);
+        IS_TAKEN.store(false, Ordering::Relaxed);
     }
 }
 

@@ -101,8 +101,23 @@ impl Terminal {
     fn end(mut self) -> String {
         let mut stdin = self.child.stdin.take().unwrap();
         stdin.write_all(b"\x03").unwrap();
-        let code = self.child.wait().unwrap().code();
-        assert_eq!(code, Some(0), "{}", self.shown());
+        self.ended(0)
+    }
+
+    /// Ends it by Ctrl-C again and again; gives all that it has shown.
+    fn end_at_once(mut self) -> String {
+        let mut stdin = self.child.stdin.take().unwrap();
+        while self.child.try_wait().unwrap().is_none() {
+            // It may end meanwhile.
+            let _ = stdin.write_all(b"\x03");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.ended(130)
+    }
+
+    fn ended(&mut self, code: i32) -> String {
+        let found = self.child.wait().unwrap().code();
+        assert_eq!(found, Some(code), "{}", self.shown());
         self.reader.take().unwrap().join().unwrap();
         String::from_utf8_lossy(&self.seen.lock().unwrap()).into_owned()
     }
@@ -120,6 +135,18 @@ async fn a_terminal_has_the_table_in_place_and_is_given_back() {
         shown.trim_end().ends_with("\x1b[?25h\x1b[?1049l"),
         "{shown}"
     );
+}
+
+#[actix_rt::test]
+async fn a_terminal_is_given_back_by_a_second_signal_too() {
+    let (folder, web) = (folder(), Web::start());
+    write_settings(folder.path(), &web);
+    let terminal = Terminal::start(folder.path());
+    terminal.shows("✓ up").await;
+    let shown = terminal.end_at_once();
+    // What follows is the terminal's echo of more signals.
+    let (taken, given) = (shown.rfind("\x1b[?1049h"), shown.rfind("\x1b[?1049l"));
+    assert!(given > taken, "{shown}");
 }
 
 #[actix_rt::test]
