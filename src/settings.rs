@@ -153,6 +153,8 @@ pub(crate) struct SettingsActor {
     pub(crate) overlay: Overlay,
     pub(crate) in_force: InForce,
     pub(crate) offers: Offers,
+    /// The settings of Kafka with which all actors have worked last: what a restarted group starts from after a refusal.
+    pub(crate) proven: KafkaSettings,
     /// The wait for the actors' answers to the last reload.
     pub(crate) confirming: Option<SpawnHandle>,
     pub(crate) logging: LogControl,
@@ -243,7 +245,15 @@ impl SettingsActor {
                 error!(me.log, "settings not reloaded in whole: an actor goes on with those before"; "actor" => actor, "reason" => reason);
             }
             if refusals.is_empty() {
+                me.proven = me.in_force.get().kafka;
                 info!(me.log, "settings reloaded"; "sites" => sites, "took_ms" => begun.elapsed().as_millis());
+            }
+            if !refusals.is_empty() {
+                let kafka = me.proven.clone();
+                me.in_force.set(Settings {
+                    kafka,
+                    ..me.in_force.get()
+                });
             }
             let result = if refusals.is_empty() { "ok" } else { "refused" };
             me.metrics.reloads.with_label_values(&[result]).inc();

@@ -313,6 +313,7 @@ impl Tree {
         let offers = std::mem::take(&mut plan.offers);
         let (role, sources, overlay) = (self.role, self.sources.clone(), Arc::clone(&self.overlay));
         let (in_force, logging) = (self.in_force.clone(), self.logging.clone());
+        let proven = settings.kafka.clone();
         let (metrics, log) = (self.metrics.clone(), self.log.clone());
         plan.specs.push(
             self.child("settings", settings, Unborn::default(), move |fault| {
@@ -322,6 +323,7 @@ impl Tree {
                     overlay,
                     in_force,
                     offers,
+                    proven,
                     confirming: None,
                     logging,
                     metrics,

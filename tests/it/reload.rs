@@ -237,6 +237,50 @@ async fn a_reload_that_can_not_work_changes_nothing() {
 }
 
 #[actix_rt::test]
+async fn a_client_that_can_not_be_made_leaves_the_one_before_at_work() {
+    let (world, web) = (World::new("no_client").await, Web::start());
+    world.create_topic(1).await;
+    let (produces, consumes) = (free_port(), free_port());
+    let settings = |port: u16, options: &str| {
+        format!(
+            "node: {{ listen: '127.0.0.1:{port}', restart: {{ max: 1, base: 10ms }} }}
+kafka: {{ options: {{ {options} }} }}\ndefaults: {{ interval: 1s }}\nsites: [{{ name: a, url: '{}' }}]\n",
+            web.url("/up")
+        )
+    };
+    // The first one is that of the start.
+    let points = [(
+        "FAILPOINTS",
+        "publisher::client=1*off->1*return->off;consumer::client=1*off->1*return->off",
+    )];
+    let mut producer = world.node_with("producer", &settings(produces, ""), &points);
+    let mut consumer = world.node_with("consumer", &settings(consumes, ""), &points);
+    let rows = "SELECT count(*) FROM checks";
+    world.wait_for("rows", rows, 2).await;
+    for (node, port) in [(&producer, produces), (&consumer, consumes)] {
+        reload(node, &settings(port, "socket.timeout.ms: 30000"));
+        node.wait_for_log("settings not reloaded in whole").await;
+        let log = node.log();
+        assert!(log.contains("with those before; see kafka.*"), "{log}");
+        wait_for_metric(port, "sitewatch_reloads_total{result=\"refused\"}", 1).await;
+        assert!(!log.contains(RELOADED), "{log}");
+    }
+    let so_far = world.number(rows).await;
+    world.wait_for("more rows", rows, so_far + 2).await;
+    // Without another change: what was refused is offered again.
+    for node in [&producer, &consumer] {
+        node.signal("HUP");
+        node.wait_for_log(RELOADED).await;
+    }
+    let so_far = world.number(rows).await;
+    world.wait_for("more rows", rows, so_far + 2).await;
+    assert_eq!(producer.stop(), Some(0), "{}", producer.log());
+    world.wait_until_stored().await;
+    assert_eq!(consumer.stop(), Some(0), "{}", consumer.log());
+    world.assert_complete(1.0).await;
+}
+
+#[actix_rt::test]
 async fn a_reload_to_a_database_that_can_not_be_used_ends_no_consumer() {
     let world = World::new("unusable").await;
     world.create_topic(1).await;

@@ -136,6 +136,7 @@ impl Consumer {
     }
 
     fn new_source(&self, kafka: &KafkaSettings) -> Result<KafkaSource, String> {
+        fail::fail_point!("consumer::client", |_| Err("injected fault".to_owned()));
         let parts = &self.parts;
         KafkaSource::new(kafka, &parts.client_id, &parts.metrics, &parts.log)
             .map_err(|problem| client_problem(&problem))

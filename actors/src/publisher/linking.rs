@@ -39,6 +39,7 @@ impl<O: Outside> Publisher<O> {
         kafka: &KafkaSettings,
         ctx: &Context<Self>,
     ) -> Result<(O::Link, Ends), String> {
+        fail::fail_point!("publisher::client", |_| Err("injected fault".to_owned()));
         let orders = self.orders.clone();
         let ends = Ends::new(ctx.address().recipient(), move |reason| {
             // A full intake holds the same news already.
