@@ -590,12 +590,14 @@ ALTER TABLE site_revision ADD COLUMN IF NOT EXISTS failure_threshold int2, ADD C
 CREATE INDEX IF NOT EXISTS site_revision_cron ON site_revision (cron) WHERE cron IS NOT NULL;
 
 -- Each revision with the instant at which it ends, `infinity` for one that stands. One that ends where it begins is not there: nothing of it
--- was due, and it ends no other.
+-- was due, and it ends no other. Before version 10 messages had fewer bounds, and consumers of then may still run: what is beyond them here
+-- counts as if it were at them, so that no arithmetic overflows.
 CREATE OR REPLACE VIEW due_span AS
 SELECT site_id, location_id, since,
        coalesce(least(until, lead(since) OVER following), 'infinity') AS due_until,
        coalesce(lead(since) OVER following, 'infinity') AS next_since,
-       until, interval_us, cron, check_limit_us, run
+       until, least(greatest(interval_us, 1000), 3155760000000000) AS interval_us, cron,
+       least(greatest(check_limit_us, 0), 86400000000) AS check_limit_us, run
   FROM site_revision
  WHERE until IS NULL OR until > since
 WINDOW following AS (PARTITION BY site_id, location_id ORDER BY since);
@@ -796,9 +798,10 @@ $$;
 -- How many slots since + k * interval there are from lo to before hi.
 CREATE OR REPLACE FUNCTION slots_between(since timestamptz, interval_us int8, lo timestamptz, hi timestamptz) RETURNS int8
 LANGUAGE sql IMMUTABLE AS $$
+    -- In numbers without an end: an interval may be as long as an int8 is.
     SELECT CASE WHEN hi > greatest(lo, since) THEN
-        ((extract(epoch FROM hi - since) * 1000000)::int8 + interval_us - 1) / interval_us
-      - ((extract(epoch FROM greatest(lo, since) - since) * 1000000)::int8 + interval_us - 1) / interval_us
+        (div(extract(epoch FROM hi - since) * 1000000 + interval_us - 1, interval_us)
+       - div(extract(epoch FROM greatest(lo, since) - since) * 1000000 + interval_us - 1, interval_us))::int8
     ELSE 0 END
 $$;
 
@@ -857,7 +860,8 @@ LANGUAGE sql STABLE AS $$
     SELECT 100.0 * (u.up + u.degraded) / nullif(u.up + u.degraded + u.down, 0),
            100.0 * least(u.up + u.degraded + u.down, u.expected) / nullif(u.expected, 0),
            100.0 - 100.0 * least(u.up + u.degraded + u.down, u.expected) / nullif(u.expected, 0),
-           100.0 * extract(epoch FROM u.maintenance) / nullif(extract(epoch FROM to_time - from_time), 0),
+           CASE WHEN isfinite(from_time) AND isfinite(to_time)
+                THEN 100.0 * extract(epoch FROM u.maintenance) / nullif(extract(epoch FROM to_time - from_time), 0) END,
            coalesce(u.up + u.degraded + u.down, 0), u.expected
       FROM (SELECT site_id, 1 AS n FROM site WHERE name = site_name
             UNION ALL SELECT site_id, 2 FROM site_alias WHERE name = site_name ORDER BY n LIMIT 1) AS s
@@ -877,7 +881,8 @@ LANGUAGE sql STABLE SET jit = off AS $$
         SELECT over, u.site_id, u.up + u.degraded + u.down AS checks, u.down::float8 / nullif(u.up + u.degraded + u.down, 0) AS share
           FROM (SELECT o.sla_window AS over, array_agg(o.site_id) AS ids FROM objective o GROUP BY 1
                 UNION ALL SELECT over, ids FROM ids, (VALUES (interval '6 hours'), ('1 hour')) AS short (over)) AS range
-         CROSS JOIN LATERAL uptimes(at - over, at, ids) AS u
+         -- No window is longer than there have been computers, whatever was announced before version 10.
+         CROSS JOIN LATERAL uptimes(at - least(over, interval '100 years'), at, ids) AS u
          WHERE ids IS NOT NULL)
     SELECT o.name, o.sla_target, o.sla_window, 100 * (1 - f.share), f.checks, 100 * (1 - f.share / allowed), f.share / allowed,
            (SELECT share FROM failing WHERE over = '6 hours' AND failing.site_id = o.site_id LIMIT 1) / allowed,
@@ -900,7 +905,9 @@ SELECT s.name AS site,
        round(c.total_us / 1000.0, 3) AS total_ms,
        c.lateness_ms,
        d.detail,
-       coalesce((d.facts->>'attempts')::int4, CASE WHEN e.name = 'missed' THEN 0 ELSE 1 END) AS attempts
+       coalesce(CASE WHEN jsonb_typeof(d.facts->'attempts') = 'number'
+                     THEN least(greatest((d.facts->>'attempts')::numeric, 0), 2147483647)::int4 END,
+                CASE WHEN e.name = 'missed' THEN 0 ELSE 1 END) AS attempts
   FROM check_result c
   JOIN site s USING (site_id)
   JOIN location l USING (location_id)

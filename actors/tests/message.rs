@@ -1,5 +1,8 @@
 //! The published schema of the message and the code agree.
 
+#[path = "../../tests/support/bounds/mod.rs"]
+mod bounds;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use jsonschema::Validator;
@@ -140,6 +143,51 @@ fn schema_and_decoder_refuse_alike() {
         assert!(!validator().is_valid(&wrong), "the schema takes {wrong}");
         assert!(!read(&wrong), "the decoder takes {wrong}");
     }
+}
+
+/// Each bound of the schemas and one beyond, as a published validator of JSON Schema and as the decoder judge it.
+#[test]
+fn each_bound_of_the_schemas_is_the_decoders_and_the_reverse() {
+    let slot = Slot::from_micros(SLOT).to_string();
+    let checks = bounds::cases(bounds::CHECK, &bounds::check(&slot), &[]);
+    let revisions = bounds::cases(bounds::REVISION, &bounds::revision(), &["cron"]);
+    let calendar = ["interval_us", "phase_us", "until"];
+    let calendars = bounds::cases(bounds::REVISION, &bounds::calendar(), &calendar);
+    assert!(
+        checks.len() > 400 && revisions.len() > 150,
+        "{} and {}",
+        checks.len(),
+        revisions.len()
+    );
+    let day = Duration::from_secs(86_400);
+    let mut decoder = Decoder::new(day, day);
+    let mut wrong = Vec::new();
+    for (schema, cases) in [
+        (bounds::CHECK, checks),
+        (bounds::REVISION, revisions),
+        (bounds::REVISION, calendars),
+    ] {
+        let schema: Value = serde_json::from_str(schema).unwrap();
+        let validator = jsonschema::draft202012::options().build(&schema).unwrap();
+        for case in cases {
+            let decoded = decoder.decode((0, 0), None, &case.payload, Slot::from_micros(SLOT));
+            if decoded.is_ok() != case.is_kept {
+                wrong.push(format!(
+                    "the decoder, of {}: {:?}",
+                    case.name,
+                    decoded.err().map(|it| it.detail)
+                ));
+            }
+            // A slot of another time is for the consumer to judge, and the calendar's own meaning, too.
+            let beyond = case.name.starts_with("/slot = ");
+            if let Some(json) = case.json.filter(|_| !beyond)
+                && validator.is_valid(&json) != case.is_kept
+            {
+                wrong.push(format!("the schema, of {}", case.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 fn revision(due: Due) -> SiteRevision {

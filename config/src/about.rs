@@ -74,9 +74,8 @@ pub(crate) fn former_names(item: &Item<'_>) -> Vec<String> {
     const EXPECTED: &str = "the name that the site had, or a list of them";
     let names = item.texts(EXPECTED).unwrap_or_default();
     if names.len() > MOST_NAMES || names.iter().any(|name| name.len() > LONGEST_NAME) {
-        item.wrong::<()>(format!(
-            "at most {MOST_NAMES} names, each of at most {LONGEST_NAME} bytes"
-        ));
+        let expected = format!("at most {MOST_NAMES} names, each of at most {LONGEST_NAME} bytes");
+        return item.wrong(expected).unwrap_or_default();
     }
     names
 }

@@ -49,15 +49,19 @@ impl OptionsReader {
     }
 }
 
+/// The most labels of a site, its defaults' included: each check's message holds them all.
+const MOST_LABELS: usize = 256;
+
 fn labels(fields: &Fields<'_>, base: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut labels = base.clone();
     for (name, item) in fields.section("labels").entries() {
         match item.scalar() {
-            Some(text) if text.len() <= 256 && name.len() <= 64 => {
+            Some(text) if fits(name, 64) && fits(&text, 256) => {
                 labels.insert(name.clone(), text);
             }
             Some(_) => {
-                let expected = "a name of at most 64 and a text of at most 256 bytes";
+                let expected =
+                    "a name of at most 64 and a text of at most 256 bytes, both without NUL";
                 item.wrong::<()>(expected);
             }
             None => {
@@ -65,5 +69,18 @@ fn labels(fields: &Fields<'_>, base: &BTreeMap<String, String>) -> BTreeMap<Stri
             }
         }
     }
+    if labels.len() > MOST_LABELS
+        && let Some(item) = fields.item("labels")
+    {
+        item.found::<()>(
+            format!("{} labels, those of `defaults` included", labels.len()),
+            format!("at most {MOST_LABELS} labels"),
+        );
+    }
     labels
+}
+
+/// Whether the database takes a text.
+fn fits(text: &str, longest: usize) -> bool {
+    text.len() <= longest && !text.contains('\0')
 }

@@ -16,6 +16,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// The total time of a check is stored in microseconds, in 31 bits: 35 minutes.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
+/// The longest calendar that a message holds, in bytes.
+const LONGEST_CRON: usize = 256;
+
 /// When a site is checked, and how often before a failure counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct ScheduleOptions {
@@ -207,6 +210,9 @@ fn cron_of(item: &Item<'_>) -> Option<Cron> {
     const EXPECTED: &str =
         "five fields and a time zone, such as */5 8-18 * * MON-FRI Europe/Berlin";
     let text = item.text(EXPECTED)?;
+    if text.len() > LONGEST_CRON {
+        return item.wrong(format!("{EXPECTED}, of at most {LONGEST_CRON} bytes"));
+    }
     Cron::new(text)
         .or_else(|why| item.wrong(format!("{EXPECTED} ({why})")).ok_or(()))
         .ok()

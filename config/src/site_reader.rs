@@ -13,11 +13,16 @@ use crate::item::Item;
 use crate::mask::{mask_url, quote};
 use crate::options::SiteOptions;
 use crate::options_reader::OptionsReader;
+use crate::schedule::Resolve;
 use crate::site::{SharedOptions, Site};
 use crate::site_list::SiteList;
 use crate::site_url::{self, WrittenUrl};
 
+/// The longest name that a message holds, in bytes.
 const LONGEST_NAME: usize = 512;
+
+/// With `resolve: each` the address stands behind the name: `@` and at most 39 characters of an IPv6 address.
+const LONGEST_ADDRESS: usize = 40;
 
 /// Sites that come from the command line.
 pub(crate) struct Extras<'a> {
@@ -190,6 +195,14 @@ impl Sites<'_> {
             None => url.default_name(shared.options.request.hide_query),
         };
         let named = name_item.or(url_item);
+        let longest = longest_name(&shared.options);
+        let former_names = formerly.iter().flatten();
+        if let Some(long) = former_names.chain([&name]).find(|it| it.len() > longest) {
+            if let Some(named) = named {
+                named.found::<()>(quote(long), shorter_name(longest));
+            }
+            return;
+        }
         if let Some(first) = self.places.get(name.as_str()) {
             if let Some(named) = named {
                 named.found::<()>(
@@ -222,6 +235,10 @@ impl Sites<'_> {
             Err(expected) => return problem(quote(&mask_url(text)), expected),
         };
         let name = url.default_name(defaults.options.request.hide_query);
+        let longest = longest_name(&defaults.options);
+        if name.len() > longest {
+            return problem(quote(&name), shorter_name(longest));
+        }
         if let Some(first) = self.places.get(name.as_str()) {
             return problem(
                 quote(&name),
@@ -249,6 +266,17 @@ fn is_readable(name: &str) -> bool {
 
 /// The source of sites from the command line.
 const EXTRA: &str = "--site";
+
+fn longest_name(options: &SiteOptions) -> usize {
+    match options.schedule.resolve {
+        Resolve::Any => LONGEST_NAME,
+        Resolve::Each => LONGEST_NAME - LONGEST_ADDRESS,
+    }
+}
+
+fn shorter_name(longest: usize) -> String {
+    format!("a `name` of at most {longest} bytes (a site without one has its URL as its name)")
+}
 
 fn name_of(item: &Item<'_>) -> Option<String> {
     let text = item.text("a name")?;

@@ -9,6 +9,9 @@ use crate::reference;
 
 const LONGEST_URL: usize = 2048;
 
+/// The longest URL that a message holds, in bytes: percent-encoded, as it travels, a URL may be three times as long as it is written.
+const LONGEST_ENCODED: usize = 4096;
+
 /// A URL, and how it was written.
 pub(crate) struct WrittenUrl {
     /// Without name and password, which stand where those of other sites do: a URL goes into messages, logs and the database.
@@ -89,6 +92,9 @@ pub(crate) fn parse(text: &str) -> Result<WrittenUrl, String> {
         return Err(format!("{EXPECTED} with a host"));
     }
     match Url::parse(text) {
+        Ok(parsed) if parsed.as_str().len() > LONGEST_ENCODED => Err(format!(
+            "a URL of at most {LONGEST_ENCODED} bytes when it is percent-encoded"
+        )),
         Ok(parsed) if parsed.has_host() => {
             let login = user_info(&parsed)
                 .map(|(username, password)| Login::BasicAuth { username, password });

@@ -206,7 +206,7 @@ fn certificates(text: &mut String, checked: &Checked, now: Slot) {
         ..
     } in &tls.chain
     {
-        let until = Slot::from_micros(not_after.saturating_mul(1_000_000));
+        let until = Slot::nearest_to(*not_after);
         let days = until.micros_since(now) / 86_400_000_000;
         let _ = writeln!(
             text,

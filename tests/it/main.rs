@@ -5,6 +5,8 @@
 
 #[path = "../support/accepted.rs"]
 mod accepted;
+#[path = "../support/bounds/mod.rs"]
+mod bounds_of_messages;
 #[path = "../support/cluster.rs"]
 mod cluster;
 #[path = "../support/overtaken.rs"]
@@ -27,6 +29,7 @@ mod topic;
 
 mod audit;
 mod backlog;
+mod bounds;
 mod commands;
 mod database;
 mod dead_letter;

@@ -76,8 +76,10 @@ async fn a_database_of_each_earlier_version_becomes_what_a_new_one_is_and_keeps_
         world.db.batch_execute("SET TIME ZONE 'UTC'").await.unwrap();
         world.db.batch_execute(schema).await.unwrap();
         world.db.batch_execute(DATA).await.unwrap();
-        for (since, data) in [(5, ROLLED), (6, JUDGED)] {
-            if version >= since {
+        // Those of version 9 have been expanded by a program that knows the hour that comes twice.
+        let has_windows = (6..9).contains(&version);
+        for (is_there, data) in [(version >= 5, ROLLED), (has_windows, JUDGED)] {
+            if is_there {
                 world.db.batch_execute(data).await.unwrap();
             }
         }
@@ -107,7 +109,7 @@ async fn a_database_of_each_earlier_version_becomes_what_a_new_one_is_and_keeps_
             let to_date = "SELECT sum(up)::int8 FROM rollup_month_to_date WHERE day < '2026-01-01'";
             assert_eq!(world.number(to_date).await, 5 + 11, "version {version}");
         }
-        if version >= 6 {
+        if has_windows {
             let windows = "SELECT count(*) FROM maintenance_span WHERE lower(span) IN ('2026-10-25 00:00+00', '2026-10-25 01:00+00')";
             let twice = "the hour that comes twice";
             assert_eq!(world.number(windows).await, 2, "version {version}: {twice}");

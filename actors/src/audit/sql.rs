@@ -88,7 +88,8 @@ pub(super) const MISSING: &str = "
          UNION ALL
         SELECT * FROM unnest($6::int4[], $7::int4[], $8::timestamptz[], $9::timestamptz[])
     ), absent AS MATERIALIZED (
-        SELECT s.*, r.run, r.until, r.check_limit_us FROM slots s JOIN site_revision r USING (site_id, location_id, since)
+        SELECT s.*, r.run, r.until, least(r.check_limit_us, 86400000000) AS check_limit_us
+          FROM slots s JOIN site_revision r USING (site_id, location_id, since)
          WHERE NOT EXISTS (SELECT FROM check_result c
                             WHERE c.site_id = s.site_id AND c.location_id = s.location_id AND c.slot = s.slot)
     ), begun AS MATERIALIZED (
@@ -187,7 +188,7 @@ pub(super) const UNSCHEDULED: &str = concat!(
              WHERE r.site_id = stray.site_id AND r.location_id = stray.location_id
                AND stray.slot >= r.since AND stray.slot < coalesce(r.until, 'infinity')
                AND CASE WHEN r.cron IS NULL
-                        THEN date_bin(r.interval_us * interval '1 microsecond', stray.slot, r.since) = stray.slot
+                        THEN date_bin(least(r.interval_us, 3155760000000000) * interval '1 microsecond', stray.slot, r.since) = stray.slot
                         ELSE r.since <> stray.since END)
      GROUP BY 1, 2, 3, 4"
 );

@@ -93,7 +93,7 @@ fn statement(question: &ExportQuestion, sites: &Option<Vec<i32>>) -> String {
     let (from, to) = (question.from, question.to);
     format!(
         "SELECT s.name AS site, s.group_name AS \"group\", l.name AS location, c.slot, o.name AS outcome, e.name AS error,
-                c.status::int4 AS status, c.total_us, hist_value(c.ttfb_bucket)::int4 AS ttfb_us, c.lateness_ms, c.detail
+                c.status::int4 AS status, c.total_us, least(hist_value(c.ttfb_bucket), 2147483647)::int4 AS ttfb_us, c.lateness_ms, c.detail
            FROM (SELECT * FROM site_location p {only} ORDER BY site_id, location_id) AS p
            JOIN site s USING (site_id) JOIN location l USING (location_id)
           CROSS JOIN LATERAL (

@@ -3,13 +3,9 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Error, Map, Value, value::RawValue};
 
 use super::printable;
-
-/// The most that a message's part may have that is stored as it came, in bytes of JSON: a capture of 64 KiB of control
-/// characters, each of which JSON writes with six bytes, and headers.
-const MAX_PART: usize = 512 << 10;
 
 /// What is stored beside a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +18,10 @@ pub struct Detail {
     pub capture: Option<String>,
 }
 
-/// The fields of a message that go there, as they came.
+/// The fields of a message that go there, within the bounds of its schema.
 pub(super) struct Facts<'a> {
     pub(super) reached: Option<&'a RawValue>,
-    pub(super) attempts: Option<&'a RawValue>,
+    pub(super) attempts: i64,
     pub(super) failures: Option<&'a RawValue>,
     pub(super) failed_attempts: Option<&'a RawValue>,
     pub(super) refused: Option<&'a RawValue>,
@@ -47,8 +43,8 @@ impl Facts<'_> {
     /// What is stored beside the row. Nothing for a check that was up at once.
     ///
     /// # Errors
-    /// What does not fit, or is not what it should be.
-    pub(super) fn detail(&self, words: Option<&str>) -> Result<Option<Box<Detail>>, String> {
+    /// What is not what it should be.
+    pub(super) fn detail(&self, words: Option<&str>) -> Result<Option<Box<Detail>>, Error> {
         let text = match (words, self.failed_attempts) {
             (Some(words), _) => printable(words),
             (None, Some(failed)) => in_words(failed)?,
@@ -56,41 +52,31 @@ impl Facts<'_> {
         };
         let parts = [
             ("reached", self.reached),
-            ("attempts", self.attempts),
             ("failures", self.failures),
             ("failed_attempts", self.failed_attempts),
             ("refused", self.refused),
             ("final_url", self.final_url),
             ("hops", self.hops),
         ];
-        let mut facts = String::from("{");
+        // Views read it as a whole number, however the message writes it.
+        let mut facts = Map::from_iter([("attempts".to_owned(), self.attempts.into())]);
         for (name, part) in parts {
             if let Some(part) = part {
-                let comma = if facts.len() > 1 { "," } else { "" };
-                facts += &format!("{comma}\"{name}\":{}", part.get());
+                facts.insert(name.to_owned(), serde_json::from_str(part.get())?);
             }
         }
-        facts.push('}');
-        let capture = self.capture.map(|capture| storable(capture.get()));
-        for part in std::iter::once(&facts).chain(&capture) {
-            if part.len() > MAX_PART {
-                return Err(format!(
-                    "a part has {} bytes, at most {MAX_PART} are stored",
-                    part.len()
-                ));
-            }
-        }
+        let capture = self.capture.map(|part| serde_json::from_str(part.get()));
+        let capture: Option<Value> = capture.transpose()?;
         Ok(Some(Box::new(Detail {
             text,
-            facts: (facts.len() > 2).then(|| storable(&facts)),
-            capture,
+            facts: Some(storable(&Value::Object(facts))),
+            capture: capture.as_ref().map(storable),
         })))
     }
 }
 
-fn in_words(failed: &RawValue) -> Result<String, String> {
-    let failed: Vec<Failed<'_>> = serde_json::from_str(failed.get())
-        .map_err(|error| format!("failed_attempts can't be read: {error}"))?;
+fn in_words(failed: &RawValue) -> Result<String, Error> {
+    let failed: Vec<Failed<'_>> = serde_json::from_str(failed.get())?;
     let words = |(n, failed): (usize, &Failed<'_>)| {
         let (error, detail) = (&failed.error, &failed.error_detail);
         format!("attempt {} failed: {error}: {detail}", n + 1)
@@ -102,7 +88,7 @@ fn in_words(failed: &RawValue) -> Result<String, String> {
     Ok(printable(&text))
 }
 
-/// PostgreSQL's jsonb takes no NUL, written out or not.
-fn storable(json: &str) -> String {
-    json.replace("\\u0000", "\\ufffd")
+/// JSON as PostgreSQL's jsonb takes it: without NUL, written out or not.
+fn storable(json: &Value) -> String {
+    json.to_string().replace("\\u0000", "\\ufffd")
 }

@@ -13,7 +13,9 @@ mod printable;
 mod report;
 mod result;
 mod revision;
+mod shape;
 mod slot;
+mod whole;
 mod whose;
 
 pub use about::About;

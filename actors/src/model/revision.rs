@@ -4,16 +4,10 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, DeadReason, MESSAGE_VERSION, Origin, Rules, Slot};
-
-/// The shortest interval that is believed, in microseconds: a made-up one must not ask for a billion rows a second.
-const MIN_INTERVAL: i64 = 1_000;
-
-/// The most that the labels may have, in bytes of JSON.
-const MAX_LABELS: usize = 64 << 10;
-
-/// The longest text of a calendar, in bytes.
-const MAX_CRON: usize = 256;
+use super::{
+    About, DeadReason, MESSAGE_VERSION, Origin, Rules, Slot,
+    whole::{whole, whole_if_any},
+};
 
 /// When a site is due, as it stands in the message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -110,7 +104,8 @@ pub struct Revision {
 /// The fields that are stored. Others are allowed and ignored.
 #[derive(Deserialize)]
 pub(super) struct Wire<'a> {
-    pub(super) v: u32,
+    #[serde(deserialize_with = "whole")]
+    v: i64,
     #[serde(borrow)]
     pub(super) site: Cow<'a, str>,
     #[serde(borrow)]
@@ -119,15 +114,21 @@ pub(super) struct Wire<'a> {
     pub(super) location: Cow<'a, str>,
     since: Slot,
     until: Option<Slot>,
+    #[serde(default, deserialize_with = "whole_if_any")]
     interval_us: Option<i64>,
+    #[serde(default, deserialize_with = "whole_if_any")]
     phase_us: Option<i64>,
     #[serde(borrow)]
     cron: Option<Cow<'a, str>>,
+    #[serde(deserialize_with = "whole")]
     check_limit_us: i64,
     #[serde(borrow)]
     config_hash: Cow<'a, str>,
-    failure_threshold: Option<u8>,
-    success_threshold: Option<u8>,
+    #[serde(default, deserialize_with = "whole_if_any")]
+    failure_threshold: Option<i64>,
+    #[serde(default, deserialize_with = "whole_if_any")]
+    success_threshold: Option<i64>,
+    #[serde(default, deserialize_with = "whole_if_any")]
     flap_window_us: Option<i64>,
     #[serde(default)]
     group: Option<String>,
@@ -136,6 +137,7 @@ pub(super) struct Wire<'a> {
     #[serde(default)]
     formerly: Vec<String>,
     sla_target: Option<f64>,
+    #[serde(default, deserialize_with = "whole_if_any")]
     sla_window_us: Option<i64>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
@@ -143,7 +145,7 @@ pub(super) struct Wire<'a> {
 }
 
 impl Wire<'_> {
-    /// The revision, if what it says makes sense.
+    /// The revision, if what it says makes sense. The bounds of each field by itself are those of the schema, which have been asked.
     ///
     /// # Errors
     /// The reason for which it becomes a dead letter.
@@ -153,16 +155,12 @@ impl Wire<'_> {
         source: (i32, i64),
         payload: &[u8],
     ) -> Result<Revision, (DeadReason, String)> {
-        debug_assert_eq!(self.v, MESSAGE_VERSION);
+        debug_assert_eq!(self.v, i64::from(MESSAGE_VERSION));
         let due = self.due()?;
         if self.until.is_some_and(|until| until < self.since) {
             return no_sense(format_args!("`until` lies before `since` {}", self.since));
         }
-        if self.check_limit_us < 0 {
-            return no_sense(format_args!("check_limit_us is {}", self.check_limit_us));
-        }
-        fits("config_hash", &self.config_hash, MAX_CRON)?;
-        let rules = self.rules()?;
+        let rules = self.rules();
         let about = About {
             group: self.group,
             tags: self.tags,
@@ -170,12 +168,10 @@ impl Wire<'_> {
             sla_target: self.sla_target,
             sla_window_us: self.sla_window_us,
         };
-        about.check()?;
-        let labels = if self.labels.is_empty() {
-            None
-        } else {
-            Some(labels(&self.labels)?)
-        };
+        let labels = (!self.labels.is_empty())
+            .then(|| serde_json::to_string(&self.labels))
+            .transpose()
+            .map_err(|error| (DeadReason::Malformed, error.to_string()))?;
         Ok(Revision {
             origin,
             since: self.since,
@@ -192,38 +188,20 @@ impl Wire<'_> {
         })
     }
 
-    fn rules(&self) -> Result<Option<Rules>, (DeadReason, String)> {
-        let told = (
-            self.failure_threshold,
-            self.success_threshold,
-            self.flap_window_us,
-        );
-        let (Some(failure_threshold), Some(success_threshold), Some(flap_window_us)) = told else {
-            return Ok(None);
-        };
-        let range = 1..=Rules::LARGEST_THRESHOLD;
-        if !(range.contains(&failure_threshold)
-            && range.contains(&success_threshold)
-            && flap_window_us >= 0)
-        {
-            return no_sense(format_args!(
-                "failure_threshold is {failure_threshold}, success_threshold {success_threshold} and flap_window_us {flap_window_us}: the thresholds are 1 to {}, the window is 0 or more",
-                Rules::LARGEST_THRESHOLD
-            ));
-        }
-        Ok(Some(Rules {
-            failure_threshold,
-            success_threshold,
-            flap_window_us,
-        }))
+    fn rules(&self) -> Option<Rules> {
+        Some(Rules {
+            failure_threshold: u8::try_from(self.failure_threshold?).ok()?,
+            success_threshold: u8::try_from(self.success_threshold?).ok()?,
+            flap_window_us: self.flap_window_us?,
+        })
     }
 
     fn due(&self) -> Result<Due, (DeadReason, String)> {
         match (self.interval_us, self.phase_us, &self.cron) {
             (Some(interval_us), Some(phase_us), None) => {
-                if interval_us < MIN_INTERVAL || !(0..interval_us).contains(&phase_us) {
+                if phase_us >= interval_us {
                     return no_sense(format_args!(
-                        "interval_us is {interval_us} and phase_us {phase_us}: the interval is {MIN_INTERVAL} or more, the phase less than it"
+                        "phase_us is {phase_us}, less than interval_us {interval_us} is expected"
                     ));
                 }
                 if self.since.as_micros().rem_euclid(interval_us) != phase_us {
@@ -234,12 +212,9 @@ impl Wire<'_> {
                     phase_us,
                 })
             }
-            (None, None, Some(cron)) => {
-                fits("cron", cron, MAX_CRON)?;
-                Ok(Due::Calendar {
-                    cron: cron.clone().into_owned(),
-                })
-            }
+            (None, None, Some(cron)) => Ok(Due::Calendar {
+                cron: cron.clone().into_owned(),
+            }),
             _ => Err((
                 DeadReason::Malformed,
                 "neither interval_us with phase_us nor cron alone".to_owned(),
@@ -248,37 +223,6 @@ impl Wire<'_> {
     }
 }
 
-fn labels(labels: &BTreeMap<String, String>) -> Result<String, (DeadReason, String)> {
-    let text = serde_json::to_string(labels)
-        .map_err(|error| (DeadReason::Malformed, error.to_string()))?;
-    fits("labels", &text, MAX_LABELS)?;
-    // Written out by JSON as \u0000, which jsonb does not take.
-    let has_nul = |text: &String| text.contains('\0');
-    if labels
-        .iter()
-        .any(|(name, value)| has_nul(name) || has_nul(value))
-    {
-        return no_sense("a label holds a NUL character, which PostgreSQL can't store");
-    }
-    Ok(text)
-}
-
-pub(super) fn no_sense<T>(why: impl fmt::Display) -> Result<T, (DeadReason, String)> {
+fn no_sense<T>(why: impl fmt::Display) -> Result<T, (DeadReason, String)> {
     Err((DeadReason::DoesNotFit, why.to_string()))
-}
-
-/// Whether PostgreSQL's text takes it.
-pub(super) fn fits(field: &str, text: &str, max: usize) -> Result<(), (DeadReason, String)> {
-    if text.len() > max {
-        return no_sense(format_args!(
-            "{field} has {} bytes, at most {max} are stored",
-            text.len()
-        ));
-    }
-    if text.contains('\0') {
-        return no_sense(format_args!(
-            "{field} holds a NUL character, which PostgreSQL can't store"
-        ));
-    }
-    Ok(())
 }

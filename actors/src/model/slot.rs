@@ -22,6 +22,12 @@ impl Slot {
         Self(micros)
     }
 
+    /// From seconds since 1970 UTC, or the nearest instant of the years 0 to 9999 that can be written: certificates without an end say
+    /// the last second of 9999, which is beyond what others' clocks show west of Greenwich.
+    pub fn nearest_to(seconds: i64) -> Self {
+        Self(seconds.clamp(-62_167_219_200, 253_402_207_200) * 1_000_000)
+    }
+
     /// Microseconds since 1970 UTC.
     pub fn as_micros(self) -> i64 {
         self.0
@@ -116,6 +122,16 @@ mod tests {
             prop_assert_eq!(serde_json::from_str::<Slot>(&text).ok(), Some(slot));
             prop_assert_eq!(Slot::from_system_time(slot.to_system_time()), slot);
         }
+    }
+
+    #[test]
+    fn what_no_calendar_has_becomes_the_nearest_that_it_has() {
+        let shown = |seconds| Slot::nearest_to(seconds).to_string();
+        assert_eq!(shown(1_700_000_000), "2023-11-14T22:13:20.000000Z");
+        // 99991231235959Z, RFC 5280, 4.1.2.5.
+        assert_eq!(shown(253_402_300_799), "9999-12-30T22:00:00.000000Z");
+        assert_eq!(shown(i64::MAX), "9999-12-30T22:00:00.000000Z");
+        assert_eq!(shown(i64::MIN), "0000-01-01T00:00:00.000000Z");
     }
 
     #[test]

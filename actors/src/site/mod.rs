@@ -10,6 +10,7 @@ mod clock;
 mod excerpt;
 mod expect_body;
 mod expect_headers;
+mod fit;
 mod gate;
 mod network;
 mod parts;

@@ -6,6 +6,7 @@ use sitewatch_config::{Site, is_sensitive_header};
 
 use super::{
     attempt::{Attempt, Failure},
+    fit::fit,
     gate::Pass,
     surroundings::Surroundings,
     verdict::{self, Verdict},
@@ -45,7 +46,7 @@ impl<'a> Trial<'a> {
             site,
             slot,
             around,
-            lateness_us: around.clock.now().micros_since(slot) - before,
+            lateness_us: around.clock.now().micros_since(slot).saturating_sub(before),
             failed: Vec::new(),
         }
     }
@@ -103,7 +104,7 @@ impl<'a> Trial<'a> {
             failures.clear();
         }
         let (error, error_detail) = first.map(|fault| (fault.error, fault.error_detail)).unzip();
-        let result = CheckResult {
+        let mut result = CheckResult {
             v: MESSAGE_VERSION,
             site: name(site, address),
             url: site.shown_url().into(),
@@ -130,15 +131,14 @@ impl<'a> Trial<'a> {
                 .tls
                 .as_ref()
                 .and_then(|tls| Some(tls.version?.as_str())),
-            cert_expires_at: certificate.map(|certificate| {
-                Slot::from_micros(certificate.not_after.saturating_mul(1_000_000))
-            }),
+            cert_expires_at: certificate.map(|it| Slot::nearest_to(it.not_after)),
             cert_issuer: certificate.map(|certificate| certificate.issuer.clone()),
             body_match,
             capture,
             labels: options.labels.clone(),
             config_hash: site.config_hash(),
         };
+        fit(&mut result);
         Checked { result, attempt }
     }
 }

@@ -138,7 +138,7 @@ fn tls(options: &SiteOptions, attempt: &Attempt, now: Slot, see: See<'_>) {
     };
     if let Some(days) = expect.min_cert_days {
         let left = (certificate.not_after - now.as_micros() / 1_000_000) as f64 / 86_400.0;
-        let date = Slot::from_micros(certificate.not_after.saturating_mul(1_000_000)).date();
+        let date = Slot::nearest_to(certificate.not_after).date();
         see(
             &format_args!("min_cert_days {days}"),
             (left < f64::from(days)).then(|| {

@@ -59,12 +59,15 @@ pub(super) async fn upsert(
         .execute(
             "INSERT INTO site_revision AS stored (site_id, location_id, since, until, interval_us, phase_us, cron, check_limit_us,
                     config_hash, labels, run, failure_threshold, success_threshold, flap_window_us)
-             SELECT site_id, location_id, since, until, interval_us, phase_us, cron, check_limit_us, config_hash, labels::jsonb, run,
+             -- Two names may be those of one site, which has been renamed: its revision is told once all the same.
+             SELECT DISTINCT ON (site_id, location_id, since)
+                    site_id, location_id, since, until, interval_us, phase_us, cron, check_limit_us, config_hash, labels::jsonb, run,
                     failure_threshold, success_threshold, flap_window_us
                FROM unnest($1::int4[], $2::int4[], $3::timestamptz[], $4::timestamptz[], $5::int8[], $6::int8[], $7::text[],
                            $8::int8[], $9::text[], $10::text[], $11::timestamptz[], $12::int2[], $13::int2[], $14::int8[])
                  AS told(site_id, location_id, since, until, interval_us, phase_us, cron, check_limit_us, config_hash, labels, run,
                          failure_threshold, success_threshold, flap_window_us)
+              ORDER BY site_id, location_id, since, until, failure_threshold
              ON CONFLICT (site_id, location_id, since) DO UPDATE
                 SET until = coalesce(stored.until, excluded.until),
                     failure_threshold = coalesce(stored.failure_threshold, excluded.failure_threshold),

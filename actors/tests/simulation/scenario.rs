@@ -225,11 +225,14 @@ fn check(site: &str, number: i64) -> serde_json::Value {
 
 fn revision(site: &str, since: i64, until: Option<i64>) -> serde_json::Value {
     let time = |micros| Slot::from_micros(micros).to_string();
-    json!({
+    let mut told = json!({
         "v": 1, "kind": "site", "site": site, "url": "http://site/", "location": "here", "since": time(since),
-        "until": until.map(time), "interval_us": 1_000_000, "phase_us": 0, "check_limit_us": 1_000_000,
-        "config_hash": "x", "run": time(EPOCH),
-    })
+        "interval_us": 1_000_000, "phase_us": 0, "check_limit_us": 1_000_000, "config_hash": "x", "run": time(EPOCH),
+    });
+    if let Some(until) = until {
+        told["until"] = time(until).into();
+    }
+    told
 }
 
 fn bytes(message: &serde_json::Value) -> Vec<u8> {

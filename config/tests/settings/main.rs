@@ -1,5 +1,6 @@
 //! The settings as people write them: files, environment, imports from other monitors, and what is told of mistakes.
 
+mod bounds;
 mod examples;
 mod fixtures;
 mod formats;

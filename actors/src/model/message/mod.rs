@@ -9,17 +9,12 @@ use super::{
     Content, DeadLetter, DeadReason, Origin, Row, SiteRevision, Slot,
     bucket::bucket,
     envelope::Envelope,
-    printable,
-    revision::{self, fits},
+    printable, revision,
+    shape::{self, CHECK_SHAPE, REVISION_SHAPE},
 };
 
 /// The message version that this program writes and reads.
 pub const MESSAGE_VERSION: u32 = 1;
-
-/// Longest texts that are stored, in bytes. Names and URLs beyond them are mistakes or attacks.
-const MAX_NAME: usize = 512;
-const MAX_URL: usize = 4096;
-const MAX_DETAIL: usize = 1024;
 
 /// Origins remembered before the memory is emptied: a flood of made-up names can't fill it.
 const MAX_ORIGINS: usize = 200_000;
@@ -77,48 +72,27 @@ impl Decoder {
             Ok(wire) => wire,
             Err(error) => return self.read_other(source, payload, &error),
         };
-        if wire.v != MESSAGE_VERSION {
+        if wire.v != i64::from(MESSAGE_VERSION) {
             return Err(unknown_version(&wire.v));
         }
         if wire.kind != CHECK {
             return self.read_kind(&wire.kind, source, payload);
         }
+        shape::check(&CHECK_SHAPE, payload)?;
         self.refuse_absurd(wire.slot, now)?;
-        fits("site", &wire.site, MAX_NAME)?;
-        fits("url", &wire.url, MAX_URL)?;
-        fits("location", &wire.location, MAX_NAME)?;
-        fits(
-            "error_detail",
-            wire.error_detail.as_deref().unwrap_or_default(),
-            MAX_DETAIL,
-        )?;
-        let status = wire
-            .status
-            .map(|status| number("status", status, 999))
-            .transpose()?;
-        let total_us = wire
-            .total_us
-            .map(|total| number("total_us", total, u64::from(i32::MAX.unsigned_abs())))
-            .transpose()?;
-        let lateness_ms = i32::try_from(wire.lateness_us / 1000).map_err(|_| {
-            (
-                DeadReason::DoesNotFit,
-                format!("lateness_us {} is too large", wire.lateness_us),
-            )
-        })?;
         Ok(Content::Row(Row {
             origin: self.origin(&wire.site, &wire.url, &wire.location),
             slot: wire.slot,
             outcome: wire.outcome,
             error: wire.error,
-            status,
-            total_us,
-            ttfb_bucket: wire.ttfb_us.map(bucket),
-            lateness_ms,
+            status: wire.status.map(|it| column("status", it)).transpose()?,
+            total_us: wire.total_us.map(|it| column("total_us", it)).transpose()?,
+            ttfb_bucket: wire.ttfb_us.map(|us| bucket(us.unsigned_abs())),
+            lateness_ms: column("lateness_us", wire.lateness_us / 1000)?,
             detail: wire
                 .facts()
                 .detail(wire.error_detail.as_deref())
-                .map_err(|why| (DeadReason::DoesNotFit, why))?,
+                .map_err(|error| (DeadReason::Malformed, error.to_string()))?,
             source,
             payload: payload.into(),
         }))
@@ -145,7 +119,8 @@ impl Decoder {
                 DeadReason::UnknownVersion,
                 format!("{field} {word:?}; this program does not know the word, a later one may"),
             )),
-            None => Err(malformed()),
+            // What the schema says against it names the field.
+            None => shape::check(&CHECK_SHAPE, payload).and_then(|()| Err(malformed())),
         }
     }
 
@@ -164,11 +139,9 @@ impl Decoder {
                 ),
             ));
         }
+        shape::check(&REVISION_SHAPE, payload)?;
         let wire: revision::Wire<'_> = serde_json::from_slice(payload)
             .map_err(|error| (DeadReason::Malformed, error.to_string()))?;
-        fits("site", &wire.site, MAX_NAME)?;
-        fits("url", &wire.url, MAX_URL)?;
-        fits("location", &wire.location, MAX_NAME)?;
         let origin = self.origin(&wire.site, &wire.url, &wire.location);
         wire.revision(origin, source, payload)
             .map(Content::Revision)
@@ -224,20 +197,14 @@ fn unknown_version(version: &impl fmt::Display) -> (DeadReason, String) {
     )
 }
 
-fn number<N, T>(field: &str, value: N, max: N) -> Result<T, (DeadReason, String)>
-where
-    N: PartialOrd + fmt::Display + Copy + TryInto<T>,
-{
-    let refused = || {
+/// A number as its column takes it. The schema has bounded it: what is refused here is a bound that it lacks.
+fn column<T: TryFrom<i64>>(field: &str, value: i64) -> Result<T, (DeadReason, String)> {
+    T::try_from(value).map_err(|_| {
         (
             DeadReason::DoesNotFit,
-            format!("{field} is {value}, at most {max} is stored"),
+            format!("{field} is {value}, which its column can't hold"),
         )
-    };
-    if value > max {
-        return Err(refused());
-    }
-    value.try_into().map_err(|_| refused())
+    })
 }
 
 #[cfg(test)]

@@ -6,12 +6,17 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::CHECK;
-use crate::model::{ErrorKind, Outcome, Slot, detail::Facts};
+use crate::model::{
+    ErrorKind, Outcome, Slot,
+    detail::Facts,
+    whole::{whole, whole_if_any},
+};
 
 /// The fields that are stored. Others are allowed and ignored.
 #[derive(Deserialize)]
 pub(super) struct Wire<'a> {
-    pub(super) v: u32,
+    #[serde(deserialize_with = "whole")]
+    pub(super) v: i64,
     #[serde(borrow, default = "check")]
     pub(super) kind: Cow<'a, str>,
     #[serde(borrow)]
@@ -21,17 +26,21 @@ pub(super) struct Wire<'a> {
     #[serde(borrow)]
     pub(super) location: Cow<'a, str>,
     pub(super) slot: Slot,
+    #[serde(deserialize_with = "whole")]
     pub(super) lateness_us: i64,
     pub(super) outcome: Outcome,
     pub(super) error: Option<ErrorKind>,
     pub(super) error_detail: Option<String>,
-    pub(super) status: Option<u32>,
-    pub(super) ttfb_us: Option<u64>,
-    pub(super) total_us: Option<u64>,
+    #[serde(default, deserialize_with = "whole_if_any")]
+    pub(super) status: Option<i64>,
+    #[serde(default, deserialize_with = "whole_if_any")]
+    pub(super) ttfb_us: Option<i64>,
+    #[serde(default, deserialize_with = "whole_if_any")]
+    pub(super) total_us: Option<i64>,
     #[serde(borrow)]
     pub(super) reached: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(super) attempts: Option<&'a RawValue>,
+    #[serde(deserialize_with = "whole")]
+    pub(super) attempts: i64,
     #[serde(borrow)]
     pub(super) failures: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -47,7 +56,7 @@ pub(super) struct Wire<'a> {
 }
 
 impl<'a> Wire<'a> {
-    /// Returns the values that are stored beside the row, as they came.
+    /// Returns the values that are stored beside the row.
     pub(super) fn facts(&self) -> Facts<'a> {
         Facts {
             reached: self.reached,

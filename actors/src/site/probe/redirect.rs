@@ -64,10 +64,15 @@ pub(super) fn next(
             format!("status {status} leads to {shown:?}: {why}"),
         )
     };
+    let too_long = || fail(&format!("it is longer than {LONGEST} bytes"));
     if location.len() > LONGEST {
-        return Err(fail(&format!("it is longer than {LONGEST} bytes")));
+        return Err(too_long());
     }
     let mut url = joined.map_err(|error| fail(&error.to_string()))?;
+    // Percent-encoded, a place is up to three times as long.
+    if url.as_str().len() > LONGEST {
+        return Err(too_long());
+    }
     if !matches!(url.scheme(), "http" | "https") {
         return Err(fail("only http and https are followed"));
     }
