@@ -596,7 +596,7 @@ CREATE OR REPLACE VIEW due_span AS
 SELECT site_id, location_id, since,
        coalesce(least(until, lead(since) OVER following), 'infinity') AS due_until,
        coalesce(lead(since) OVER following, 'infinity') AS next_since,
-       until, least(greatest(interval_us, 1000), 3155760000000000) AS interval_us, cron,
+       until, CASE WHEN cron IS NULL THEN least(greatest(interval_us, 1000), 3155760000000000) END AS interval_us, cron,
        least(greatest(check_limit_us, 0), 86400000000) AS check_limit_us, run
   FROM site_revision
  WHERE until IS NULL OR until > since

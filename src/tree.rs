@@ -10,6 +10,7 @@ use sitewatch_actors::{
     housekeeping::Housekeeper,
     intake::Intake,
     metrics::Metrics,
+    model::Report,
     publisher::{Publisher, PublisherParts, PublisherSettings, Real},
     site::{Sites, Surroundings},
     supervision::{ChildSpec, Exit, Fault, Group, LocalLife, SupervisedActor, Supervision, Unborn},
@@ -31,6 +32,8 @@ use crate::{
 
 /// Results that may wait for the publisher, or be in its hands.
 const PUBLISHER_INTAKE: usize = 4096;
+/// What these may weigh, in bytes: with captures of 64 kB so many would be gigabytes.
+const PUBLISHER_BYTES: usize = 64 << 20;
 /// Batches that may wait for the writer, or be in its hands: one in work and one behind it.
 const WRITER_INTAKE: usize = 2;
 /// News of the Kafka client that may wait for the publisher.
@@ -192,7 +195,8 @@ impl Tree {
     /// Adds sites and publisher.
     fn plan_checks(&self, settings: &Settings, plan: &mut Plan) {
         let (publisher, sites) = (Unborn::<Publisher>::default(), Unborn::<Sites>::default());
-        let results = Intake::new(publisher.address().recipient(), PUBLISHER_INTAKE);
+        let results = Intake::new(publisher.address().recipient(), PUBLISHER_INTAKE)
+            .weighing(PUBLISHER_BYTES, Report::weight);
         let orders = Intake::new(publisher.address().recipient(), ORDERS_INTAKE);
         let gauge = results.clone();
         plan.gauges

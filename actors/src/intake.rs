@@ -2,7 +2,8 @@
 //!
 //! An actix mailbox is not a bound: `do_send` always enqueues, and every clone of an `Addr` has an allowance of its own.
 //! An [`Intake`] is one: a permit from a shared semaphore travels inside the message and is given back when the receiver
-//! has finished with it, so the number of messages queued or in work never exceeds the capacity.
+//! has finished with it, so the number of messages queued or in work never exceeds the capacity. Where messages differ in size,
+//! [`Intake::weighing`] bounds their bytes too.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -16,13 +17,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub struct Delivery<M> {
     /// What was sent.
     pub message: M,
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
+}
+
+/// The room that a message takes; dropped, it is free again.
+pub struct Permit {
+    _place: OwnedSemaphorePermit,
+    _bytes: Option<OwnedSemaphorePermit>,
 }
 
 impl<M> Delivery<M> {
     /// Takes the message out; the permit is given back when the returned guard is dropped, that is, when the receiver
     /// has really finished.
-    pub fn into_parts(self) -> (M, OwnedSemaphorePermit) {
+    pub fn into_parts(self) -> (M, Permit) {
         (self.message, self.permit)
     }
 }
@@ -36,9 +43,21 @@ pub struct Intake<M: Send + 'static> {
     to: Recipient<Delivery<M>>,
     permits: Arc<Semaphore>,
     capacity: usize,
+    budget: Option<Arc<Budget<M>>>,
     /// Messages that go together a little later, each with its permit.
     soon: Arc<Mutex<Vec<Delivery<M>>>>,
 }
+
+/// How many bytes the messages of an intake may have together.
+struct Budget<M> {
+    /// One for each [`UNIT`].
+    permits: Arc<Semaphore>,
+    units: u32,
+    weigh: fn(&M) -> usize,
+}
+
+/// The bytes of a permit of a budget.
+const UNIT: usize = 1024;
 
 /// How long a message waits for others to go with it.
 const SOON: Duration = Duration::from_millis(5);
@@ -52,6 +71,7 @@ impl<M: Send + 'static> Clone for Intake<M> {
             to: self.to.clone(),
             permits: Arc::clone(&self.permits),
             capacity: self.capacity,
+            budget: self.budget.clone(),
             soon: Arc::clone(&self.soon),
         }
     }
@@ -64,8 +84,38 @@ impl<M: Send + 'static> Intake<M> {
             to,
             permits: Arc::new(Semaphore::new(capacity)),
             capacity,
+            budget: None,
             soon: Arc::default(),
         }
+    }
+
+    /// The same with a bound of `bytes` on all messages together, each of which has as many as `weigh` says. One that is larger than the
+    /// bound goes alone. Who has reserved room without a message to weigh is bounded by the number only.
+    pub fn weighing(mut self, bytes: usize, weigh: fn(&M) -> usize) -> Self {
+        let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).max(1);
+        self.budget = Some(Arc::new(Budget {
+            permits: Arc::new(Semaphore::new(units as usize)),
+            units,
+            weigh,
+        }));
+        self
+    }
+
+    /// Waits for room for this message.
+    async fn permit(&self, message: &M) -> Option<Permit> {
+        let place = Arc::clone(&self.permits).acquire_owned().await.ok()?;
+        let bytes = match &self.budget {
+            None => None,
+            Some(budget) => {
+                let units = budget.units_of(message);
+                let permits = Arc::clone(&budget.permits);
+                Some(permits.acquire_many_owned(units).await.ok()?)
+            }
+        };
+        Some(Permit {
+            _place: place,
+            _bytes: bytes,
+        })
     }
 
     /// Hands `message` over if there is room now, else gives it back.
@@ -73,18 +123,33 @@ impl<M: Send + 'static> Intake<M> {
     /// # Errors
     /// The message itself, when the intake is full.
     pub fn try_offer(&self, message: M) -> Result<(), M> {
-        match self.try_reserve() {
-            Some(room) => {
-                room.fill(message);
-                Ok(())
+        let Ok(place) = Arc::clone(&self.permits).try_acquire_owned() else {
+            return Err(message);
+        };
+        let bytes = match &self.budget {
+            None => None,
+            Some(budget) => {
+                let units = budget.units_of(&message);
+                match Arc::clone(&budget.permits).try_acquire_many_owned(units) {
+                    Ok(bytes) => Some(bytes),
+                    Err(_) => return Err(message),
+                }
             }
-            None => Err(message),
-        }
+        };
+        let permit = Permit {
+            _place: place,
+            _bytes: bytes,
+        };
+        self.to.do_send(Delivery { message, permit });
+        Ok(())
     }
 
     /// Room for one message, if there is any now.
     pub fn try_reserve(&self) -> Option<Room<'_, M>> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        let permit = Permit {
+            _place: Arc::clone(&self.permits).try_acquire_owned().ok()?,
+            _bytes: None,
+        };
         Some(Room {
             to: &self.to,
             permit,
@@ -93,21 +158,18 @@ impl<M: Send + 'static> Intake<M> {
 
     /// Waits for room, then hands `message` over. Waiting senders are served in order.
     pub async fn offer(&self, message: M) {
-        if let Some(room) = self.reserve().await {
-            room.fill(message);
+        if let Some(permit) = self.permit(&message).await {
+            self.to.do_send(Delivery { message, permit });
         }
     }
 
     /// As [`Intake::offer`], but lets the message wait a few milliseconds for others: waking a receiver on another thread
     /// costs more than the message itself. What still waits when its sender ends is sent by [`Intake::flush`].
     pub async fn offer_soon(&self, message: M) {
-        let Some(room) = self.reserve().await else {
+        let Some(permit) = self.permit(&message).await else {
             return;
         };
-        let delivery = Delivery {
-            message,
-            permit: room.permit,
-        };
+        let delivery = Delivery { message, permit };
         let waiting = {
             let mut soon = self.soon.lock().unwrap_or_else(PoisonError::into_inner);
             soon.push(delivery);
@@ -136,7 +198,10 @@ impl<M: Send + 'static> Intake<M> {
     /// Waits for room and keeps it for one message, so that a sender that stops waiting still has its message. `None`
     /// never comes: the semaphore is private and is never closed.
     pub async fn reserve(&self) -> Option<Room<'_, M>> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
+        let permit = Permit {
+            _place: Arc::clone(&self.permits).acquire_owned().await.ok()?,
+            _bytes: None,
+        };
         Some(Room {
             to: &self.to,
             permit,
@@ -154,10 +219,17 @@ impl<M: Send + 'static> Intake<M> {
     }
 }
 
+impl<M> Budget<M> {
+    fn units_of(&self, message: &M) -> u32 {
+        let units = (self.weigh)(message).div_ceil(UNIT);
+        u32::try_from(units).unwrap_or(u32::MAX).min(self.units)
+    }
+}
+
 /// Room for one message in an [`Intake`].
 pub struct Room<'a, M: Send + 'static> {
     to: &'a Recipient<Delivery<M>>,
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
 }
 
 impl<M: Send + 'static> Room<'_, M> {
@@ -199,6 +271,21 @@ mod tests {
             .filter(|n| intake.clone().try_offer(*n).is_ok())
             .count();
         assert_eq!((accepted, intake.in_use()), (4, 4));
+    }
+
+    #[actix_rt::test]
+    async fn messages_are_bounded_by_their_bytes_and_one_beyond_all_bounds_goes_alone() {
+        tokio::time::pause();
+        let weigh = |kilobytes: &u8| usize::from(*kilobytes) * UNIT;
+        let intake = Intake::new(Slow.start().recipient(), 100).weighing(10 * UNIT, weigh);
+        assert!(intake.try_offer(6).is_ok());
+        assert_eq!(intake.try_offer(5), Err(5));
+        assert_eq!(intake.in_use(), 1, "a refused message holds no place");
+        assert!(intake.try_offer(4).is_ok() && intake.try_offer(0).is_ok());
+        let start = tokio::time::Instant::now();
+        intake.offer_soon(255).await;
+        assert_eq!(start.elapsed().as_millis() / 10, 2, "the others have gone");
+        assert!(intake.try_offer(1).is_err() && intake.try_offer(0).is_ok());
     }
 
     #[actix_rt::test]

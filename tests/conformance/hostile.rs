@@ -108,6 +108,20 @@ async fn hostile_answers() {
             &[],
         ),
         (
+            "brotli bomb with a large window",
+            http::brotli_bomb(),
+            "protocol_error",
+            "can't be unpacked",
+            &[],
+        ),
+        (
+            "zstd bomb with a large window",
+            http::zstd_bomb(),
+            "protocol_error",
+            "can't be unpacked",
+            &[],
+        ),
+        (
             "not gzip at all",
             http::false_gzip(),
             "protocol_error",

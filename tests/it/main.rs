@@ -49,6 +49,7 @@ mod path;
 mod placeholders;
 mod pooler;
 mod private_files;
+mod refused;
 mod reload;
 mod restore;
 mod retention;

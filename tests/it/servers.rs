@@ -106,12 +106,12 @@ async fn with_migrate_never_only_the_command_changes_a_schema() {
     world.wait_for("rows", ROWS, 100).await;
 
     // A newer one that can be used is used, as is this one; what is missing from it is not made again.
-    let newer = "INSERT INTO schema_version (version, usable_from) SELECT version + 1, version FROM schema_version WHERE version = 9";
+    let newer = "INSERT INTO schema_version (version, usable_from) SELECT version + 1, version FROM schema_version WHERE version = 10";
     world.db.batch_execute(newer).await.unwrap();
     assert!(run(&world, &["housekeep"], &never).status.success());
     world
         .db
-        .batch_execute("DELETE FROM schema_version WHERE version > 9; DROP TABLE kafka_gap")
+        .batch_execute("DELETE FROM schema_version WHERE version > 10; DROP TABLE kafka_gap")
         .await
         .unwrap();
     let told = "schema has been changed: kafka_gap: found no such table";

@@ -241,7 +241,7 @@ async fn commands_refuse_a_newer_schema_that_is_not_for_them() {
         assert_eq!(refused.status.code(), Some(78), "{command:?}: {refused:?}");
         let told = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(
-            told.contains("version 10, this program knows 9: use a newer sitewatch-node"),
+            told.contains("version 11, this program knows 10: use a newer sitewatch-node"),
             "{command:?}: {told}"
         );
     }

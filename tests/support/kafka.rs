@@ -7,7 +7,10 @@ use std::{
 
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+        TopicReplication,
+    },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     error::RDKafkaErrorCode,
@@ -41,7 +44,15 @@ fn services(arguments: &[&str]) {
 
 impl World {
     pub async fn create_topic(&self, partitions: i32) {
-        let topic = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1));
+        self.create_topic_with(partitions, &[]).await;
+    }
+
+    /// The same with properties of its own.
+    pub async fn create_topic_with(&self, partitions: i32, properties: &[(&str, &str)]) {
+        let mut topic = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1));
+        for (name, value) in properties {
+            topic = topic.set(name, value);
+        }
         self.admin()
             .create_topics([&topic], &AdminOptions::new())
             .await
@@ -70,6 +81,20 @@ impl World {
             .create_partitions([&more], &AdminOptions::new())
             .await
             .unwrap();
+    }
+
+    /// Gives the topic these properties instead of those that it has.
+    pub async fn alter_topic(&self, properties: &[(&str, &str)]) {
+        let resource = ResourceSpecifier::Topic(&self.topic);
+        let mut config = AlterConfig::new(resource);
+        for (name, value) in properties {
+            config = config.set(name, value);
+        }
+        let altered = self
+            .admin()
+            .alter_configs([&config], &AdminOptions::new())
+            .await;
+        altered.unwrap().remove(0).unwrap();
     }
 
     pub async fn delete_topic(&self) {

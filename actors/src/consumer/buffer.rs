@@ -9,6 +9,9 @@ use crate::model::{
     Batch, Content, DeadLetter, OffsetRange, Receipt, Revision, Row, Topic, fingerprint,
 };
 
+/// What a batch may weigh, in bytes. Ordinary rows come to a megabyte a batch; those with captures of 64 kB would come to a gigabyte.
+const MOST_BYTES: usize = 8 << 20;
+
 /// What was read and is not handed over yet.
 #[derive(Default)]
 pub(super) struct Buffer {
@@ -16,6 +19,8 @@ pub(super) struct Buffer {
     rows: Vec<Row>,
     revisions: Vec<Revision>,
     dead: Vec<DeadLetter>,
+    /// What all of these weigh.
+    bytes: usize,
     /// When the oldest message came in.
     since: Option<Instant>,
 }
@@ -41,6 +46,7 @@ impl Buffer {
             range.absent.push((expected, offset));
         }
         range.next = offset + 1;
+        self.bytes += weight(&content);
         match content {
             Ok(Content::Row(row)) => self.rows.push(row),
             Ok(Content::Revision(revision)) => self.revisions.push(revision),
@@ -56,9 +62,10 @@ impl Buffer {
             self.revisions
                 .retain(|revision| revision.source.0 != partition);
             self.dead.retain(|letter| letter.source.0 != partition);
+            // What is left of others counts until the batch goes: it goes a little sooner.
         }
         if self.ranges.is_empty() {
-            self.since = None;
+            (self.since, self.bytes) = (None, 0);
         }
     }
 
@@ -73,7 +80,8 @@ impl Buffer {
 
     /// Whether no more should be added.
     pub(super) fn is_full(&self, max_rows: usize) -> bool {
-        self.rows.len() + self.revisions.len() + self.dead.len() >= max_rows
+        self.bytes >= MOST_BYTES
+            || self.rows.len() + self.revisions.len() + self.dead.len() >= max_rows
     }
 
     /// Whether there is nothing to hand over.
@@ -96,6 +104,7 @@ impl Buffer {
     /// Takes everything out as a batch. `None` if there is nothing.
     pub(super) fn take(&mut self, topic: &Topic, receipt: Receipt) -> Option<Batch> {
         self.since.take()?;
+        self.bytes = 0;
         let mut ranges: Vec<_> = std::mem::take(&mut self.ranges).into_values().collect();
         for range in &mut ranges {
             let last = self.last_payload((range.partition, range.next - 1));
@@ -114,6 +123,13 @@ impl Buffer {
     }
 }
 
+fn weight(content: &Result<Content, DeadLetter>) -> usize {
+    match content {
+        Ok(content) => content.weight(),
+        Err(letter) => letter.weight(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +140,27 @@ mod tests {
             name: "t".into(),
             cluster: None,
         }
+    }
+
+    #[test]
+    fn a_batch_is_full_by_what_it_weighs_too() {
+        let (mut buffer, now) = (Buffer::default(), Instant::now());
+        let large = |offset| {
+            letter(0, offset).map_err(|letter| DeadLetter {
+                payload: vec![0; MOST_BYTES / 4],
+                ..letter
+            })
+        };
+        for offset in 0..4 {
+            assert!(!buffer.is_full(5000), "{offset}");
+            buffer.add(0, offset, offset, large(offset), now);
+        }
+        assert!(buffer.is_full(5000));
+        buffer.take(&topic(), Receipt::new().0).unwrap();
+        buffer.add(0, 4, 4, large(4), now);
+        assert!(!buffer.is_full(5000));
+        buffer.forget(0);
+        assert_eq!(buffer.bytes, 0);
     }
 
     fn letter(partition: i32, offset: i64) -> Result<Content, DeadLetter> {

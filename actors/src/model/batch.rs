@@ -19,6 +19,13 @@ pub struct Origin {
     pub location: String,
 }
 
+impl Origin {
+    /// What remembering it takes, in bytes: its texts, and about as much as maps need for each.
+    pub(crate) fn weight(&self) -> usize {
+        2 * self.site.len() + self.url.len() + self.location.len() + 200
+    }
+}
+
 /// One check as it is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -53,6 +60,16 @@ pub enum Content {
     Row(Row),
     /// Which slots of a site are due.
     Revision(Revision),
+}
+
+impl Content {
+    /// What it takes in memory, in bytes.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Row(row) => row.payload.len() + row.detail.as_ref().map_or(0, |it| it.weight()),
+            Self::Revision(revision) => 2 * revision.payload.len(),
+        }
+    }
 }
 
 /// Why a message became a dead letter.
@@ -114,6 +131,14 @@ pub struct Topic {
     pub name: Arc<str>,
     /// The id of the cluster that has it, once a broker has said it.
     pub cluster: Option<Arc<str>>,
+}
+
+impl DeadLetter {
+    /// What it takes in memory, in bytes.
+    pub(crate) fn weight(&self) -> usize {
+        let key = self.key.as_ref().map_or(0, Vec::len);
+        self.payload.len() + self.detail.len() + key
+    }
 }
 
 /// A run of offsets of one partition that a batch covers: `from` inclusive, `next` exclusive.

@@ -18,6 +18,14 @@ pub struct Detail {
     pub capture: Option<String>,
 }
 
+impl Detail {
+    /// What it takes in memory, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        let part = |part: &Option<String>| part.as_ref().map_or(0, String::len);
+        self.text.len() + part(&self.facts) + part(&self.capture)
+    }
+}
+
 /// The fields of a message that go there, within the bounds of its schema.
 pub(super) struct Facts<'a> {
     pub(super) reached: Option<&'a RawValue>,

@@ -1,6 +1,6 @@
 //! What a site hands to the publisher.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use super::{CheckResult, SiteRevision, Slot};
 
@@ -34,6 +34,17 @@ impl Report {
         }
     }
 
+    /// What it takes in memory on its way, in bytes: the report itself and its payload, of which JSON may make six times as much.
+    pub fn weight(&self) -> usize {
+        let mut counted = Counted(0);
+        let written = match self {
+            Self::Check(result) => serde_json::to_writer(&mut counted, result),
+            Self::Site(revision) => serde_json::to_writer(&mut counted, revision),
+        };
+        // What can't be written has no payload.
+        written.map_or(0, |()| 2 * counted.0)
+    }
+
     /// The message's payload.
     ///
     /// # Errors
@@ -43,6 +54,20 @@ impl Report {
             Self::Check(result) => serde_json::to_vec(result),
             Self::Site(revision) => serde_json::to_vec(revision),
         }
+    }
+}
+
+/// Counts what is written.
+struct Counted(usize);
+
+impl io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -5,10 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::turn::Record;
-use crate::model::Report;
+use crate::{intake::Permit, model::Report};
 
 /// What is made durable in one turn, in bytes: a segment is read into memory as a whole.
 const TURN_BYTES: usize = 8 << 20;
@@ -17,8 +15,10 @@ const TURN_BYTES: usize = 8 << 20;
 pub(super) struct Held {
     pub(super) report: Report,
     pub(super) payload: Arc<[u8]>,
+    /// Whether Kafka refused it with others in one request: it is sent alone.
+    pub(super) alone: bool,
     #[allow(dead_code, reason = "what counts is when it is dropped")]
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) permit: Permit,
 }
 
 /// Results that have come in, oldest first.
@@ -98,6 +98,19 @@ impl Arrivals {
             // Behind those of a turn that is under way.
             self.waiting.insert(self.in_turn, held);
         }
+    }
+
+    /// As [`Arrivals::wait_again`], to be sent alone.
+    pub(super) fn wait_to_go_alone(&mut self, number: u64) {
+        if let Some(held) = self.unspooled.get_mut(&number) {
+            held.alone = true;
+        }
+        self.wait_again(number);
+    }
+
+    /// Whether one that is sent from memory is to go alone.
+    pub(super) fn goes_alone(&self, number: u64) -> bool {
+        self.unspooled.get(&number).is_some_and(|held| held.alone)
     }
 
     /// Lets all that were sent from memory wait again, for a disk that takes results again: while Kafka is away they are only in

@@ -21,12 +21,13 @@ mod pace;
 mod producer;
 mod real;
 mod sending;
+mod set_aside;
 pub mod spool;
 mod throttle;
 mod turn;
 mod yielding;
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use actix::prelude::*;
 use sitewatch_config::{KafkaSettings, Settings, SpoolSettings};
@@ -46,6 +47,7 @@ use self::{
 pub use self::{
     outside::{End, Ends, Link, OpenDisk, Outside, PartitionLag, Refused, Ticket},
     real::Real,
+    set_aside::{AllSetAside, SetAside, TakeOutError, put_back, set_aside_in, throw_away},
 };
 use crate::{
     health::{EVERY, Pulse},
@@ -103,6 +105,8 @@ pub struct Publisher<O: Outside = Real> {
     /// Delivered, and not let go of yet.
     delivered: Vec<Id>,
     refused: Vec<(Id, String)>,
+    /// Refused with others in one request, and to be sent alone: whose fault it was, Kafka does not say.
+    doubtful: HashSet<Id>,
     /// Whether a turn at the disk is under way.
     turning: bool,
     /// The next turn, if one is planned.
@@ -173,6 +177,7 @@ impl<O: Outside> Publisher<O> {
             opening: 0,
             delivered: Vec::new(),
             refused: Vec::new(),
+            doubtful: HashSet::new(),
             turning: false,
             planned: None,
             resend: Retry::for_connections(),
@@ -204,6 +209,7 @@ impl<O: Outside> Publisher<O> {
             Ok(payload) => self.arrivals.add(Held {
                 report,
                 payload: payload.into(),
+                alone: false,
                 permit,
             }),
             Err(problem) => self.give_up(&report, &problem.to_string()),

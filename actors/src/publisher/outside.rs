@@ -112,6 +112,8 @@ pub struct Ticket {
     pub(super) bytes: usize,
     /// The opening of the spool in which its id is valid.
     pub(super) opening: u32,
+    /// Whether it is to be the only one of its request.
+    pub(super) alone: bool,
 }
 
 /// What a message is to the publisher.

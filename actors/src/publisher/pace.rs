@@ -125,6 +125,7 @@ impl<O: Outside> Publisher<O> {
             self.opening += 1;
             self.delivered.clear();
             self.refused.clear();
+            self.doubtful.clear();
         }
         self.refused.extend(done.refused);
         for note in &done.notes {

@@ -1,6 +1,7 @@
 //! The Kafka producer: idempotent, bounded, every delivery report counted.
 
 use std::{
+    cell::OnceCell,
     error::Error,
     sync::{
         Arc,
@@ -11,7 +12,7 @@ use std::{
 
 use futures_util::future::LocalBoxFuture;
 use rdkafka::{
-    ClientContext, Message, Statistics,
+    ClientConfig, ClientContext, Message, Statistics,
     client::OAuthToken,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
@@ -33,6 +34,10 @@ use super::{
 /// A producer to one topic.
 pub struct Producer {
     client: ThreadedProducer<Deliveries>,
+    /// For messages that go alone: made when the first one comes, since nearly no producer has any.
+    alone: OnceCell<ThreadedProducer<Deliveries>>,
+    config: ClientConfig,
+    deliveries: Deliveries,
     lookout: Arc<Lookout>,
     topic: String,
     metrics: Metrics,
@@ -62,15 +67,19 @@ impl Producer {
             client,
             lookout: Arc::clone(&lookout),
             metrics: metrics.clone(),
-            failing: AtomicBool::new(false),
+            failing: Arc::default(),
             ends,
         };
-        let client = kafka::producer(settings, client_id).create_with_context(deliveries)?;
+        let config = kafka::producer(settings, client_id);
+        let client = config.create_with_context(deliveries.clone())?;
         reachability.show();
         let at_risk = RiskGauge::new(&metrics.kafka_topic_at_risk, "producer");
         let watch = Watch::start(settings, client_id, &reachability, at_risk, log);
         Ok(Self {
             client,
+            alone: OnceCell::new(),
+            config,
+            deliveries,
             lookout,
             topic: settings.topic.clone(),
             metrics: metrics.clone(),
@@ -79,13 +88,32 @@ impl Producer {
     }
 }
 
+impl Producer {
+    /// The client whose requests hold one message each.
+    fn alone(&self) -> Result<&ThreadedProducer<Deliveries>, KafkaError> {
+        if let Some(client) = self.alone.get() {
+            return Ok(client);
+        }
+        let mut config = self.config.clone();
+        config.set("batch.num.messages", "1").set("linger.ms", "0");
+        let client = config.create_with_context(self.deliveries.clone())?;
+        Ok(self.alone.get_or_init(|| client))
+    }
+}
+
 impl Link for Producer {
     /// A message's key is the site's name, so that a site's results stay in order.
     fn send(&self, ticket: Ticket, key: &[u8], payload: &[u8]) -> Result<(), Refused> {
+        let client = if ticket.alone {
+            let alone = self.alone();
+            alone.map_err(|problem| Refused::Now(problem.to_string()))?
+        } else {
+            &self.client
+        };
         let record = BaseRecord::with_opaque_to(&self.topic, Box::new(ticket))
             .key(key)
             .payload(payload);
-        match self.client.send(record) {
+        match client.send(record) {
             Ok(()) => {
                 self.metrics.produced.inc();
                 self.metrics.in_flight.inc();
@@ -115,10 +143,14 @@ impl Link for Producer {
     fn close(self, patience: Duration) {
         // What is left is purged when the client goes, and told as failed: it stays in the spool.
         let _ = self.client.flush(patience);
+        if let Some(alone) = self.alone.get() {
+            let _ = alone.flush(patience);
+        }
     }
 }
 
-/// Whether it is this message that Kafka does not take, whoever sends it and whenever.
+/// Whether it is this message that Kafka does not take, whoever sends it and whenever; or another one of the same request, of which each
+/// message is told the same.
 fn is_of_the_message(problem: &KafkaError) -> bool {
     matches!(
         problem.rdkafka_error_code(),
@@ -131,12 +163,13 @@ fn is_of_the_message(problem: &KafkaError) -> bool {
 }
 
 /// Hears of every message's end.
+#[derive(Clone)]
 struct Deliveries {
     client: Client,
     lookout: Arc<Lookout>,
     metrics: Metrics,
     /// Whether the last report was a failure: one log line for each change.
-    failing: AtomicBool,
+    failing: Arc<AtomicBool>,
     ends: Ends,
 }
 

@@ -9,8 +9,8 @@ use super::{
     Publisher,
     outbox::Lane,
     outside::{End, Ends, Link as _, Outside, Refused, Ticket, What},
+    set_aside,
     spool::{Entry, Id},
-    turn,
 };
 
 impl<O: Outside> Publisher<O> {
@@ -50,7 +50,12 @@ impl<O: Outside> Publisher<O> {
 
     pub(super) fn send(&mut self, what: What, lane: Lane, key: &[u8], payload: &[u8]) -> bool {
         let Some(link) = &self.link else { return false };
+        let alone = match what {
+            What::Spooled(id) => self.doubtful.contains(&id),
+            What::Unspooled(number) => self.arrivals.goes_alone(number),
+        };
         let ticket = Ticket {
+            alone,
             what,
             lane,
             bytes: payload.len(),
@@ -67,6 +72,11 @@ impl<O: Outside> Publisher<O> {
             }
             Err(Refused::Never(reason)) => {
                 self.outbox.sent(lane, payload.len());
+                // By the client, which has looked at nothing else.
+                let ticket = Ticket {
+                    alone: true,
+                    ..ticket
+                };
                 self.ended(ticket, End::Refused(reason));
                 true
             }
@@ -92,7 +102,18 @@ impl<O: Outside> Publisher<O> {
             // The spool was opened again since, and all of it is sent again. There the id may be that of another message.
             return;
         }
+        if let What::Spooled(id) = ticket.what {
+            self.doubtful.remove(&id);
+        }
         match (ticket.what, end) {
+            (What::Spooled(id), End::Refused(reason)) if !ticket.alone => {
+                debug!(self.log, "Kafka refused a request, each of its messages is sent again alone"; "reason" => reason);
+                self.doubtful.insert(id);
+                self.outbox.again(id);
+            }
+            (What::Unspooled(number), End::Refused(_)) if !ticket.alone => {
+                self.arrivals.wait_to_go_alone(number);
+            }
             (What::Spooled(id), End::Delivered) => {
                 self.delivered.push(id);
                 self.resend.reset();
@@ -103,8 +124,8 @@ impl<O: Outside> Publisher<O> {
                 }
             }
             (What::Spooled(id), End::Refused(reason)) => {
-                error!(self.log, "Kafka will never take a result, it is set aside"; "reason" => &reason,
-                    "file" => %self.spool.dir.join(turn::REFUSED).display());
+                error!(self.log, "Kafka will never take a result, it is set aside: see `sitewatch-node spool refused`"; "reason" => &reason,
+                    "file" => %self.spool.dir.join(set_aside::REFUSED).display());
                 self.metrics.lost.with_label_values(&["refused"]).inc();
                 self.refused.push((id, reason));
             }
@@ -116,6 +137,9 @@ impl<O: Outside> Publisher<O> {
                 }
             }
             (What::Spooled(id), End::Failed(_)) => {
+                if ticket.alone {
+                    self.doubtful.insert(id);
+                }
                 self.outbox.again(id);
                 self.send_again_later();
             }

@@ -2,8 +2,7 @@
 //! so runs on a thread for such work.
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -12,18 +11,12 @@ use sitewatch_config::WhenFull;
 
 use super::{
     outbox::Span,
+    set_aside::{self, REFUSED, SetAside},
     spool::{
         CommitError, Damage, Disk, Dropped, Entry, Id, Limits, Most, OpenError, Opened, Spool,
     },
 };
-use crate::{health::Pulse, private};
-
-/// The file of messages that Kafka will never take.
-pub(super) const REFUSED: &str = "refused.jsonl";
-/// The one before it. Together they keep the last of them, and no disk fills up with what never arrives.
-const REFUSED_BEFORE: &str = "refused.1.jsonl";
-/// How long the file becomes, in bytes.
-const REFUSED_BYTES: u64 = 16 << 20;
+use crate::health::Pulse;
 
 /// Where the spool is between turns. It is absent before the first one, and after one that panicked: the next opens it anew.
 pub(super) type Kept<D> = Arc<Mutex<Option<Spool<D>>>>;
@@ -264,47 +257,14 @@ fn set_aside<D: Disk>(
         .read(id, Some(id.next()), Most::ALL)
         .map_err(|problem| problem.to_string())?;
     for entry in entries {
-        let line = serde_json::json!({
-            "reason": reason,
-            "site": String::from_utf8_lossy(&entry.key),
-            "message": String::from_utf8_lossy(&entry.payload),
-        });
-        append(folder, &format!("{line}\n"))
+        let message = SetAside {
+            reason: reason.to_owned(),
+            site: String::from_utf8_lossy(&entry.key).into_owned(),
+            message: String::from_utf8_lossy(&entry.payload).into_owned(),
+        };
+        set_aside::add(folder, &message)
             .map_err(|error| format!("{}: {error}", folder.join(REFUSED).display()))?;
     }
     spool.acknowledge(id);
     Ok(())
-}
-
-fn append(folder: &Path, line: &str) -> io::Result<()> {
-    let path = folder.join(REFUSED);
-    if fs::metadata(&path).is_ok_and(|file| file.len() >= REFUSED_BYTES) {
-        fs::rename(&path, folder.join(REFUSED_BEFORE))?;
-    }
-    let mut file = private::options().create(true).append(true).open(path)?;
-    file.write_all(line.as_bytes())?;
-    file.sync_data()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_kafka_refuses_takes_a_bounded_room() {
-        let folder = tempfile::tempdir().unwrap();
-        let line = "x".repeat(1 << 20);
-        for _ in 0..40 {
-            append(folder.path(), &line).unwrap();
-        }
-        append(folder.path(), "last").unwrap();
-        let sizes = fs::read_dir(folder.path())
-            .unwrap()
-            .map(|file| file.unwrap().metadata().unwrap().len());
-        let sizes: Vec<_> = sizes.collect();
-        assert_eq!(sizes.len(), 2);
-        assert!(sizes.iter().sum::<u64>() <= 2 * REFUSED_BYTES + (1 << 20));
-        let newest = fs::read_to_string(folder.path().join(REFUSED)).unwrap();
-        assert!(newest.ends_with("last"));
-    }
 }

@@ -18,6 +18,9 @@ use crate::{
     model::{Batch, ErrorKind, Incident, OffsetRange, Origin, Slot, Verdict},
 };
 
+/// So many sites and locations are remembered, some hundred bytes each, before all are read again as they come.
+const MOST_SITES: usize = 100_000;
+
 /// What the writer remembers of the sites.
 #[derive(Default)]
 pub(super) struct Judges {
@@ -80,6 +83,9 @@ impl Judges {
             return Ok(());
         }
         self.meet(judged_again, &batch.ranges);
+        if self.sites.len() > MOST_SITES {
+            self.sites.clear();
+        }
         self.of_rows.clear();
         let pairs = batch.rows.iter().map(|row| origins.ids(&row.origin));
         self.of_rows.extend(pairs);

@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use slog::{Logger, info};
+use slog::{Logger, info, warn};
+use tokio::time::Instant;
 use tokio_postgres::{Client, Error, Transaction, error::SqlState};
 
 use crate::{
@@ -17,6 +18,12 @@ use crate::{
     model::{Origin, Revision, Slot, printable},
 };
 
+/// What may be remembered, in bytes, before it is forgotten: made-up names in the topic can't fill the memory.
+const MOST_REMEMBERED: usize = 16 << 20;
+
+/// So many new sites within an hour are worth a word: each has a row for ever.
+const MANY_SITES: u64 = 1000;
+
 /// Numbers that are known to be committed.
 #[derive(Default)]
 pub(super) struct Origins {
@@ -24,6 +31,29 @@ pub(super) struct Origins {
     known: HashMap<Arc<Origin>, Known, foldhash::fast::RandomState>,
     /// Announcements with former names that have been looked at, by the site's name and the first slot.
     renamed: HashSet<(String, Slot)>,
+    /// What both weigh.
+    bytes: usize,
+    new_sites: NewSites,
+}
+
+/// Counts the sites that get a row, by the hour.
+#[derive(Default)]
+struct NewSites {
+    since: Option<Instant>,
+    count: u64,
+}
+
+impl NewSites {
+    /// Counts `more` of them. Returns their number of this hour if it becomes large with these.
+    fn count(&mut self, more: u64, now: Instant) -> Option<u64> {
+        let since = *self.since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= Duration::from_secs(3600) {
+            (self.since, self.count) = (Some(now), 0);
+        }
+        let before = self.count;
+        self.count += more;
+        (before < MANY_SITES && self.count >= MANY_SITES).then_some(self.count)
+    }
 }
 
 struct Known {
@@ -38,6 +68,13 @@ impl Origins {
         self.known.get(origin).map(|known| known.ids)
     }
 
+    /// Forgets all numbers: others may have taken them away.
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
+        self.renamed.clear();
+        self.bytes = 0;
+    }
+
     /// Makes sure that these origins have numbers, and that it is known from which partition of Kafka their checks come, if from one.
     /// Commits on its own, before the batch: a batch that is rolled back must not take numbers away that are remembered here.
     pub(super) async fn learn<'a>(
@@ -47,6 +84,10 @@ impl Origins {
         revisions: &[Revision],
         log: &Logger,
     ) -> Result<(), Error> {
+        if self.bytes > MOST_REMEMBERED {
+            // What the batch needs is asked for again.
+            self.forget();
+        }
         let is_new = |(origin, partition): &(&Arc<Origin>, Option<i32>)| {
             let known = self.known.get(*origin);
             known.is_none_or(|known| partition.is_some_and(|it| !known.partitions.contains(&it)))
@@ -83,7 +124,7 @@ impl Origins {
             .await?;
         }
         // Two steps, not one upsert: an upsert uses up a number of the sequence even where nothing is inserted.
-        transaction
+        let added = transaction
             .execute(
                 "INSERT INTO site (name, url)
                  SELECT new.name, new.url FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS new(name, url, n)
@@ -136,17 +177,24 @@ impl Origins {
             })
             .collect();
         transaction.commit().await?;
+        if let Some(count) = self.new_sites.count(added, Instant::now()) {
+            warn!(log, "many sites are new, each has a row of the table site from now on: if they are not yours, see who may write to the topic";
+                "within_the_hour" => count);
+        }
         let claims = learnt.iter().map(|(_, ids, partition)| (*ids, *partition));
         claim(client, claims.collect()).await?;
-        self.renamed.extend(renaming.into_iter().map(key));
+        for key in renaming.into_iter().map(key) {
+            self.bytes += key.0.len() + 100;
+            self.renamed.insert(key);
+        }
         for (origin, ids, partition) in learnt {
-            let known = self
-                .known
-                .entry(Arc::clone(origin))
-                .or_insert_with(|| Known {
+            let known = self.known.entry(Arc::clone(origin)).or_insert_with(|| {
+                self.bytes += origin.weight();
+                Known {
                     ids,
                     partitions: Vec::new(),
-                });
+                }
+            });
             known.partitions.extend(partition);
         }
         Ok(())
@@ -242,3 +290,18 @@ const CLAIM: &str = "
       FROM unnest($1::int4[], $2::int4[], $3::int4[]) AS new (site, location, partition)
      WHERE stored.site_id = new.site AND stored.location_id = new.location AND new.partition IS NOT NULL
        AND stored.partition IS DISTINCT FROM new.partition";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_new_sites_are_told_once_an_hour() {
+        let (mut sites, start) = (NewSites::default(), Instant::now());
+        let minute = Duration::from_secs(60);
+        let told: Vec<_> = (0..130)
+            .filter_map(|n| sites.count(100, start + minute * n))
+            .collect();
+        assert_eq!(told, [1000, 1000, 1000]);
+    }
+}

@@ -89,7 +89,7 @@ impl StoreSession for Session {
     }
 
     fn forget(&mut self) {
-        self.origins = Origins::default();
+        self.origins.forget();
         self.judges = Judges::default();
         self.partitions.forget();
     }

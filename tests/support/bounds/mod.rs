@@ -117,7 +117,13 @@ impl Maker<'_> {
         assert!(is_there, "the message of the test lacks {place}");
         if !place.is_empty() {
             for (value, is_kept) in tries(&words, self.base.pointer(&place).unwrap()) {
-                self.change(&place, value, is_kept);
+                // A consumer passes over words of a later version, which the schema of today can't know.
+                let is_later = value == "gremlins" && words.contains_key("enum");
+                let is_passed_over = is_later && !["/outcome", "/error"].contains(&&*place);
+                self.change(&place, value, is_kept || is_passed_over);
+                if let Some(case) = self.cases.last_mut().filter(|_| is_passed_over) {
+                    case.json = None;
+                }
             }
         }
         for name in words

@@ -1,6 +1,6 @@
 //! Compressed bodies.
 
-use std::io::Write;
+use std::io::{Read as _, Write};
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status, write::GzEncoder};
 
@@ -16,6 +16,28 @@ pub fn brotli(body: impl AsRef<[u8]>) -> Vec<u8> {
     encoder.write_all(body.as_ref()).unwrap();
     drop(encoder);
     packed
+}
+
+/// A brotli stream of so many MiB of zeros that asks for a window of 1 GiB, which only its "large window" mode has: some hundred bytes.
+pub fn brotli_bomb(mebibytes: u64) -> Vec<u8> {
+    let params = brotli::enc::BrotliEncoderParams {
+        quality: 3,
+        lgwin: 30,
+        large_window: true,
+        ..Default::default()
+    };
+    let mut packed = Vec::new();
+    let mut zeros = std::io::repeat(0).take(mebibytes << 20);
+    brotli::BrotliCompress(&mut zeros, &mut packed, &params).unwrap();
+    packed
+}
+
+/// The same of zstd, with a window of 128 MiB: what its command line takes by `--long`.
+pub fn zstd_bomb(mebibytes: u64) -> Vec<u8> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(27).unwrap();
+    std::io::copy(&mut std::io::repeat(0).take(mebibytes << 20), &mut encoder).unwrap();
+    encoder.finish().unwrap()
 }
 
 pub fn zstd(body: impl AsRef<[u8]>) -> Vec<u8> {

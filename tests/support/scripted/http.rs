@@ -113,6 +113,16 @@ pub fn gzip_bomb() -> Script {
     encoded("gzip", encoded::gzip_bomb(1024))
 }
 
+/// Some hundred bytes that unpack to 32 MiB, with a window of 1 GiB.
+pub fn brotli_bomb() -> Script {
+    encoded("br", encoded::brotli_bomb(32))
+}
+
+/// A few kilobytes that unpack to 32 MiB, with a window of 128 MiB.
+pub fn zstd_bomb() -> Script {
+    encoded("zstd", encoded::zstd_bomb(32))
+}
+
 /// Says gzip and sends none.
 pub fn false_gzip() -> Script {
     encoded("gzip", "this is not compressed")

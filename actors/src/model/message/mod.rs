@@ -16,8 +16,9 @@ use super::{
 /// The message version that this program writes and reads.
 pub const MESSAGE_VERSION: u32 = 1;
 
-/// Origins remembered before the memory is emptied: a flood of made-up names can't fill it.
-const MAX_ORIGINS: usize = 200_000;
+/// What the origins that are remembered may weigh, in bytes, before they are forgotten: a flood of made-up names, each of some thousand
+/// bytes with its URL, can't fill the memory.
+const MOST_REMEMBERED: usize = 16 << 20;
 
 /// The kind of a message that does not say its kind.
 pub(in crate::model) const CHECK: &str = "check";
@@ -172,7 +173,7 @@ impl Decoder {
         {
             return Arc::clone(origin);
         }
-        if self.remembered >= MAX_ORIGINS {
+        if self.remembered >= MOST_REMEMBERED {
             self.origins.clear();
             self.remembered = 0;
         }
@@ -185,7 +186,7 @@ impl Decoder {
             .entry(site.to_owned())
             .or_default()
             .push(Arc::clone(&origin));
-        self.remembered += 1;
+        self.remembered += origin.weight();
         origin
     }
 }

@@ -32,6 +32,9 @@ pub(in crate::model) fn check(shape: &Shape, payload: &[u8]) -> Result<(), (Dead
     }
 }
 
+/// The longest word of a later version, in bytes.
+const LONGEST_WORD: usize = 64;
+
 /// What is wrong, and where.
 struct Fault {
     reason: DeadReason,
@@ -321,12 +324,11 @@ impl Range {
 impl Text {
     fn refusal(&self, text: &str) -> Option<(DeadReason, String)> {
         if let Some(words) = &self.words {
-            return (!words.iter().any(|word| word == text)).then(|| {
-                let told = format!(
-                    " {}; this program does not know the word, a later one may",
-                    excerpt(text)
-                );
-                (DeadReason::UnknownVersion, told)
+            // A later version may have more words. Those on which a row rests, the decoder asks for itself.
+            let is_word = words.iter().any(|word| word == text) || text.len() <= LONGEST_WORD;
+            return (!is_word).then(|| {
+                let told = format!(" is {}, no word of the schema", excerpt(text));
+                (DeadReason::DoesNotFit, told)
             });
         }
         self.misfit(text).map(|told| (DeadReason::DoesNotFit, told))

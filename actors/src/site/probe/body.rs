@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use brotli::{BrotliDecompressStream, BrotliResult, BrotliState, enc::StandardAlloc};
 use flate2::{Decompress, FlushDecompress, Status};
 use sitewatch_config::SiteOptions;
 
@@ -11,8 +12,8 @@ use crate::model::ErrorKind;
 /// What the request says that it can unpack.
 pub(super) const ACCEPTED: &str = "gzip, br, zstd";
 
-/// The most that brotli and zstd may look back, as a power of two: 8 MiB, what RFC 9659 asks of browsers for zstd. It comes
-/// on top of what is kept.
+/// The most that zstd may look back, as a power of two: 8 MiB, what RFC 9659 asks of browsers. It comes on top of what is kept, as
+/// brotli's window does, of at most 16 MiB (RFC 7932).
 const LARGEST_WINDOW: u32 = 23;
 
 /// Takes in a body.
@@ -35,7 +36,7 @@ struct Kept {
 enum Unpack {
     Plain(Kept),
     Inflate(Box<Inflate>),
-    Brotli(Box<brotli::DecompressorWriter<Kept>>),
+    Brotli(Box<Brotli>),
     Zstd(Box<zstd::stream::write::Decoder<'static, Kept>>),
 }
 
@@ -75,7 +76,7 @@ impl BodyReader {
             "" | "identity" => Unpack::Plain(kept),
             "gzip" | "x-gzip" => Unpack::Inflate(Inflate::new(kept, Decompress::new_gzip(15))),
             "deflate" => Unpack::Inflate(Inflate::new(kept, Decompress::new(true))),
-            "br" => Unpack::Brotli(Box::new(brotli::DecompressorWriter::new(kept, 4096))),
+            "br" => Unpack::Brotli(Brotli::new(kept)),
             "zstd" => {
                 let mut decoder = zstd::stream::write::Decoder::new(kept).map_err(broken)?;
                 decoder.window_log_max(LARGEST_WINDOW).map_err(broken)?;
@@ -103,7 +104,7 @@ impl BodyReader {
         let written = match &mut self.unpack {
             Unpack::Plain(kept) => kept.write_all(piece),
             Unpack::Inflate(inflate) => inflate.take(piece),
-            Unpack::Brotli(decoder) => decoder.write_all(piece),
+            Unpack::Brotli(decoder) => decoder.take(piece),
             Unpack::Zstd(decoder) => decoder.write_all(piece).and_then(|()| decoder.flush()),
         };
         self.judge(written)
@@ -117,8 +118,8 @@ impl BodyReader {
         let ended = match &mut self.unpack {
             _ if !self.has_begun => Ok(()),
             Unpack::Plain(_) => Ok(()),
-            Unpack::Inflate(inflate) => inflate.finish(),
-            Unpack::Brotli(decoder) => decoder.close(),
+            Unpack::Inflate(inflate) => whole(inflate.ended),
+            Unpack::Brotli(decoder) => whole(decoder.ended),
             Unpack::Zstd(decoder) => decoder.do_finish(),
         };
         self.judge(ended)
@@ -144,7 +145,7 @@ impl BodyReader {
         match &self.unpack {
             Unpack::Plain(kept) => kept,
             Unpack::Inflate(inflate) => &inflate.kept,
-            Unpack::Brotli(decoder) => decoder.get_ref(),
+            Unpack::Brotli(decoder) => &decoder.kept,
             Unpack::Zstd(decoder) => decoder.get_ref(),
         }
     }
@@ -159,7 +160,7 @@ impl BodyReader {
         std::mem::take(match &mut self.unpack {
             Unpack::Plain(kept) => &mut kept.bytes,
             Unpack::Inflate(inflate) => &mut inflate.kept.bytes,
-            Unpack::Brotli(decoder) => &mut decoder.get_mut().bytes,
+            Unpack::Brotli(decoder) => &mut decoder.kept.bytes,
             Unpack::Zstd(decoder) => &mut decoder.get_mut().bytes,
         })
     }
@@ -201,16 +202,63 @@ impl Inflate {
         }
         Ok(())
     }
+}
 
-    fn finish(&self) -> io::Result<()> {
-        if self.ended {
-            return Ok(());
-        }
-        Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "it ends too soon",
-        ))
+/// Unpacks brotli, a few kilobytes at a time: the crate's own writer hands on nothing before its window is full, and takes windows of up
+/// to 1 GiB, so that 800 bytes cost a gigabyte before anybody asked for a limit.
+struct Brotli {
+    kept: Kept,
+    state: BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>,
+    ended: bool,
+}
+
+impl Brotli {
+    fn new(kept: Kept) -> Box<Self> {
+        let alloc = StandardAlloc::default;
+        Box::new(Self {
+            kept,
+            state: BrotliState::new_strict(alloc(), alloc(), alloc()),
+            ended: false,
+        })
     }
+
+    /// Unpacks a piece. What follows the end is passed over, as browsers do.
+    fn take(&mut self, piece: &[u8]) -> io::Result<()> {
+        let mut room = [0; 4096];
+        let (mut left, mut read, mut total) = (piece.len(), 0, 0);
+        while !self.ended {
+            let (mut free, mut written) = (room.len(), 0);
+            let result = BrotliDecompressStream(
+                &mut left,
+                &mut read,
+                piece,
+                &mut free,
+                &mut written,
+                &mut room,
+                &mut total,
+                &mut self.state,
+            );
+            self.kept.write_all(&room[..written])?;
+            match result {
+                BrotliResult::NeedsMoreOutput => {}
+                BrotliResult::NeedsMoreInput => break,
+                BrotliResult::ResultSuccess => self.ended = true,
+                BrotliResult::ResultFailure => return Err(io::Error::other("it is not brotli")),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a packed body had its end.
+fn whole(ended: bool) -> io::Result<()> {
+    if ended {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "it ends too soon",
+    ))
 }
 
 impl Write for Kept {

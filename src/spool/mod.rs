@@ -1,5 +1,7 @@
 //! The command `spool`: looks at a producer's spool, or sends what is in it.
 
+mod refused;
+
 use std::{fmt::Write as _, io, path::Path, sync::Arc, time::Duration};
 
 use clap::Subcommand;
@@ -20,6 +22,7 @@ use sitewatch_config::{LogLevel, Settings, Sources, load_any};
 use slog::info;
 use tokio::sync::oneshot;
 
+pub use self::refused::RefusedCommand;
 use crate::{ending::Interruption, exit::Failure, logging::Logging, output::print};
 
 /// What is done with a spool.
@@ -33,6 +36,9 @@ pub enum SpoolCommand {
     },
     /// Send what waits, check nothing, and end when Kafka has it: before a producer is taken away for good
     Drain,
+    /// Look at what Kafka would not take, send it again, or throw it away
+    #[command(subcommand)]
+    Refused(RefusedCommand),
 }
 
 /// Does it.
@@ -41,6 +47,7 @@ pub(crate) fn spool(sources: &Sources, what: &SpoolCommand) -> Result<(), Failur
     match what {
         SpoolCommand::Status { json } => status(&settings, *json),
         SpoolCommand::Drain => drain(settings),
+        SpoolCommand::Refused(what) => refused::refused(&settings, what),
     }
 }
 
