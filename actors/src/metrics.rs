@@ -28,6 +28,7 @@ pub struct Counters {
     pub check_seconds: Histogram,
     pub lateness_seconds: Histogram,
     pub missed: IntCounter,
+    pub bodies_not_judged: IntCounterVec,
     pub sites: IntGauge,
     pub intake_permits: IntGaugeVec,
     pub produced: IntCounter,
@@ -93,6 +94,11 @@ impl Metrics {
                 seconds.clone(),
             )?,
             missed: make.counter("slots_missed_total", "Slots that passed without a check.")?,
+            bodies_not_judged: make.counters(
+                "bodies_not_judged_total",
+                "Bodies that were not judged: slow (patterns and paths take too long on them) or busy (those of other sites did).",
+                &["reason"],
+            )?,
             sites: make.gauge("sites", "Sites being checked.")?,
             intake_permits: make.gauges(
                 "intake_permits_in_use",

@@ -34,8 +34,10 @@ const ROLLED: &str = "
     SELECT make_partition('rollup_day', '2025-12-01', '2026-01-01');
     INSERT INTO rollup_day (day, site_id, location_id, up, degraded, down, unknown) VALUES ('2025-12-30', 1, 1, 5, 0, 0, 0),
         ('2025-12-31', 1, 1, 6, 0, 0, 0)";
-const JUDGED: &str = "
-    INSERT INTO incident_late VALUES ('2026-01-02 03:05:05', 1, '{1}');
+const JUDGED: &str = "INSERT INTO incident_late VALUES ('2026-01-02 03:05:05', 1, '{1}')";
+
+/// Windows that a program before version 9 has expanded, without the hour that comes twice.
+const EXPANDED: &str = "
     INSERT INTO maintenance (name, from_time, cron, lasts, expanded_until)
     VALUES ('each hour', '2026-10-24', '0 * * * * Europe/Berlin', '5 minutes', now() + interval '1 year')";
 
@@ -76,9 +78,13 @@ async fn a_database_of_each_earlier_version_becomes_what_a_new_one_is_and_keeps_
         world.db.batch_execute("SET TIME ZONE 'UTC'").await.unwrap();
         world.db.batch_execute(schema).await.unwrap();
         world.db.batch_execute(DATA).await.unwrap();
-        // Those of version 9 have been expanded by a program that knows the hour that comes twice.
         let has_windows = (6..9).contains(&version);
-        for (is_there, data) in [(version >= 5, ROLLED), (has_windows, JUDGED)] {
+        let data = [
+            (version >= 5, ROLLED),
+            (version >= 6, JUDGED),
+            (has_windows, EXPANDED),
+        ];
+        for (is_there, data) in data {
             if is_there {
                 world.db.batch_execute(data).await.unwrap();
             }

@@ -9,8 +9,8 @@ use crate::model::{
     Batch, Content, DeadLetter, OffsetRange, Receipt, Revision, Row, Topic, fingerprint,
 };
 
-/// What a batch may weigh, in bytes. Ordinary rows come to a megabyte a batch; those with captures of 64 kB would come to a gigabyte.
-const MOST_BYTES: usize = 8 << 20;
+/// What a batch may weigh, in bytes. Ordinary rows come to two megabytes a batch; those with captures of 64 kB would come to a gigabyte.
+const MOST_BYTES: usize = 4 << 20;
 
 /// What was read and is not handed over yet.
 #[derive(Default)]

@@ -59,6 +59,27 @@ pub struct Attempt {
     pub headers: Vec<(String, Vec<u8>)>,
     /// As much of the body as anybody asks for.
     pub body: Vec<u8>,
+    /// What was seen in it, once it has been judged.
+    pub looked: Option<Looked>,
+}
+
+/// What was seen in a body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Each expectation in words and, if it fails, why.
+    pub seen: Vec<(String, Option<Failure>)>,
+    /// Whether all of `body_matches` were found.
+    pub matches: bool,
+}
+
+impl Looked {
+    /// Nothing could be told.
+    pub(super) fn failed(failure: Failure) -> Self {
+        Self {
+            seen: vec![("what is expected of the body".to_owned(), Some(failure))],
+            matches: false,
+        }
+    }
 }
 
 impl Attempt {

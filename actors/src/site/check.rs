@@ -11,8 +11,9 @@ pub(super) async fn check_part(mut trial: Trial<'_>, pass: Pass<'_>, part: Part<
     let Trial { site, around, .. } = trial;
     let mut pass = pass;
     loop {
-        let attempt = around.prober.attempt(site, part).await;
+        let mut attempt = around.prober.attempt(site, part).await;
         drop(pass);
+        around.bodies.look(site, &mut attempt, part.is_slow).await;
         if let Some(verdict) = trial.judge(&attempt) {
             return trial.report(attempt, verdict, part.address);
         }

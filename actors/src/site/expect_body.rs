@@ -1,57 +1,61 @@
 //! Is the body as expected? Pure.
 
 use serde_json::Value;
-use sitewatch_config::{Expectations, JsonCondition, JsonRule};
+use sitewatch_config::{Expectations, JsonCondition, JsonRule, Pattern};
 
 use super::{
-    attempt::{Attempt, Failure, See},
+    attempt::{Failure, Looked},
     excerpt::excerpt,
 };
 use crate::model::ErrorKind;
 
-/// Looks at everything that is expected of the body.
-pub(super) fn look(expect: &Expectations, attempt: &Attempt, see: See<'_>) {
-    let body = attempt.body.as_slice();
+/// Looks at everything that is expected of the body. May take long: see [`super::body_pool`].
+pub(super) fn look(expect: &Expectations, body: &[u8]) -> Looked {
+    let mut looked = Looked {
+        seen: Vec::new(),
+        matches: true,
+    };
     for pattern in &expect.body_matches {
-        let text = pattern.as_str();
-        see(
-            &format_args!("body_matches {text}"),
-            (!pattern.is_match(body)).then(|| {
-                let begins = if body.is_empty() {
-                    "the body is empty".to_owned()
-                } else {
-                    format!("the body begins with {}", excerpt(body))
-                };
-                Failure::new(
-                    ErrorKind::BodyMismatch,
-                    format!(
-                        "nothing in {} bytes of body matches {text}; {begins}",
-                        body.len()
-                    ),
-                )
-            }),
-        );
+        let is_match = pattern.is_match(body);
+        looked.matches &= is_match;
+        let failure = (!is_match).then(|| unmatched(pattern, body));
+        let words = format!("body_matches {}", pattern.as_str());
+        looked.seen.push((words, failure));
     }
     for pattern in &expect.body_must_not_match {
         let text = pattern.as_str();
-        see(
-            &format_args!("body_must_not_match {text}"),
-            pattern.find(body).map(|found| {
-                let at = found.start;
-                Failure::new(
-                    ErrorKind::BodyForbiddenMatch,
-                    format!(
-                        "the body matches {text} at byte {at}: {}",
-                        excerpt(&body[found])
-                    ),
-                )
-            }),
-        );
+        let failure = pattern.find(body).map(|found| {
+            let at = found.start;
+            Failure::new(
+                ErrorKind::BodyForbiddenMatch,
+                format!(
+                    "the body matches {text} at byte {at}: {}",
+                    excerpt(&body[found])
+                ),
+            )
+        });
+        looked
+            .seen
+            .push((format!("body_must_not_match {text}"), failure));
     }
-    json(&expect.expect_json, body, see);
+    json(&expect.expect_json, body, &mut looked.seen);
+    looked
 }
 
-fn json(rules: &[JsonRule], body: &[u8], see: See<'_>) {
+fn unmatched(pattern: &Pattern, body: &[u8]) -> Failure {
+    let begins = if body.is_empty() {
+        "the body is empty".to_owned()
+    } else {
+        format!("the body begins with {}", excerpt(body))
+    };
+    let (bytes, text) = (body.len(), pattern.as_str());
+    Failure::new(
+        ErrorKind::BodyMismatch,
+        format!("nothing in {bytes} bytes of body matches {text}; {begins}"),
+    )
+}
+
+fn json(rules: &[JsonRule], body: &[u8], seen: &mut Vec<(String, Option<Failure>)>) {
     if rules.is_empty() {
         return;
     }
@@ -66,10 +70,10 @@ fn json(rules: &[JsonRule], body: &[u8], see: See<'_>) {
                 )),
                 Ok(document) => unmet(rule, condition, document),
             };
-            see(
-                &format_args!("expect_json {} {condition}", rule.path),
+            seen.push((
+                format!("expect_json {} {condition}", rule.path),
                 failure.map(|detail| Failure::new(ErrorKind::BodyMismatch, detail)),
-            );
+            ));
         }
     }
 }
@@ -137,9 +141,9 @@ mod tests {
                 path: path.parse().unwrap(),
                 conditions: vec![condition],
             };
-            let mut failed = None;
-            json(&[rule], body, &mut |_, failure| failed = failure);
-            failed.is_none()
+            let mut seen = Vec::new();
+            json(&[rule], body, &mut seen);
+            seen.iter().all(|(_, failure)| failure.is_none())
         };
         use JsonCondition as C;
         let pattern = |text| C::Matches(sitewatch_config::Pattern::new(text).unwrap());
@@ -175,8 +179,9 @@ mod tests {
             path: "$.a".parse().unwrap(),
             conditions: vec![JsonCondition::Exists(true)],
         };
-        let mut failed = None;
-        json(&[rule], b"<html>", &mut |_, failure| failed = failure);
-        assert!(failed.unwrap().detail.starts_with("the body is not JSON"));
+        let mut seen = Vec::new();
+        json(&[rule], b"<html>", &mut seen);
+        let failure = seen.remove(0).1.unwrap();
+        assert!(failure.detail.starts_with("the body is not JSON"));
     }
 }

@@ -220,6 +220,7 @@ mod tests {
                     refused,
                     headers,
                     body,
+                    looked: None,
                 },
             )
     }

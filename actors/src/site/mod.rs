@@ -5,6 +5,7 @@
 
 mod announce;
 mod attempt;
+mod body_pool;
 mod check;
 mod clock;
 mod excerpt;

@@ -1,7 +1,7 @@
 //! What one site's check is made of: one part as a rule, or one for each of the name's addresses.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -28,6 +28,7 @@ const MOST_ADDRESSES: usize = 64;
 pub struct Parts {
     kind: Kind,
     tls: SiteClients,
+    is_slow: Cell<bool>,
 }
 
 enum Kind {
@@ -47,6 +48,7 @@ impl Parts {
                 Resolve::Any => Kind::Whole(options.request.keep_alive.then(Box::default)),
             },
             tls: SiteClients::default(),
+            is_slow: Cell::default(),
         }
     }
 
@@ -71,6 +73,7 @@ impl Parts {
                     address: None,
                     kept: kept.as_deref(),
                     tls: &self.tls,
+                    is_slow: &self.is_slow,
                 };
                 let trial = Trial::new(site, slot, around, Duration::ZERO);
                 // Not in one expression, which would hold the list's memory while the check lasts.
@@ -118,6 +121,7 @@ impl Parts {
                 address: Some(*address),
                 kept: None,
                 tls: &self.tls,
+                is_slow: &self.is_slow,
             };
             check_part(Trial::new(site, slot, around, resolving), pass, part).await
         });

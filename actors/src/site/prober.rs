@@ -1,6 +1,6 @@
 //! Who asks a site: the network, or, in the simulation, something that answers as it wants.
 
-use std::net::IpAddr;
+use std::{cell::Cell, net::IpAddr};
 
 use futures_util::future::LocalBoxFuture;
 use sitewatch_config::Site;
@@ -21,4 +21,6 @@ pub struct Part<'a> {
     /// The connection of the check before, where one is kept.
     pub(super) kept: Option<&'a Kept>,
     pub(super) tls: &'a SiteClients,
+    /// Whether the site's bodies were slow to judge of late.
+    pub(super) is_slow: &'a Cell<bool>,
 }

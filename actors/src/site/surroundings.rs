@@ -2,7 +2,7 @@
 
 use slog::Logger;
 
-use super::{clock::Clock, gate::Gate, network::Network, prober::Prober};
+use super::{body_pool::BodyPool, clock::Clock, gate::Gate, network::Network, prober::Prober};
 use crate::{metrics::Metrics, model::Slot};
 
 /// What all sites of a node share.
@@ -20,6 +20,7 @@ pub struct Surroundings {
     /// How many checks may run at once.
     pub gate: Gate,
     pub(super) prober: Box<dyn Prober>,
+    pub(super) bodies: BodyPool,
 }
 
 impl Surroundings {
@@ -41,6 +42,7 @@ impl Surroundings {
         log: Logger,
     ) -> Self {
         Self {
+            bodies: BodyPool::new(metrics.clone()),
             location,
             run: clock.now(),
             metrics,

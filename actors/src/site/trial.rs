@@ -90,13 +90,7 @@ impl<'a> Trial<'a> {
             && attempt.status.is_some())
         .then(|| capture(&attempt, options.capture_bytes));
         let read = attempt.reached == Reached::End && !options.expect.body_matches.is_empty();
-        let body_match = read.then(|| {
-            let mut patterns = options.expect.body_matches.iter();
-            // The kind is also that of a JSON value that is not as expected.
-            let is_told = |failure: &Failure| failure.kind == ErrorKind::BodyMismatch;
-            !verdict.failures.iter().any(is_told)
-                || patterns.all(|pattern| pattern.is_match(&attempt.body))
-        });
+        let body_match = read.then(|| attempt.looked.as_ref().is_some_and(|it| it.matches));
         let certificate = attempt.tls.as_ref().and_then(|tls| tls.chain.first());
         let mut failures: Vec<Fault> = verdict.failures.into_iter().map(fault).collect();
         let first = failures.first().cloned();

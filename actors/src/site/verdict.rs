@@ -4,7 +4,7 @@ use sitewatch_config::{SiteOptions, TlsVersion, Url, without_query};
 
 use super::{
     attempt::{Attempt, Failure, See},
-    expect_body, expect_headers,
+    expect_headers,
 };
 use crate::model::{ErrorKind, Outcome, Slot, printable};
 
@@ -107,7 +107,10 @@ pub(super) fn expectations(
         );
     }
     expect_headers::look(&expect.expect_headers, &attempt.headers, see);
-    expect_body::look(expect, attempt, see);
+    let looked = attempt.looked.iter().flat_map(|looked| &looked.seen);
+    for (words, failure) in looked {
+        see(words, failure.clone());
+    }
     slow(options, attempt, see);
 }
 
