@@ -41,6 +41,7 @@ mod failures;
 mod history;
 mod incidents;
 mod log;
+mod memory;
 mod operation;
 mod outage;
 mod output;

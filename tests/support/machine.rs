@@ -54,10 +54,19 @@ pub fn resident(id: u32) -> u64 {
     resident_while_it_runs(id).unwrap()
 }
 
-/// The same; `None` of a process that has just ended.
+/// The most memory that process `id` has had in RAM, in bytes.
+pub fn peak(id: u32) -> u64 {
+    in_status(id, "VmHWM:").unwrap()
+}
+
+/// As [`resident`]; `None` of a process that has just ended.
 pub fn resident_while_it_runs(id: u32) -> Option<u64> {
+    in_status(id, "VmRSS:")
+}
+
+fn in_status(id: u32, field: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let line = status.lines().find(|line| line.starts_with(field))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes * 1024)
 }

@@ -25,7 +25,7 @@ pub use self::{
     database::connect,
     forty_days::forty_days,
     kafka::{allow, scram_password},
-    machine::{free_port, metric, page, resident, resident_while_it_runs, wait_for_metric},
+    machine::{free_port, metric, page, peak, resident, resident_while_it_runs, wait_for_metric},
     message::message,
     node::{Node, assert_told, ends},
     web::Web,

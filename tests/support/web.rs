@@ -10,7 +10,8 @@ use std::{
 use super::PATIENCE;
 
 /// A web server on loopback: `/up`, `/500`, `/slow` (3 s), `/reset`, `/text`, `/moved` (leads to `/up`), `/redirects` (to
-/// itself), `/garbage`, `/stalls` (the body never ends), `/large` (100 kB).
+/// itself), `/garbage`, `/stalls` (the body never ends), `/large` (100 kB),
+/// `/control` (500, 64 kB of control characters).
 pub struct Web {
     pub port: u16,
     pub paths: Arc<Mutex<Vec<String>>>,
@@ -73,6 +74,7 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Vec<String>>) {
         "/redirects" => respond("302 Found", "location: /redirects\r\n", ""),
         "/garbage" => "this is not HTTP\r\n\r\n".to_owned(),
         "/stalls" => "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nsome".to_owned(),
+        "/control" => respond("500 Internal Server Error", "", &"\u{1}".repeat(65_536)),
         "/large" => respond("200 OK", "", &"x".repeat(100_000)),
         _ => respond("200 OK", "", "all is well"),
     };
