@@ -62,6 +62,7 @@ mod sites;
 mod spool;
 mod standalone;
 mod tls;
+mod topic_identity;
 mod upgrade;
 mod uptime;
 mod versions;

@@ -25,10 +25,15 @@ fn down(n: i64) -> Value {
     )
 }
 
+/// `null` takes a field away.
 fn with(n: i64, change: Value) -> Value {
     let mut message = message("a", n);
+    let fields = message.as_object_mut().unwrap();
     for (key, value) in change.as_object().unwrap() {
-        message[key] = value.clone();
+        match value {
+            Value::Null => fields.remove(key),
+            value => fields.insert(key.clone(), value.clone()),
+        };
     }
     message
 }

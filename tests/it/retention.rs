@@ -76,6 +76,10 @@ fn after(time: Slot, by: Duration) -> Slot {
 #[actix_rt::test]
 async fn one_partition_of_a_class_goes_in_a_pass_and_is_dropped_a_week_later() {
     let (world, _, mut housekeeper) = with_rows("grace").await;
+    let conflicts = "
+        INSERT INTO check_conflict (site_id, location_id, hour, number, slot, stored, refused)
+        SELECT 1, 1, date_bin('1 hour', slot, '2000-01-01 00:00+00'), 1, slot, '{}', '{}' FROM check_result";
+    world.db.batch_execute(conflicts).await.unwrap();
     let (old, all) = (world.number(OLD).await, world.number(ALL).await);
     assert!(old > 0 && all > old, "{old} of {all}");
     let now = wall_clock();
@@ -91,6 +95,8 @@ async fn one_partition_of_a_class_goes_in_a_pass_and_is_dropped_a_week_later() {
     assert_eq!(pass(&mut housekeeper, Clocks::agreeing(now)).await, 2);
     assert_eq!((world.number(OLD).await, world.number(LONE).await), (0, 4));
     assert_eq!(world.number(ALL).await, all - old);
+    let conflicts = "SELECT count(*) FROM check_conflict";
+    assert_eq!(world.number(conflicts).await, all - old);
     // Not by a time at which nothing is stored yet, and not before the week is over.
     for days in [6, 8] {
         pass(&mut housekeeper, Clocks::agreeing(after(now, days * DAY))).await;

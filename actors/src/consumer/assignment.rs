@@ -16,8 +16,17 @@ pub(super) enum Take {
     Surprise,
 }
 
-/// Up to where a partition is stored: the offset that follows, and the fingerprint of the message before it, if that is known.
-pub(super) type Stored = (i64, Option<i64>);
+/// Up to where a partition is stored.
+#[derive(Clone, Copy, Debug)]
+struct Stored {
+    /// The offset that follows.
+    next: i64,
+    /// The message before it: its offset and its fingerprint, if that is known.
+    last: Option<(i64, i64)>,
+    /// The message before it when it was looked last whether it is still there. In a topic that was made again it is not, whatever has
+    /// been read of that since.
+    anchor: Option<(i64, i64)>,
+}
 
 /// The assigned partitions, each with the offset that comes next, once that is known, and up to where they are stored.
 #[derive(Debug, Default)]
@@ -41,29 +50,42 @@ impl Assignment {
             .retain(|partition, _| !partitions.contains(partition));
     }
 
-    /// Notes up to where `partition` is stored.
-    pub(super) fn store(&mut self, partition: i32, stored: Stored) {
+    /// Notes up to where `partition` is stored: the offset that follows, and the fingerprint of the message before it.
+    pub(super) fn store(&mut self, partition: i32, next: i64, last: Option<i64>) {
         if self.partitions.contains_key(&partition) {
+            let last = last.map(|last| (next - 1, last));
+            let before = self.stored.get(&partition);
+            let anchor = before.and_then(|before| before.anchor).or(last);
+            let stored = Stored { next, last, anchor };
             self.stored.insert(partition, stored);
         }
     }
 
     /// The offset that follows what was stored of a partition, as far as that is known.
     pub(super) fn stored_next(&self, partition: i32) -> Option<i64> {
-        self.stored.get(&partition).map(|(next, _)| *next)
+        self.stored.get(&partition).map(|stored| stored.next)
     }
 
-    /// The messages that were stored last of the partitions that are being read: partition, offset and fingerprint.
-    pub(super) fn last_stored(&self) -> Vec<(i32, i64, i64)> {
+    /// The messages to look for in the partitions that are being read: partition, offset and fingerprint.
+    pub(super) fn anchors(&self) -> Vec<(i32, i64, i64)> {
         let is_read = |partition: &i32| matches!(self.partitions.get(partition), Some(Some(_)));
-        let last = self.stored.iter().filter_map(|(partition, (next, last))| {
-            is_read(partition).then_some((*partition, next - 1, (*last)?))
+        let anchors = self.stored.iter().filter_map(|(partition, stored)| {
+            let (offset, print) = stored.anchor?;
+            is_read(partition).then_some((*partition, offset, print))
         });
-        last.collect()
+        anchors.collect()
+    }
+
+    /// The message to look for is there, or has expired: next time it is the one that is stored last now.
+    pub(super) fn inspected(&mut self, partition: i32) {
+        if let Some(stored) = self.stored.get_mut(&partition) {
+            stored.anchor = stored.last;
+        }
     }
 
     /// Where to read on in `partition` must be found out anew. `false` if it is not assigned.
     pub(super) fn unlocate(&mut self, partition: i32) -> bool {
+        self.stored.remove(&partition);
         self.partitions
             .get_mut(&partition)
             .map(|next| *next = None)
@@ -139,9 +161,13 @@ mod tests {
         let mut assignment = Assignment::default();
         assignment.assign(&[0]);
         assignment.locate(0, 5);
-        assignment.store(0, (5, Some(1)));
-        assignment.store(1, (5, Some(1)));
-        assert_eq!(assignment.last_stored(), [(0, 4, 1)]);
+        assignment.store(0, 5, Some(1));
+        assignment.store(1, 5, Some(1));
+        assignment.store(0, 9, Some(2));
+        assert_eq!(assignment.anchors(), [(0, 4, 1)]);
+        assignment.inspected(0);
+        assert_eq!(assignment.anchors(), [(0, 8, 2)]);
+        assert_eq!(assignment.stored_next(0), Some(9));
         assignment.revoke(&[0]);
         assert_eq!(assignment.stored_next(0), None);
         assert!(!assignment.unlocate(0));

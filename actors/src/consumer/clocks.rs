@@ -58,10 +58,11 @@ impl ClockWatch {
         if now < self.next_look {
             return false;
         }
-        self.next_look = now + LOOK;
+        // Before anything is read it is known.
         let Some(database) = self.database.now() else {
             return false;
         };
+        self.next_look = now + LOOK;
         let clocks = Clocks {
             database,
             process: (self.process)(),

@@ -106,7 +106,7 @@ impl<S: Source> Reader<S> {
         } in positions
         {
             self.assignment.locate(*partition, *next);
-            self.assignment.store(*partition, (*next, *last));
+            self.assignment.store(*partition, *next, *last);
             self.others.remove(partition);
             info!(self.log, "reading"; "partition" => partition, "from" => next);
         }
@@ -159,7 +159,7 @@ impl<S: Source> Reader<S> {
             return;
         }
         self.next_inspection = Instant::now() + INSPECTION;
-        let stored = self.assignment.last_stored();
+        let stored = self.assignment.anchors();
         let places: Vec<_> = stored
             .iter()
             .map(|(partition, offset, _)| (*partition, *offset))
@@ -170,11 +170,13 @@ impl<S: Source> Reader<S> {
         let source = Arc::clone(&self.source);
         match source.fingerprints(&places).await {
             Ok(found) => {
-                for (partition, offset, last) in stored {
+                for (partition, offset, print) in stored {
                     let held = found.iter().find(|(of, _)| *of == partition);
-                    if held.is_some_and(|(_, held)| held.is_some_and(|held| held != last)) {
+                    if held.is_some_and(|(_, held)| held.is_some_and(|held| held != print)) {
                         self.note_other(partition, offset);
                         self.lose_place(partition);
+                    } else {
+                        self.assignment.inspected(partition);
                     }
                 }
             }

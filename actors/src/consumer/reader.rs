@@ -278,7 +278,7 @@ impl<S: Source> Reader<S> {
                             ..
                         } in &reach
                         {
-                            self.assignment.store(*partition, (*next, *last));
+                            self.assignment.store(*partition, *next, *last);
                         }
                         self.standstill.goes_on(&self.log);
                         self.hint(&reach);

@@ -173,6 +173,8 @@ impl Keeper {
         if !misfits.is_empty() {
             self.make_ahead(now, free).await?;
         }
+        // What was found about rows that are gone.
+        self.client.execute(FORGET_CONFLICTS, &[]).await?;
         done.waits = self.dropper.has_left_some();
         // Last, since it may read much.
         done.more |= judging::pass(&mut self.client, &self.log).await?;
@@ -209,6 +211,9 @@ impl Keeper {
             .await
     }
 }
+
+const FORGET_CONFLICTS: &str =
+    "DELETE FROM check_conflict WHERE hour < (SELECT raw_since FROM rollup_state)";
 
 /// The newest row there is, of a check or, where all of these are gone, of an hour or a day. Looked up by the keys, in the latest partition
 /// that has rows.

@@ -72,11 +72,11 @@ pub(super) fn reason(span: Span, now: Slot, kept: Option<Duration>) -> Option<Re
 }
 
 /// Returns those of the partitions of a class, in the order of their slots, that go in one pass: of the oldest slots that are too old.
-pub(super) fn oldest<'a>(
-    partitions: &'a [Partition],
+pub(super) fn oldest(
+    partitions: &[Partition],
     now: Slot,
     kept: Option<Duration>,
-) -> impl Iterator<Item = &'a Partition> {
+) -> impl Iterator<Item = &Partition> {
     let too_old = move |it: &&Partition| !it.is_going && reason(it.span, now, kept).is_some();
     let first = partitions.iter().find(too_old).map(|it| it.span);
     partitions

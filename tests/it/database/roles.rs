@@ -119,11 +119,11 @@ async fn each_role_has_what_it_needs_and_no_more() {
     }
     let web = connect(&as_role(&web_role)).await;
     for (question, answer) in [
-        ("SELECT count(*) FROM checks", 110),
+        ("SELECT count(*) FROM checks", 111),
         ("SELECT count(*) FROM sla_status()", 0),
         (
             "SELECT checks FROM uptime('a', now() - interval '90 days', now())",
-            110,
+            111,
         ),
         ("SELECT count(*) FROM incidents CROSS JOIN incident_span", 0),
     ] {
@@ -172,11 +172,11 @@ async fn each_role_has_what_it_needs_and_no_more() {
     for (role, expected) in [
         (
             &consumer_role,
-            "calendar_day IS\ncheck_detail IS\ncheck_result IS\ndead_letter I\ndue_span S\nincident DISU\nincident_again DISU\nincident_late DIS\nkafka_gap I\nkafka_offset ISU\nlocation IS\nmaintenance S\nmaintenance_span I\npartition_drop S\nrollup_day ISU\nrollup_dirty DIS\nrollup_hour ISU\nrollup_month_to_date ISU\nrollup_state SU\nschema_version S\nsite IS\nsite_alias DISU\nsite_location ISU\nsite_revision ISU",
+            "calendar_day IS\ncheck_conflict DIS\ncheck_detail DIS\ncheck_result IS\ndead_letter I\ndue_span S\nerror_kind S\nincident DISU\nincident_again DISU\nincident_late DIS\nkafka_gap I\nkafka_offset ISU\nlocation IS\nmaintenance S\nmaintenance_span I\noutcome S\npartition_drop S\nrollup_day ISU\nrollup_dirty DIS\nrollup_hour ISU\nrollup_month_to_date ISU\nrollup_state SU\nschema_version S\nsite IS\nsite_alias DISU\nsite_location ISU\nsite_revision ISU",
         ),
         (
             &web_role,
-            "calendar_day S\ncheck_detail S\ncheck_result S\nchecks S\ndue_span S\nerror_kind S\nincident S\nincident_again S\nincident_late S\nincident_span S\nincidents S\nkafka_gap S\nkafka_offset S\nlocation S\nmaintenance S\nmaintenance_span S\noutcome S\nrollup_day S\nrollup_dirty S\nrollup_hour S\nrollup_month_to_date S\nrollup_state S\nschema_version S\nsite S\nsite_alias S\nsite_location S\nsite_revision S\nsites S",
+            "calendar_day S\ncheck_conflict S\ncheck_detail S\ncheck_result S\nchecks S\ndue_span S\nerror_kind S\nincident S\nincident_again S\nincident_late S\nincident_span S\nincidents S\nkafka_gap S\nkafka_offset S\nlocation S\nmaintenance S\nmaintenance_span S\noutcome S\nrollup_day S\nrollup_dirty S\nrollup_hour S\nrollup_month_to_date S\nrollup_state S\nschema_version S\nsite S\nsite_alias S\nsite_location S\nsite_revision S\nsites S",
         ),
     ] {
         let row = world.db.query_one(granted, &[role]).await.unwrap();

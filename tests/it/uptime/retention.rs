@@ -17,8 +17,6 @@ async fn what_was_dropped_is_taken_off_by_the_hour_and_then_by_the_day() {
     let today = "
         INSERT INTO site (name, url) VALUES ('today', 'http://today/');
         INSERT INTO site_location (site_id, location_id) SELECT max(site_id), 1 FROM site;
-        SELECT make_partition('check_result', day, day + interval '1 day')
-          FROM date_bin('1 day', now(), '2000-01-01 00:00+00') AS day;
         INSERT INTO check_result (slot, site_id, location_id, lateness_ms, outcome, error) SELECT now(), max(site_id), 1, 0, 0, 0 FROM site";
     world.db.batch_execute(today).await.unwrap();
     let keep = |retention: &str| {
