@@ -28,9 +28,11 @@ impl Report<'_> {
         let Findings {
             lost,
             duplicate,
+            changed,
             unexplained,
         } = &self.judged.findings;
-        lost.count + duplicate.count + unexplained.count == 0 && self.problems.is_empty()
+        let found = [lost, duplicate, changed, unexplained];
+        found.iter().all(|finding| finding.count == 0) && self.problems.is_empty()
     }
 
     /// The whole, in words and tables.
@@ -105,18 +107,21 @@ impl Report<'_> {
         let Findings {
             lost,
             duplicate,
+            changed,
             unexplained,
         } = &self.judged.findings;
         writeln!(
             out,
-            "lost {}, duplicate {}, unexplained {}",
+            "lost {}, duplicate {}, changed {}, unexplained {}",
             lost.count,
             duplicate.count,
+            changed.count,
             unexplained.count + self.problems.len() as u64
         )?;
         for (what, finding) in [
             ("lost", lost),
             ("duplicate", duplicate),
+            ("changed", changed),
             ("unexplained", unexplained),
         ] {
             tell(out, what, finding)?;

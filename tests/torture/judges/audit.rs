@@ -60,6 +60,7 @@ pub(crate) async fn judge(
             lost,
             duplicate,
             unexplained,
+            ..
         } = findings;
         let explained = explained(object, lives);
         only_in_memory += explained;

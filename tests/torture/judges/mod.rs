@@ -51,6 +51,8 @@ pub(crate) struct Findings {
     pub(crate) lost: Finding,
     /// What is there more than once.
     pub(crate) duplicate: Finding,
+    /// What says something else than it said when it was sent.
+    pub(crate) changed: Finding,
     /// What is there and should not be.
     pub(crate) unexplained: Finding,
 }

@@ -1,7 +1,8 @@
 //! Judge 2: the topic, read from its beginning by a plain consumer, against the tables.
 //!
-//! Every check in the topic is a row once; there is no other row; every message that can't be stored is a dead letter once,
-//! and no other is; no gap is told of where there is none. It does not use the node's own decoder.
+//! Every check in the topic is a row once, which says what one of its messages says, and that of a result where there is one; there is no
+//! other row; every message that can't be stored is a dead letter once, and no other is; no gap is told of where there is none. It does
+//! not use the node's own decoder.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,10 @@ use rdkafka::{
 };
 use serde::Deserialize;
 
-use super::{Findings, Identity, slot, table::Table};
+use super::{
+    Findings, Identity, slot,
+    table::{Said, Table},
+};
 use crate::{
     Failure,
     kafka::{self, TOPIC, client},
@@ -44,6 +48,11 @@ struct Identified {
     site: Option<String>,
     location: Option<String>,
     slot: Option<String>,
+    outcome: Option<String>,
+    error: Option<String>,
+    status: Option<i16>,
+    total_us: Option<i32>,
+    lateness_us: Option<i64>,
 }
 
 /// Judges. Blocks.
@@ -59,14 +68,17 @@ pub(crate) fn judge(
     for (partition, end) in (0..).zip(kafka::ends(inside)?) {
         judge_partition(inside, partition, end, table, findings, &mut read)?;
     }
-    for (identity, in_topic) in &table.checks {
-        if !in_topic {
-            findings.unexplained.add(|| {
-                format!(
-                    "a row that is not in the topic: {}",
-                    table.names.words(*identity)
-                )
-            });
+    for (identity, row) in &table.checks {
+        let words = || table.names.words(*identity);
+        if !row.in_topic {
+            let finding = &mut findings.unexplained;
+            finding.add(|| format!("a row that is not in the topic: {}", words()));
+        } else if row.has_result && table.is_placeholder(row.said) {
+            let finding = &mut findings.lost;
+            finding.add(|| format!("a placeholder in the place of a result: {}", words()));
+        } else if !row.is_told {
+            let finding = &mut findings.changed;
+            finding.add(|| format!("no message says {:?}: {}", row.said, words()));
         }
     }
     for ((partition, offset), count) in &table.dead {
@@ -151,12 +163,15 @@ fn judge_message(
             .unexplained
             .add(|| format!("in dead_letter without a reason: {}", place()));
     }
-    match identity(message.payload().unwrap_or_default(), table) {
-        Some(Some(identity)) => {
+    match check(message.payload().unwrap_or_default(), table) {
+        Some(Some((identity, said))) => {
             read.checks += 1;
+            let is_result = !table.is_placeholder(said);
             match table.checks.get_mut(&identity) {
-                Some(in_topic) => {
-                    read.repeats += u64::from(std::mem::replace(in_topic, true));
+                Some(row) => {
+                    read.repeats += u64::from(std::mem::replace(&mut row.in_topic, true));
+                    row.is_told |= row.said == said;
+                    row.has_result |= is_result;
                 }
                 None => findings.lost.add(|| {
                     format!(
@@ -174,14 +189,23 @@ fn judge_message(
     }
 }
 
-/// The check that a message tells of. `Some(None)`: it tells of something else. `None`: it can't be read.
-fn identity(payload: &[u8], table: &mut Table) -> Option<Option<Identity>> {
+/// The check that a message tells of, and what it says. `Some(None)`: it tells of something else. `None`: it can't be read.
+fn check(payload: &[u8], table: &mut Table) -> Option<Option<(Identity, Said)>> {
     let message: Identified = serde_json::from_slice(payload).ok()?;
     if message.kind.is_some_and(|kind| kind != "check") {
         return Some(None);
     }
     let (site, location) = (message.site?, message.location?);
     let slot = slot(&message.slot?)?;
+    let error = message.error.as_deref();
+    let said = Said {
+        outcome: table.outcomes.number(&message.outcome?)?,
+        error: error.map_or(Some(0), |word| table.errors.number(word))?,
+        status: message.status,
+        total_us: message.total_us,
+        lateness_ms: i32::try_from(message.lateness_us? / 1000).ok()?,
+    };
     let names = &mut table.names;
-    Some(Some((names.number(&site), names.number(&location), slot)))
+    let identity = (names.number(&site), names.number(&location), slot);
+    Some(Some((identity, said)))
 }

@@ -1,5 +1,5 @@
-//! Would the judges see it? In a transaction that is rolled back a row is taken out, another put in, and a dead letter
-//! doubled; the second judge must find each.
+//! Would the judges see it? In a transaction that is rolled back a row is taken out, another put in, one is made to say something else,
+//! one result becomes a placeholder, and a dead letter is doubled; the second judge must find each.
 
 use tokio_postgres::Client;
 
@@ -8,6 +8,10 @@ use crate::{Failure, rig::Rig};
 
 const SPOIL: &str = "
     DELETE FROM check_result WHERE (site_id, location_id, slot) = (SELECT site_id, location_id, slot FROM check_result LIMIT 1);
+    UPDATE check_result SET total_us = total_us + 1
+     WHERE (site_id, location_id, slot) = (SELECT site_id, location_id, slot FROM check_result WHERE outcome = 0 ORDER BY slot LIMIT 1);
+    UPDATE check_result SET outcome = 3, error = 22
+     WHERE (site_id, location_id, slot) = (SELECT site_id, location_id, slot FROM check_result WHERE outcome = 0 ORDER BY slot DESC LIMIT 1);
     INSERT INTO check_result (slot, site_id, location_id, lateness_ms, outcome)
         SELECT slot + interval '1 microsecond', site_id, location_id, 0, 0 FROM check_result LIMIT 1;
     INSERT INTO dead_letter (topic, partition, kafka_offset, reason, detail, payload)
@@ -19,7 +23,13 @@ pub(super) async fn try_judges(
     db: &mut Client,
     found: &Findings,
 ) -> Result<Vec<String>, Failure> {
-    if found.lost.count + found.duplicate.count + found.unexplained.count > 0 {
+    let seen = [
+        &found.lost,
+        &found.duplicate,
+        &found.changed,
+        &found.unexplained,
+    ];
+    if seen.iter().any(|finding| finding.count > 0) {
         // They have seen something already.
         return Ok(Vec::new());
     }
@@ -34,7 +44,8 @@ pub(super) async fn try_judges(
     let (_, _, findings) = judge_topic(rig, table, findings).await?;
     transaction.rollback().await?;
     let overlooked = [
-        ("lost", findings.lost.count == 0),
+        ("lost, by a placeholder too", findings.lost.count < 2),
+        ("changed", findings.changed.count == 0),
         ("unexplained", findings.unexplained.count == 0),
         ("duplicate", findings.duplicate.count == 0 && dead),
     ];
