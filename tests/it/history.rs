@@ -396,7 +396,11 @@ async fn no_hour_is_dropped_before_its_day_is_computed_however_long_history_is()
         SELECT make_partition(parent, month, month + interval '1 month')
           FROM unnest('{check_result, check_detail}'::text[]) AS parent, generate_series('2027-01-01 00:00+00'::timestamptz, '2027-02-01', '1 month') AS month;
         INSERT INTO check_result (slot, site_id, location_id, total_us, lateness_ms, outcome, error)
-        SELECT slot, 1, 1, 1000, 0, 0, 0 FROM generate_series('2027-01-01 00:10+00'::timestamptz, '2027-02-28 23:59+00', '1 hour') AS slot";
+        SELECT slot, 1, 1, 1000, 0, 0, 0 FROM generate_series('2027-01-01 00:10+00'::timestamptz, '2027-02-28 23:59+00', '1 hour') AS slot;
+        -- And one of today, by which it is known that all of that is old.
+        SELECT make_partition(parent, '2027-07-01 00:00+00', '2027-08-01 00:00+00') FROM unnest('{check_result, check_detail}'::text[]) AS parent;
+        INSERT INTO check_result (slot, site_id, location_id, total_us, lateness_ms, outcome, error)
+        VALUES ('2027-07-19 23:00+00', 1, 1, 1000, 0, 0, 0)";
     world
         .db
         .batch_execute(&format!("SET TIME ZONE 'UTC'; {old}"))

@@ -98,8 +98,11 @@ async fn a_partition_that_was_being_dropped_is_no_obstacle() {
     let backup = dump(&world, &world.database_url);
     let url = super::beside(&world).await;
     super::restore(&backup, &url, &["--no-owner"]);
+    let at_once = "postgres: { retention: { grace: 0s } }\n";
+    std::fs::write(world.folder.path().join("at_once.yaml"), at_once).unwrap();
     for _ in 0..2 {
-        let kept = super::node(world.folder.path(), &url, &["housekeep"]);
+        let keep = ["housekeep", "--config", "at_once.yaml"];
+        let kept = super::node(world.folder.path(), &url, &keep);
         assert!(kept.status.success(), "{kept:?}");
     }
     let db = crate::support::connect(&url).await;
