@@ -76,15 +76,15 @@ pub struct SiteAudit {
 pub struct Conflict {
     /// The site's name.
     pub site: String,
-    /// Where it is checked from.
+    /// The location.
     pub location: String,
-    /// How many results, in the hours of the range.
+    /// The number of results in the hours of the range.
     pub number: u64,
     /// The slot of the first one.
     pub slot: Slot,
-    /// What is stored of it, as JSON.
+    /// The stored result of this slot, as JSON.
     pub stored: String,
-    /// What was dropped, as JSON.
+    /// The dropped result, as JSON.
     pub refused: String,
 }
 

@@ -37,12 +37,8 @@ impl Report {
     /// What it takes in memory on its way, in bytes: the report itself and its payload, of which JSON may make six times as much.
     pub fn weight(&self) -> usize {
         let mut counted = Counted(0);
-        let written = match self {
-            Self::Check(result) => serde_json::to_writer(&mut counted, result),
-            Self::Site(revision) => serde_json::to_writer(&mut counted, revision),
-        };
         // What can't be written has no payload.
-        written.map_or(0, |()| 2 * counted.0)
+        self.write(&mut counted).map_or(0, |()| 2 * counted.0)
     }
 
     /// The message's payload.
@@ -50,9 +46,15 @@ impl Report {
     /// # Errors
     /// None that is known: all fields can be written as JSON.
     pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        // Enough for an ordinary message.
+        let mut payload = Vec::with_capacity(512);
+        self.write(&mut payload).map(|()| payload)
+    }
+
+    fn write(&self, to: impl io::Write) -> serde_json::Result<()> {
         match self {
-            Self::Check(result) => serde_json::to_vec(result),
-            Self::Site(revision) => serde_json::to_vec(revision),
+            Self::Check(result) => serde_json::to_writer(to, result),
+            Self::Site(revision) => serde_json::to_writer(to, revision),
         }
     }
 }

@@ -68,6 +68,7 @@ impl Run {
                     Woken::InTime => {
                         let pass = Box::pin(self.around.gate.enter_for(&self.settings)).await;
                         // It may have waited there for long.
+                        self.now();
                         if self.was_set() {
                             from = Box::pin(self.go_around()).await;
                         } else {
@@ -88,9 +89,8 @@ impl Run {
         self.around.clock.now()
     }
 
-    /// Whether the clock was set since the schedule has last gone around a step.
+    /// Whether the clock was set since the schedule has last gone around a step, up to when somebody has last read it.
     fn was_set(&self) -> bool {
-        self.now();
         self.around.clock.steps() > self.progress.steps.get()
     }
 
