@@ -13,8 +13,9 @@ use std::{
 use fastrand::Rng;
 use process::setting;
 use sitewatch_actors::{
+    database::Clocks,
     history::{self, ReportQuestion},
-    housekeeping::{Clocks, Keeper},
+    housekeeping::Keeper,
     model::{Slot, Whose, bucket},
     time::wall_clock,
 };

@@ -8,7 +8,8 @@ use std::{
 
 use crate::support::{World, message};
 use sitewatch_actors::{
-    housekeeping::{Clocks, Done, Keeper},
+    database::Clocks,
+    housekeeping::{Done, Keeper},
     model::Slot,
     time::wall_clock,
 };

@@ -2,11 +2,7 @@
 
 use std::{process::Output, time::Duration};
 
-use sitewatch_actors::{
-    housekeeping::{Clocks, Keeper},
-    model::Slot,
-    time::wall_clock,
-};
+use sitewatch_actors::{database::Clocks, housekeeping::Keeper, model::Slot, time::wall_clock};
 use sitewatch_config::PostgresSettings;
 use slog::{Discard, Logger, o};
 

@@ -7,8 +7,11 @@ use slog::{Logger, error, info};
 use tokio::time::Instant;
 
 use crate::{
-    database::DatabaseClock, health::Obstacles, housekeeping::Clocks, metrics::Metrics,
-    model::Slot, time::WallClock,
+    database::{Clocks, DatabaseClock},
+    health::Obstacles,
+    metrics::Metrics,
+    model::Slot,
+    time::WallClock,
 };
 
 /// How often the clocks are compared.
@@ -67,8 +70,7 @@ impl ClockWatch {
             database,
             process: (self.process)(),
         };
-        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-        let ahead_s = clocks.ahead_us() as f64 / 1e6;
+        let ahead_s = clocks.ahead_s();
         metrics
             .clock_offset
             .with_label_values(&["database"])

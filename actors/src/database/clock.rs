@@ -1,4 +1,4 @@
-//! The database's clock, as a process knows it: asked now and then, and carried on by the monotonic clock.
+//! The database's clock, as a process knows it: asked now and then, and carried on by the monotonic clock; and its own beside it.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -8,10 +8,65 @@ use std::{
 use tokio::time::Instant;
 use tokio_postgres::{Client, Error};
 
-use crate::model::Slot;
+use crate::{model::Slot, time::wall_clock};
 
 /// How long an answer is carried on before the database is asked again.
 const ASKED_FOR: Duration = Duration::from_secs(10);
+
+/// The most by which this machine's clock and the database's may differ. Sleeping machines and time zones set wrongly are further apart.
+const MOST_APART: Duration = Duration::from_secs(3600);
+
+/// What two clocks say at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// The database's: that of all consumers.
+    pub database: Slot,
+    /// This process's.
+    pub process: Slot,
+}
+
+impl Clocks {
+    /// Asks the database what time it is there.
+    pub(crate) async fn of(client: &Client) -> Result<Self, Error> {
+        let (at, said) = time_of(client).await?;
+        Ok(Self {
+            database: said.later(at.elapsed()),
+            process: wall_clock(),
+        })
+    }
+
+    /// Two clocks that say the same.
+    pub fn agreeing(now: Slot) -> Self {
+        Self {
+            database: now,
+            process: now,
+        }
+    }
+
+    /// By how much this process's clock is ahead of the database's, in microseconds.
+    pub fn ahead_us(self) -> i64 {
+        self.process.micros_since(self.database)
+    }
+
+    /// The same in seconds, for people and gauges.
+    #[expect(clippy::cast_precision_loss, reason = "a microsecond does not matter")]
+    pub fn ahead_s(self) -> f64 {
+        self.ahead_us() as f64 / 1e6
+    }
+
+    /// Whether they are near enough to each other to be believed.
+    pub fn agree(self) -> bool {
+        Duration::from_micros(self.ahead_us().unsigned_abs()) <= MOST_APART
+    }
+}
+
+/// Returns what the database's clock says, and when it said so: the answer is about half as old as the question.
+async fn time_of(client: &Client) -> Result<(Instant, Slot), Error> {
+    let asked = Instant::now();
+    let row = client.query_one("SELECT clock_timestamp()", &[]).await?;
+    let at = asked + asked.elapsed() / 2;
+    Ok((at, Slot::from_system_time(row.get(0))))
+}
 
 /// What the database's clock says. Clones share what is known.
 #[derive(Clone, Debug, Default)]
@@ -35,11 +90,8 @@ impl DatabaseClock {
         if known.is_some_and(|(at, _)| at.elapsed() < ASKED_FOR) {
             return Ok(());
         }
-        let asked = Instant::now();
-        let row = client.query_one("SELECT clock_timestamp()", &[]).await?;
-        // The answer is about half as old as the question.
-        let at = asked + asked.elapsed() / 2;
-        self.set(at, Slot::from_system_time(row.get(0)));
+        let (at, said) = time_of(client).await?;
+        self.set(at, said);
         Ok(())
     }
 }

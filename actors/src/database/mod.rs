@@ -24,7 +24,7 @@ pub(crate) const ROLLUP_LOCK: i64 = 0x7369_7465_0004;
 
 pub use self::{
     ask::{AskError, ask},
-    clock::DatabaseClock,
+    clock::{Clocks, DatabaseClock},
     error::{SessionError, StoreError},
     expected::Difference,
     server::Unfit,

@@ -1,6 +1,6 @@
 //! A session that keeps the tables in order, pass by pass.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use sitewatch_config::PostgresSettings;
 use slog::{Logger, debug, warn};
@@ -8,19 +8,18 @@ use tokio_postgres::{Client, Error, types::Timestamp};
 
 use super::{
     LONGEST,
-    clocks::Clocks,
     dropper::{Dropper, Going, Order},
+    horizon::horizon,
     judging,
     retention::{self, Class, Reason},
     rollup::Rollups,
 };
 use crate::{
     database::{
-        CHECKS, Partition, Partitions, SessionError, Span, existing, open, untold, write_calendars,
-        write_windows,
+        CHECKS, Clocks, Partition, Partitions, SessionError, Span, existing, open, untold,
+        write_calendars, write_windows,
     },
     model::Slot,
-    time::wall_clock,
 };
 
 /// The advisory lock of a pass. The session holds it, so it goes with the process.
@@ -84,17 +83,7 @@ impl Keeper {
     /// # Errors
     /// What the database says.
     pub async fn clocks(&self) -> Result<Clocks, SessionError> {
-        let asked = Instant::now();
-        let row = self
-            .client
-            .query_one("SELECT clock_timestamp()", &[])
-            .await?;
-        let database = Slot::from_system_time(row.get(0));
-        // The answer is about half as old as the question.
-        Ok(Clocks {
-            database: database.later(asked.elapsed() / 2),
-            process: wall_clock(),
-        })
+        Ok(Clocks::of(&self.client).await?)
     }
 
     /// Does what is to be done now. `None`: another one is at it.
@@ -195,7 +184,7 @@ impl Keeper {
             return Ok(Some(clocks.database));
         }
         let newest = newest(&self.client).await?;
-        let horizon = clocks.horizon(newest);
+        let horizon = horizon(clocks, newest);
         let stands = horizon.is_some_and(|horizon| horizon < clocks.database);
         if stands && !std::mem::replace(&mut self.stands, stands) {
             warn!(self.log, "nothing was stored for a day or more: by how long, rows get no older for postgres.retention";

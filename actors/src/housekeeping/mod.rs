@@ -4,8 +4,8 @@
 //! partitions are attached and detached without a lock that one waits for.
 //! Nothing depends on its being in time: a writer makes for itself a partition that is missing.
 
-mod clocks;
 mod dropper;
+mod horizon;
 mod judging;
 mod keeper;
 mod months;
@@ -20,12 +20,9 @@ use slog::{Logger, debug, error, info, warn};
 use tokio::time::Instant;
 use tokio_postgres::{Row, Transaction, error::SqlState};
 
-pub use self::{
-    clocks::{Clocks, MOST_APART},
-    keeper::{Done, Keeper},
-};
+pub use self::keeper::{Done, Keeper};
 use crate::{
-    database::{ROLLUP_LOCK, SchemaText, SessionError},
+    database::{Clocks, ROLLUP_LOCK, SchemaText, SessionError},
     metrics::Metrics,
     retry::Retry,
     supervision::{Fault, Stop},
@@ -170,10 +167,7 @@ impl Housekeeper {
 
     /// Tells by how much the clocks differ, when that has become too much.
     fn hear(&mut self, clocks: Clocks) {
-        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-        let ahead_s = clocks.ahead_us() as f64 / 1e6;
-        let gauge = self.metrics.clock_offset.with_label_values(&["database"]);
-        gauge.set(ahead_s);
+        let ahead_s = clocks.ahead_s();
         let differ = ahead_s.abs() > MOST_OFFSET_S;
         if differ && !self.clocks_differ {
             warn!(self.log, "this machine's clock and the database's differ: is one of them not synchronised?"; "ahead_s" => ahead_s,
