@@ -1,4 +1,4 @@
-//! The database's clock, as a process knows it: asked now and then, and carried on by the monotonic clock; and its own beside it.
+//! The database's clock: asked now and then, carried on by the monotonic clock in between, and compared with this process's.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -16,7 +16,7 @@ const ASKED_FOR: Duration = Duration::from_secs(10);
 /// The most by which this machine's clock and the database's may differ. Sleeping machines and time zones set wrongly are further apart.
 const MOST_APART: Duration = Duration::from_secs(3600);
 
-/// What two clocks say at one moment.
+/// The times that two clocks show at the same moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clocks {
     /// The database's: that of all consumers.
@@ -26,7 +26,10 @@ pub struct Clocks {
 }
 
 impl Clocks {
-    /// Asks the database what time it is there.
+    /// Asks the database for its time.
+    ///
+    /// # Errors
+    /// If it does not answer.
     pub(crate) async fn of(client: &Client) -> Result<Self, Error> {
         let (at, said) = time_of(client).await?;
         Ok(Self {
@@ -35,7 +38,7 @@ impl Clocks {
         })
     }
 
-    /// Two clocks that say the same.
+    /// Two clocks that both show `now`.
     pub fn agreeing(now: Slot) -> Self {
         Self {
             database: now,
@@ -43,24 +46,24 @@ impl Clocks {
         }
     }
 
-    /// By how much this process's clock is ahead of the database's, in microseconds.
+    /// Returns how far this process's clock is ahead of the database's, in microseconds.
     pub fn ahead_us(self) -> i64 {
         self.process.micros_since(self.database)
     }
 
-    /// The same in seconds, for people and gauges.
+    /// Returns the same in seconds, for people and gauges.
     #[expect(clippy::cast_precision_loss, reason = "a microsecond does not matter")]
     pub fn ahead_s(self) -> f64 {
         self.ahead_us() as f64 / 1e6
     }
 
-    /// Whether they are near enough to each other to be believed.
+    /// Returns true if they differ by an hour at most. Of clocks further apart one is wrong, and neither is believed.
     pub fn agree(self) -> bool {
         Duration::from_micros(self.ahead_us().unsigned_abs()) <= MOST_APART
     }
 }
 
-/// Returns what the database's clock says, and when it said so: the answer is about half as old as the question.
+/// Asks the database for its time. Returns it with the instant at which it was read: about half-way between question and answer.
 async fn time_of(client: &Client) -> Result<(Instant, Slot), Error> {
     let asked = Instant::now();
     let row = client.query_one("SELECT clock_timestamp()", &[]).await?;
@@ -99,6 +102,23 @@ impl DatabaseClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clocks_an_hour_apart_agree_and_clocks_further_apart_do_not() {
+        let hour = 3_600_000_000;
+        for (ahead, agree) in [
+            (-hour, true),
+            (hour, true),
+            (-hour - 1, false),
+            (hour + 1, false),
+        ] {
+            let clocks = Clocks {
+                process: Slot::from_micros(ahead),
+                ..Clocks::agreeing(Slot::from_micros(0))
+            };
+            assert_eq!((clocks.ahead_us(), clocks.agree()), (ahead, agree));
+        }
+    }
 
     #[actix_rt::test]
     async fn it_goes_on_by_itself() {

@@ -1,15 +1,18 @@
 //! The time by which rows are too old: never by one clock alone, since what it destroys can't be brought back.
 
+use std::time::Duration;
+
 use crate::{database::Clocks, model::Slot};
 
 /// The most by which the present is later than the newest row, for the question what is too old. A database whose clock was set forward has
 /// no rows of that time.
-const NEWEST_REACHES: i64 = 86_400_000_000;
+const NEWEST_REACHES: Duration = Duration::from_secs(86_400);
 
 /// Returns the time by which rows are too old, given the `newest` one, if there are any; `None` while the clocks are too far apart.
 pub(super) fn horizon(clocks: Clocks, newest: Option<Slot>) -> Option<Slot> {
-    let reach = |newest: Slot| Slot::from_micros(newest.as_micros().saturating_add(NEWEST_REACHES));
-    let believed = newest.map_or(clocks.database, |newest| clocks.database.min(reach(newest)));
+    let believed = newest.map_or(clocks.database, |newest| {
+        clocks.database.min(newest.later(NEWEST_REACHES))
+    });
     clocks.agree().then_some(believed)
 }
 

@@ -170,28 +170,27 @@ impl Keeper {
         Ok(done)
     }
 
-    /// The time by which rows are too old: not known while the clocks are too far apart. Without retention there is no such question.
+    /// Returns the time by which rows are too old: not known while the clocks are too far apart.
     async fn horizon(
         &mut self,
         clocks: Clocks,
         classes: &[Class],
     ) -> Result<Option<Slot>, SessionError> {
-        if !clocks.agree() {
-            return Ok(None);
-        }
         if classes.iter().all(|class| class.kept.is_none()) {
-            // What was detached comes back.
-            return Ok(Some(clocks.database));
+            // No row is too old, and what was detached comes back.
+            return Ok(horizon(clocks, None));
         }
         let newest = newest(&self.client).await?;
-        let horizon = horizon(clocks, newest);
-        let stands = horizon.is_some_and(|horizon| horizon < clocks.database);
+        let Some(horizon) = horizon(clocks, newest) else {
+            return Ok(None);
+        };
+        let stands = horizon < clocks.database;
         if stands && !std::mem::replace(&mut self.stands, stands) {
             warn!(self.log, "nothing was stored for a day or more: by how long, rows get no older for postgres.retention";
                 "newest" => newest.map(|it| it.to_string()));
         }
         self.stands = stands;
-        Ok(horizon)
+        Ok(Some(horizon))
     }
 
     async fn make_ahead(&mut self, now: Slot, free: Slot) -> Result<Vec<Span>, SessionError> {

@@ -68,8 +68,8 @@ impl Run {
                     Woken::InTime => {
                         let pass = Box::pin(self.around.gate.enter_for(&self.settings)).await;
                         // It may have waited there for long.
-                        self.now();
-                        if self.was_set() {
+                        let (_, was_set) = self.read_clock();
+                        if was_set {
                             from = Box::pin(self.go_around()).await;
                         } else {
                             from = Box::pin(self.check(slot, pass)).await?;
@@ -89,16 +89,20 @@ impl Run {
         self.around.clock.now()
     }
 
-    /// Whether the clock was set since the schedule has last gone around a step, up to when somebody has last read it.
-    fn was_set(&self) -> bool {
-        self.around.clock.steps() > self.progress.steps.get()
+    /// Reads the clock, which notices only then that it was set. Returns the time, and true if the clock was set since the schedule last
+    /// went around a step.
+    fn read_clock(&self) -> (Slot, bool) {
+        let now = self.now();
+        let was_set = self.around.clock.steps() > self.progress.steps.get();
+        (now, was_set)
     }
 
     /// Waits until `slot` has come, or something has happened to the clock.
     async fn wait_for(&self, slot: Slot) -> Woken {
         loop {
-            let (now, at) = (self.now(), Instant::now());
-            if self.was_set() {
+            let (now, was_set) = self.read_clock();
+            let at = Instant::now();
+            if was_set {
                 return Woken::ClockWasSet;
             }
             let left = u64::try_from(slot.micros_since(now)).unwrap_or(0);
@@ -106,10 +110,9 @@ impl Run {
                 return Woken::InTime;
             }
             tokio::time::sleep(Duration::from_micros(left).min(LONGEST_SLEEP)).await;
-            let later = self.now();
+            let (later, was_set) = self.read_clock();
             let told = u64::try_from(later.micros_since(now)).unwrap_or(0);
-            if later > slot && Duration::from_micros(told) > at.elapsed() + SLEPT && !self.was_set()
-            {
+            if later > slot && Duration::from_micros(told) > at.elapsed() + SLEPT && !was_set {
                 return Woken::AfterSleep;
             }
         }
@@ -167,14 +170,15 @@ impl Run {
     /// Reports the slots after `slot` that have passed by now, and returns that time: the clock may be set while it reports. Not
     /// before `slot`, against which a timer may be a little early.
     async fn report_missed(&self, slot: Slot) -> Slot {
-        let now = self.now().max(slot);
-        if self.was_set() {
+        let (now, was_set) = self.read_clock();
+        if was_set {
             // Up to then time has passed.
             let step = self.around.clock.step_after(self.progress.steps.get());
             self.report_passed(slot, step.map_or(slot, |step| step.from))
                 .await;
             return self.go_around().await;
         }
+        let now = now.max(slot);
         self.report_passed(slot, now).await;
         now
     }
